@@ -1,0 +1,21 @@
+//! Rookery's gRPC contract: `rookery.v1`.
+//!
+//! The `.proto` files in `rookery/v1/` are the documentation: start with `tree.proto`, then
+//! `index.proto`, then `admin.proto`. This crate holds what is generated from them and nothing else;
+//! it must not gain behaviour.
+
+/// Version 1 of the contract.
+#[allow(
+    missing_docs,
+    unnameable_types,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated; documented in the .proto files"
+)]
+pub mod v1 {
+    tonic::include_proto!("rookery.v1");
+
+    /// The encoded `FileDescriptorSet` of this package, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rookery_v1.bin"));
+}
