@@ -9,8 +9,11 @@
     missing_docs,
     unnameable_types,
     unreachable_pub,
+    unused_qualifications,
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    clippy::wildcard_enum_match_arm,
     reason = "generated; documented in the .proto files"
 )]
 pub mod v1 {
