@@ -1,1 +1,16 @@
-//! cache-policy
+//! What the farm decides about its cache, as pure functions: which blob goes and who may fetch.
+//!
+//! Start reading at [`eviction::plan_eviction`], then [`lease::LeaseSlot`].
+//!
+//! This crate must not know where its facts come from or who carries a decision out: no clock (`now` is
+//! an argument), no randomness, no files, no tokio. A caller loads the facts, asks, stores the answer in
+//! one transaction, and asks again when the facts have changed.
+//!
+//! Every answer is an enum with a reason, and each reason's `as_str` is what logs, metrics and the
+//! operator's screen call it.
+
+pub mod eviction;
+pub mod lease;
+mod time;
+
+pub use time::UnixMs;
