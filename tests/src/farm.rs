@@ -1,0 +1,216 @@
+//! A mirror of real processes on loopback: a generated tree, an upstream stand-in, `rookery up`.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use farm_sim::tree::{GeneratedTree, TreeSpec};
+use farm_sim::upstream::Upstream;
+
+use crate::distfile::ExtraDistfile;
+use crate::program;
+
+/// How long anything may take that should take a moment.
+pub const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Where the services of one farm listen.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// rsync.
+    pub rsync: SocketAddr,
+    /// The proxy.
+    pub http: SocketAddr,
+    /// `/readyz` of the whole.
+    pub web: SocketAddr,
+    /// sync-server's gRPC.
+    pub tree: SocketAddr,
+    /// maintenance's gRPC.
+    pub index: SocketAddr,
+}
+
+/// A farm: everything it owns lies in one temporary directory.
+#[derive(Debug)]
+pub struct Farm {
+    dir: tempfile::TempDir,
+    /// What distfiles come from.
+    pub upstream: Upstream,
+    /// The tree that is served.
+    pub tree: GeneratedTree,
+    /// Where to reach the mirror.
+    pub addresses: Addresses,
+    mirror: Option<Child>,
+}
+
+impl Farm {
+    /// A small tree with `extra` files in it, and a running mirror that is ready.
+    ///
+    /// # Errors
+    /// Something could not be made or started.
+    pub async fn start(extra: &[ExtraDistfile]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let upstream = Upstream::start().await?;
+        let spec = TreeSpec { source_base: upstream.url(), packages: 20, ..TreeSpec::default() };
+        let tree = farm_sim::tree::generate(&spec, &dir.path().join("tree"))?;
+        upstream.put_tree(&tree);
+        for file in extra {
+            file.add_to_tree(&tree.dir, &upstream.url())?;
+            file.put(&upstream);
+        }
+        let addresses = free_addresses()?;
+        let mut farm = Self { dir, upstream, tree, addresses, mirror: None };
+        fs::write(farm.config_file(), farm.config())?;
+        farm.start_mirror().await?;
+        Ok(farm)
+    }
+
+    /// The farm's directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The replica's cache directory.
+    #[must_use]
+    pub fn cache_dir(&self) -> PathBuf {
+        self.dir().join("cache")
+    }
+
+    /// The mirror's configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.dir().join("rookery.toml")
+    }
+
+    /// The mirror's URL of a distfile.
+    #[must_use]
+    pub fn distfile_url(&self, name: &str) -> String {
+        format!("http://{}{}", self.addresses.http, farm_sim::upstream::mirror_path(name))
+    }
+
+    fn config(&self) -> String {
+        let Addresses { rsync, http, web, tree, index } = self.addresses;
+        format!(
+            "[sync]\nlisten = \"{rsync}\"\ngrpc = \"{tree}\"\nstate_dir = \"{0}/trees\"\n\n\
+             [[sync.modules]]\nname = \"gentoo-portage\"\ncomment = \"Test tree\"\n\
+             source = {{ dir = \"{1}\" }}\nverify = \"consistent\"\n\n\
+             [proxy]\nlisten = \"{http}\"\ncache_dir = \"{0}/cache\"\ncapacity = \"2 GiB\"\n\
+             mirrors = [\"{2}\"]\nallow_private_upstreams = [\"127.0.0.0/8\"]\n\n\
+             [proxy.maintenance]\nendpoint = \"http://{index}\"\n\n\
+             [maintenance]\nlisten = \"{index}\"\nsync = \"http://{tree}\"\nweb = \"{web}\"\n\
+             index = \"sqlite://{0}/index.db\"\n\n[telemetry]\nlog = \"info\"\n",
+            self.dir().display(),
+            self.tree.dir.display(),
+            self.upstream.url(),
+        )
+    }
+
+    /// A `rookery` command with this farm's configuration.
+    #[must_use]
+    pub fn rookery(&self) -> Command {
+        let mut command = Command::new(program::rookery());
+        command.arg("--config").arg(self.config_file());
+        command
+    }
+
+    /// Starts `rookery up` and waits until everything is served and known.
+    ///
+    /// # Errors
+    /// It ended, or was not ready in time; the end of its log is in the message.
+    pub async fn start_mirror(&mut self) -> Result<()> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir().join("mirror.log"))?;
+        let mirror = self.rookery().arg("up").stdout(Stdio::null()).stderr(log).spawn()?;
+        self.mirror = Some(mirror);
+        let ready = [self.addresses.web, self.addresses.http];
+        let started = Instant::now();
+        for address in ready {
+            while !answers_ready(address).await {
+                if let Some(status) = self.mirror.as_mut().and_then(|mirror| mirror.try_wait().transpose()) {
+                    bail!("rookery up ended: {}\n{}", status?, self.log_end());
+                }
+                if started.elapsed() > DEADLINE {
+                    bail!("rookery up is not ready at {address}\n{}", self.log_end());
+                }
+                tick().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the mirror's log.
+    #[must_use]
+    pub fn log_end(&self) -> String {
+        let log = fs::read_to_string(self.dir().join("mirror.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// SIGKILL, and gone when this returns.
+    ///
+    /// # Errors
+    /// It can't be killed.
+    pub fn kill_mirror(&mut self) -> Result<()> {
+        let mut mirror = self.mirror.take().context("no mirror is running")?;
+        mirror.kill()?;
+        mirror.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, then waits for its end.
+    ///
+    /// # Errors
+    /// It did not end in time.
+    pub async fn stop_mirror(&mut self) -> Result<ExitStatus> {
+        let mut mirror = self.mirror.take().context("no mirror is running")?;
+        let status = program::stock("kill").arg(mirror.id().to_string()).status()?;
+        anyhow::ensure!(status.success(), "kill: {status}");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = mirror.try_wait()? {
+                return Ok(status);
+            }
+            if started.elapsed() > DEADLINE {
+                mirror.kill()?;
+                bail!("SIGTERM did not end it\n{}", self.log_end());
+            }
+            tick().await;
+        }
+    }
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        if let Some(mirror) = &mut self.mirror {
+            // It may have ended by itself.
+            drop(mirror.kill());
+            drop(mirror.wait());
+        }
+    }
+}
+
+/// The pause between two looks at a condition.
+pub async fn tick() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+async fn answers_ready(address: SocketAddr) -> bool {
+    let answer = reqwest::get(format!("http://{address}/readyz")).await;
+    answer.is_ok_and(|answer| answer.status().is_success())
+}
+
+/// Five loopback addresses that were free a moment ago.
+fn free_addresses() -> Result<Addresses> {
+    let listeners: Vec<TcpListener> =
+        (0..5).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+    let addresses: Vec<SocketAddr> =
+        listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+    Ok(Addresses {
+        rsync: addresses[0],
+        http: addresses[1],
+        web: addresses[2],
+        tree: addresses[3],
+        index: addresses[4],
+    })
+}
