@@ -100,7 +100,7 @@ impl Farm {
              mirrors = [\"{2}\"]\nallow_private_upstreams = [\"127.0.0.0/8\"]\n\n\
              [proxy.maintenance]\nendpoint = \"http://{index}\"\n\n\
              [maintenance]\nlisten = \"{index}\"\nsync = \"http://{tree}\"\nweb = \"{web}\"\n\
-             index = \"sqlite://{0}/index.db\"\n\n[telemetry]\nlog = \"info\"\n",
+             index = \"sqlite://{0}/index.db\"\nunreferenced_grace = \"0s\"\n\n[telemetry]\nlog = \"info\"\n",
             self.dir().display(),
             self.tree.dir.display(),
             self.upstream.url(),
@@ -188,6 +188,19 @@ impl Drop for Farm {
             drop(mirror.wait());
         }
     }
+}
+
+/// Waits until `condition` holds.
+///
+/// # Errors
+/// It did not within [`DEADLINE`].
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+    let started = Instant::now();
+    while !condition() {
+        anyhow::ensure!(started.elapsed() < DEADLINE, "waited in vain: {what}");
+        tick().await;
+    }
+    Ok(())
 }
 
 /// The pause between two looks at a condition.

@@ -8,20 +8,10 @@ use anyhow::{Context, Result};
 use farm_sim::upstream::{Fault, Gate};
 use rookery_tests::cache_check;
 use rookery_tests::distfile::ExtraDistfile;
-use rookery_tests::farm::{DEADLINE, Farm, tick};
+use rookery_tests::farm::{DEADLINE, Farm, eventually};
 use rookery_tests::program::wget_resume;
 
 const LARGE_BYTES: u64 = 200_000_000;
-
-/// Waits until `condition` holds.
-async fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
-    let started = Instant::now();
-    while !condition() {
-        anyhow::ensure!(started.elapsed() < DEADLINE, "waited in vain: {what}");
-        tick().await;
-    }
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seven_clients_of_one_large_file_cost_one_request_and_stream_together() -> Result<()> {
