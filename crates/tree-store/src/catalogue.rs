@@ -1,0 +1,134 @@
+//! The catalogue beside an index: the distfiles that a generation refers to.
+//!
+//! It is made of the generation's own contents, never of the source directory, which may have changed
+//! since.
+
+use std::collections::BTreeMap;
+
+use gentoo_repo::catalogue::Catalogue;
+use gentoo_repo::{Digests, Distfile, DistfileName, HashAlgorithm, Restriction};
+
+use crate::codec::{Misfit, Reader, Writer};
+
+const MAGIC: [u8; 8] = *b"ROOKCATA";
+const VERSION: u32 = 1;
+/// The fields of a distfile without any text in them.
+const DISTFILE_BYTES: usize = 4 + 8 + 4 + 8 + 1 + 8;
+
+/// Counts for a generation's summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) distfiles: u64,
+    pub(crate) without_source: u64,
+}
+
+pub(crate) fn count(catalogue: &Catalogue) -> Counts {
+    Counts {
+        distfiles: catalogue.distfiles.len() as u64,
+        without_source: catalogue.distfiles.values().filter(|distfile| distfile.sources.is_empty()).count()
+            as u64,
+    }
+}
+
+pub(crate) fn encode(catalogue: &Catalogue) -> Vec<u8> {
+    let mut out = Writer::new(MAGIC, VERSION, catalogue.distfiles.len() * 512);
+    out.count(catalogue.distfiles.len());
+    for distfile in catalogue.distfiles.values() {
+        out.bytes(distfile.name.as_str().as_bytes());
+        out.u64(distfile.size_bytes);
+        out.u32(u32::try_from(distfile.digests.len()).unwrap_or(u32::MAX));
+        for (algorithm, digest) in distfile.digests.iter() {
+            out.bytes(algorithm.manifest_name().as_bytes());
+            out.bytes(digest);
+        }
+        texts(&mut out, &distfile.sources);
+        out.u8(match distfile.restriction {
+            Restriction::None => 0,
+            Restriction::Mirror => 1,
+            Restriction::Fetch => 2,
+        });
+        texts(&mut out, &distfile.packages);
+    }
+    out.finish()
+}
+
+fn texts(out: &mut Writer, texts: &[String]) {
+    out.count(texts.len());
+    for text in texts {
+        out.bytes(text.as_bytes());
+    }
+}
+
+/// Whether [`decode`] would get past the checksum, without making anything of the rest.
+pub(crate) fn check(frame: &[u8]) -> Result<(), Misfit> {
+    Reader::open(MAGIC, VERSION, frame).map(drop)
+}
+
+pub(crate) fn decode(frame: &[u8]) -> Result<Catalogue, Misfit> {
+    let mut fields = Reader::open(MAGIC, VERSION, frame)?;
+    let mut distfiles = BTreeMap::new();
+    for _ in 0..fields.count(DISTFILE_BYTES)? {
+        let distfile = decode_distfile(&mut fields)?;
+        distfiles.insert(distfile.name.clone(), distfile);
+    }
+    fields.end()?;
+    Ok(Catalogue { distfiles })
+}
+
+fn decode_distfile(fields: &mut Reader<'_>) -> Result<Distfile, Misfit> {
+    let name = DistfileName::try_from(fields.str()?).map_err(|_| "not a distfile name")?;
+    let size_bytes = fields.u64()?;
+    let mut digests = Digests::new();
+    for _ in 0..fields.u32()? {
+        let algorithm = HashAlgorithm::from_manifest_name(fields.str()?).ok_or("an unknown algorithm")?;
+        digests.insert(algorithm, fields.bytes()?.to_vec()).map_err(|_| "a digest of the wrong length")?;
+    }
+    let sources = decode_texts(fields)?;
+    let restriction = match fields.u8()? {
+        0 => Restriction::None,
+        1 => Restriction::Mirror,
+        2 => Restriction::Fetch,
+        _ => return Err("an unknown restriction"),
+    };
+    Ok(Distfile { name, size_bytes, digests, sources, restriction, packages: decode_texts(fields)? })
+}
+
+fn decode_texts(fields: &mut Reader<'_>) -> Result<Vec<String>, Misfit> {
+    let count = fields.count(4)?;
+    (0..count).map(|_| fields.str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn distfile(name: &str, restriction: Restriction, sources: &[&str]) -> Distfile {
+        Distfile {
+            name: name.parse().unwrap(),
+            size_bytes: 17,
+            digests: [(HashAlgorithm::Blake2b, vec![7; 64]), (HashAlgorithm::Sha512, vec![8; 64])]
+                .into_iter()
+                .collect(),
+            sources: sources.iter().map(|&source| source.to_owned()).collect(),
+            restriction,
+            packages: vec!["a/b".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_catalogue_comes_back() {
+        let all = [
+            distfile("a-1.tar.gz", Restriction::None, &["https://x.example/a"]),
+            distfile("ä b%2F{}", Restriction::Fetch, &[]),
+            distfile("c", Restriction::Mirror, &["https://x.example/c", "https://y.example/c"]),
+        ];
+        let catalogue = Catalogue {
+            distfiles: all.into_iter().map(|distfile| (distfile.name.clone(), distfile)).collect(),
+        };
+        let frame = encode(&catalogue);
+        assert_eq!(check(&frame), Ok(()));
+        assert_eq!(decode(&frame).unwrap().distfiles, catalogue.distfiles);
+        assert_eq!(count(&catalogue), Counts { distfiles: 3, without_source: 1 });
+        assert!(check(&frame[..frame.len() - 1]).is_err());
+    }
+}

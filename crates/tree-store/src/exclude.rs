@@ -1,0 +1,241 @@
+//! What never gets into a generation: rsync's exclude patterns, applied while building.
+//!
+//! Implemented from rsync(1), "PATTERN MATCHING RULES": a leading `/` anchors at the tree's root; a
+//! pattern with another `/` or with `**` is matched against the whole path, at any depth unless
+//! anchored; any other one against the last name; a trailing `/` means directories only; `*` and `?`
+//! don't match `/`, `**` does; `[…]` is a class; `\` quotes. An excluded directory takes with it all that
+//! is below.
+
+use crate::TreeError;
+
+/// What every module excludes: what is not part of a repository although it lies in its directory.
+/// The last one is where Portage keeps a tree that it has not verified yet.
+pub const ALWAYS: [&str; 6] =
+    ["/distfiles", "/packages", "/local", "/lost+found", "/.git", "/.tmp-unverified-download-quarantine"];
+
+/// The patterns of one module, with [`ALWAYS`] among them.
+#[derive(Debug, Clone, Default)]
+pub struct Excludes {
+    patterns: Vec<Pattern>,
+}
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    tokens: Vec<Token>,
+    anchored: bool,
+    whole_path: bool,
+    directories_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Octet(u8),
+    AnyOne,
+    AnyInName,
+    AnyInPath,
+    Class { negated: bool, ranges: Vec<(u8, u8)> },
+}
+
+impl Excludes {
+    /// The patterns that always apply and `patterns`.
+    ///
+    /// # Errors
+    /// A pattern that is empty, has an unclosed `[`, or starts with `+ ` (includes are not supported).
+    pub fn new<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>) -> Result<Self, TreeError> {
+        let mut all = Vec::new();
+        for pattern in ALWAYS {
+            all.push(Pattern::parse(pattern)?);
+        }
+        for pattern in patterns {
+            all.push(Pattern::parse(pattern.as_ref())?);
+        }
+        Ok(Self { patterns: all })
+    }
+
+    /// Whether the node at `path` (no leading slash) is left out.
+    #[must_use]
+    pub fn matches(&self, path: &[u8], is_directory: bool) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(path, is_directory))
+    }
+}
+
+impl Pattern {
+    fn parse(given: &str) -> Result<Self, TreeError> {
+        let refuse = |why| TreeError::Exclude { pattern: given.to_owned(), why };
+        if given.starts_with("+ ") {
+            return Err(refuse("includes are not supported here"));
+        }
+        let pattern = given.strip_prefix("- ").unwrap_or(given);
+        let (pattern, directories_only) = match pattern.strip_suffix('/') {
+            Some(rest) => (rest, true),
+            None => (pattern, false),
+        };
+        let (pattern, anchored) = match pattern.strip_prefix('/') {
+            Some(rest) => (rest, true),
+            None => (pattern, false),
+        };
+        if pattern.is_empty() {
+            return Err(refuse("matches nothing"));
+        }
+        let tokens = tokenise(pattern.as_bytes()).map_err(refuse)?;
+        let whole_path = anchored || pattern.contains('/') || tokens.contains(&Token::AnyInPath);
+        Ok(Self { tokens, anchored, whole_path, directories_only })
+    }
+
+    fn matches(&self, path: &[u8], is_directory: bool) -> bool {
+        if self.directories_only && !is_directory {
+            return false;
+        }
+        if self.anchored {
+            return matches_tokens(&self.tokens, path);
+        }
+        if !self.whole_path {
+            let name = path.rsplit(|&octet| octet == b'/').next().unwrap_or(path);
+            return matches_tokens(&self.tokens, name);
+        }
+        let starts = std::iter::once(0)
+            .chain(path.iter().enumerate().filter(|(_, octet)| **octet == b'/').map(|(at, _)| at + 1));
+        starts.into_iter().any(|start| matches_tokens(&self.tokens, &path[start..]))
+    }
+}
+
+fn tokenise(pattern: &[u8]) -> Result<Vec<Token>, &'static str> {
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(&octet) = pattern.get(at) {
+        at += 1;
+        let token = match octet {
+            b'?' => Token::AnyOne,
+            b'*' => {
+                let run = 1 + pattern[at..].iter().take_while(|&&next| next == b'*').count();
+                at += run - 1;
+                if run > 1 { Token::AnyInPath } else { Token::AnyInName }
+            }
+            b'\\' => {
+                let quoted = *pattern.get(at).ok_or("ends in a backslash")?;
+                at += 1;
+                Token::Octet(quoted)
+            }
+            b'[' => {
+                let (class, used) = tokenise_class(&pattern[at..]).ok_or("'[' without ']'")?;
+                at += used;
+                class
+            }
+            other => Token::Octet(other),
+        };
+        tokens.push(token);
+    }
+    Ok(tokens)
+}
+
+/// The class after a `[`, and how many octets it took with its `]`.
+fn tokenise_class(rest: &[u8]) -> Option<(Token, usize)> {
+    let negated = matches!(rest.first(), Some(b'!' | b'^'));
+    let mut at = usize::from(negated);
+    let first = at;
+    let mut ranges = Vec::new();
+    loop {
+        let low = *rest.get(at)?;
+        if low == b']' && at > first {
+            return Some((Token::Class { negated, ranges }, at + 1));
+        }
+        match (rest.get(at + 1), rest.get(at + 2)) {
+            (Some(b'-'), Some(&high)) if high != b']' => {
+                ranges.push((low, high));
+                at += 3;
+            }
+            _ => {
+                ranges.push((low, low));
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Follows all ways to match at once, so that the time is pattern × text and never exponential.
+fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
+    if tokens.iter().all(|token| matches!(token, Token::Octet(_))) {
+        return tokens.len() == text.len()
+            && tokens.iter().zip(text).all(|(token, &octet)| matches_one(token, octet));
+    }
+    // reach[i]: the tokens so far can have consumed exactly the first i octets.
+    let mut reach = vec![false; text.len() + 1];
+    reach[0] = true;
+    for token in tokens {
+        let mut next = vec![false; text.len() + 1];
+        for at in 0..=text.len() {
+            next[at] = match token {
+                Token::AnyInPath => reach[at] || (at > 0 && next[at - 1]),
+                Token::AnyInName => reach[at] || (at > 0 && next[at - 1] && text[at - 1] != b'/'),
+                Token::Octet(_) | Token::AnyOne | Token::Class { .. } => {
+                    at > 0 && reach[at - 1] && matches_one(token, text[at - 1])
+                }
+            };
+        }
+        reach = next;
+    }
+    reach[text.len()]
+}
+
+fn matches_one(token: &Token, octet: u8) -> bool {
+    match token {
+        Token::Octet(wanted) => *wanted == octet,
+        Token::AnyOne => octet != b'/',
+        Token::Class { negated, ranges } => {
+            octet != b'/' && ranges.iter().any(|&(low, high)| (low..=high).contains(&octet)) != *negated
+        }
+        Token::AnyInName | Token::AnyInPath => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, path: &str, is_directory: bool) -> bool {
+        Pattern::parse(pattern).unwrap().matches(path.as_bytes(), is_directory)
+    }
+
+    #[test]
+    fn patterns_mean_what_rsync_says() {
+        assert!(matches("/distfiles", "distfiles", true));
+        assert!(!matches("/distfiles", "app-misc/distfiles", true));
+        assert!(matches("distfiles", "app-misc/distfiles", false));
+        assert!(!matches("distfiles", "app-misc/distfiles-1", false));
+        assert!(matches("*.tmp", "a/b.tmp", false));
+        assert!(!matches("/*.tmp", "a/b.tmp", false));
+        assert!(matches("cache/", "metadata/cache", true));
+        assert!(!matches("cache/", "metadata/cache", false));
+        assert!(matches("metadata/md5-*", "x/metadata/md5-cache", true));
+        assert!(!matches("metadata/*", "metadata/a/b", false));
+        assert!(matches("metadata/**", "metadata/a/b", false));
+        assert!(matches("/a**z", "a/b/z", false));
+        assert!(matches("[a-c]x", "d/bx", false));
+        assert!(!matches("[!a-c]x", "d/bx", false));
+        assert!(matches("\\*", "*", false));
+        assert!(!matches("\\*", "a", false));
+        assert!(matches("- /x", "x", false));
+    }
+
+    #[test]
+    fn unusable_patterns_are_refused() {
+        for pattern in ["", "/", "+ /x", "[abc", "x\\"] {
+            assert!(Pattern::parse(pattern).is_err(), "{pattern:?}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_pattern_takes_no_exponential_time() {
+        let pattern = "*a".repeat(60) + "b";
+        assert!(!matches(&pattern, &"a".repeat(200), false));
+    }
+
+    #[test]
+    fn what_is_no_part_of_a_repository_is_always_excluded() {
+        let excludes = Excludes::new::<&str>([]).unwrap();
+        for name in ["distfiles", "packages", "local", "lost+found", ".git"] {
+            assert!(excludes.matches(name.as_bytes(), true), "{name}");
+        }
+        assert!(!excludes.matches(b"profiles/local", true));
+    }
+}
