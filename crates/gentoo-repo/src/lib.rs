@@ -5,14 +5,29 @@
 //! the tree hands over octets and gets values or an error that names the line. Everything here reads files that
 //! somebody else wrote, so no input panics and every length is bounded.
 //!
-//! Start reading at [`Distfile`], which is what all of it is for, then [`layout`].
+//! Start reading at [`Distfile`], which is what all of it is for, then [`catalogue`], which puts together what the
+//! parsers ([`manifest`], [`md5_cache`], [`src_uri`], [`restrict`], [`mirrors`]) read.
 
+pub mod catalogue;
+pub mod cleartext;
+mod dep_string;
 pub mod digest;
 mod distfile;
 mod error;
 pub mod layout;
+pub mod layout_conf;
+pub mod manifest;
+pub mod md5_cache;
+pub mod mirrors;
+mod package;
+pub mod restrict;
+pub mod src_uri;
 pub mod timestamp;
+mod tree_path;
 
+pub use catalogue::{Catalogue, CatalogueBuilder, Fault, FaultKind};
 pub use digest::{Digests, HashAlgorithm};
 pub use distfile::{Distfile, DistfileName, Restriction};
 pub use error::Error;
+pub use package::package_of_pf;
+pub use tree_path::TreePath;
