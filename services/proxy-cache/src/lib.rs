@@ -1,1 +1,4 @@
 //! proxy-cache
+
+pub mod catalogue;
+pub mod farm;
