@@ -1,0 +1,208 @@
+//! The `[proxy]` section.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use service_kit::config::{ByteSize, HumanDuration};
+
+/// What an operator may say about one replica. Every key has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The one HTTP port: mirror, forward proxy, client configuration, health.
+    pub listen: SocketAddr,
+    /// Where the slots `r0`, `r1`, … of the replicas are.
+    pub cache_dir: PathBuf,
+    /// What blobs and parts may take; beyond it, files pass through unstored.
+    pub capacity: ByteSize,
+    /// Gentoo mirrors, asked in this order before a distfile's own sources. The operator named them, so
+    /// they may be in private networks.
+    pub mirrors: Vec<MirrorUrl>,
+    /// Who may ask anything but `/healthz` and `/readyz`.
+    pub allow_clients: Vec<IpNet>,
+    /// Networks that sources may resolve into although they are private.
+    pub allow_private_upstreams: Vec<IpNet>,
+    /// Directories whose distfiles are adopted.
+    pub import_dirs: Vec<ImportDir>,
+    /// `http://host:port` at which other replicas reach this one; empty when they can't.
+    pub advertise: String,
+    /// A PEM file with one more authority for `https` upstreams; empty: only the system's.
+    pub upstream_ca: PathBuf,
+    /// Directories served as they are, http-replicator's `--alias`.
+    pub aliases: Vec<Alias>,
+    /// Where the index is.
+    pub maintenance: MaintenanceConfig,
+    /// When an upstream or a client is given up.
+    pub timeouts: Timeouts,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080),
+            cache_dir: PathBuf::from("/var/cache/rookery"),
+            capacity: ByteSize(50 << 30),
+            mirrors: vec![MirrorUrl("https://distfiles.gentoo.org".to_owned())],
+            allow_clients: private_networks(),
+            allow_private_upstreams: Vec::new(),
+            import_dirs: Vec::new(),
+            advertise: String::new(),
+            upstream_ca: PathBuf::new(),
+            aliases: Vec::new(),
+            maintenance: MaintenanceConfig::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Loopback and the networks that are never routed on the Internet.
+fn private_networks() -> Vec<IpNet> {
+    ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"]
+        .iter()
+        .filter_map(|network| network.parse().ok())
+        .collect()
+}
+
+/// `http://…` or `https://…`, without a slash at its end; `distfiles/XX/NAME` is below it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MirrorUrl(String);
+
+impl MirrorUrl {
+    /// The URL, without a slash at its end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for MirrorUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let url =
+            url::Url::parse(&text).map_err(|error| format!("expected a URL, found {text:?}: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err(format!("expected an http:// or https:// URL, found {text:?}"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(format!("expected a URL without ? and #, found {text:?}"));
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+}
+
+impl From<MirrorUrl> for String {
+    fn from(url: MirrorUrl) -> Self {
+        url.0
+    }
+}
+
+impl fmt::Display for MirrorUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A directory whose distfiles are adopted after they were compared with the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportDir {
+    /// The directory.
+    pub dir: PathBuf,
+    /// What becomes of a file that was adopted.
+    #[serde(default)]
+    pub after: AfterImport,
+}
+
+/// What becomes of a file in an import directory once a blob with its contents is in place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AfterImport {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It is removed if it equals the blob byte for byte.
+    Remove,
+}
+
+/// `/PREFIX/…` answers with the files below `dir`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alias {
+    /// The directory; nothing outside it is ever served.
+    pub dir: PathBuf,
+    /// The first part of the path, without slashes at its ends.
+    pub prefix: String,
+}
+
+/// The `[proxy.maintenance]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaintenanceConfig {
+    /// `http://host:port` of `CacheIndex`.
+    pub endpoint: String,
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        Self { endpoint: "http://127.0.0.1:7070".to_owned() }
+    }
+}
+
+/// The `[proxy.timeouts]` table. None of them bounds a whole transfer: large files on slow links are
+/// legitimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// For an upstream's connection, TLS included.
+    pub connect: HumanDuration,
+    /// For an upstream's response head.
+    pub headers: HumanDuration,
+    /// For each chunk of an upstream's body.
+    pub chunk: HumanDuration,
+    /// For the first byte to a client, over all sources: shorter than the 60 s of Portage's wget.
+    pub first_byte: HumanDuration,
+    /// For a client's request head.
+    pub client_head: HumanDuration,
+    /// How long a client gets 404 for ranges of a name whose download turned out wrong.
+    pub refuse_ranges: HumanDuration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = |seconds| HumanDuration(Duration::from_secs(seconds));
+        Self {
+            connect: seconds(10),
+            headers: seconds(30),
+            chunk: seconds(30),
+            first_byte: seconds(50),
+            client_head: seconds(30),
+            refuse_ranges: seconds(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_is_an_http_url_without_a_slash_at_its_end() {
+        let mirror = |text: &str| MirrorUrl::try_from(text.to_owned());
+        assert_eq!(mirror("https://distfiles.gentoo.org/").unwrap().as_str(), "https://distfiles.gentoo.org");
+        assert_eq!(mirror("http://m/gentoo").unwrap().as_str(), "http://m/gentoo");
+        for wrong in ["", "distfiles.gentoo.org", "ftp://m/gentoo", "http://m/?a=b", "file:///etc"] {
+            assert!(mirror(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_default_client_networks_all_parse() {
+        assert_eq!(private_networks().len(), 6);
+    }
+}
