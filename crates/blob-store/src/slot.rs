@@ -1,0 +1,49 @@
+//! One replica's slot: the first of `r0`, `r1`, … that nobody has locked.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::disk::Disk;
+use crate::error::StoreError;
+use crate::layout::Layout;
+
+/// Replicas that may share a volume.
+const SLOTS_MAX: usize = 256;
+
+/// A locked slot. The kernel gives the lock up when the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) root: PathBuf,
+    _lock: File,
+}
+
+/// Takes the first free slot of `cache_dir`.
+pub(crate) fn lock_first_free(disk: &Disk, cache_dir: &Path) -> Result<Slot, StoreError> {
+    for number in 0..SLOTS_MAX {
+        let root = cache_dir.join(format!("r{number}"));
+        disk.create_dir_all(&root)?;
+        let path = root.join("lock");
+        let lock = disk.open_or_create(&path)?;
+        if disk.try_lock(&lock, &path)? {
+            return Ok(Slot { root, _lock: lock });
+        }
+    }
+    Err(StoreError::NoFreeSlot { dir: cache_dir.to_owned(), slots: SLOTS_MAX })
+}
+
+/// The id that the replica of this slot keeps over restarts; made if it isn't there or isn't whole.
+pub(crate) fn replica_id(disk: &Disk, layout: &Layout) -> Result<String, StoreError> {
+    let path = layout.replica_id();
+    if disk.stat(&path).is_ok() {
+        let text = String::from_utf8_lossy(&disk.read_small(&path)?).trim().to_owned();
+        if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(text);
+        }
+    }
+    let id = hex::encode(rand::random::<[u8; 16]>());
+    let new = layout.tmp().join("replica-id");
+    disk.write_small(&new, format!("{id}\n").as_bytes())?;
+    disk.rename(&new, &path)?;
+    disk.sync_dir(layout.root())?;
+    Ok(id)
+}

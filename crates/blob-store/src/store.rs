@@ -1,0 +1,270 @@
+//! The store: blobs by digest, names that lead to them, parts under way.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use gentoo_repo::{Digests, DistfileName};
+
+use crate::digest::BlobDigest;
+use crate::disk::{Disk, FaultHook, FileOp};
+use crate::error::{BeginError, StoreError};
+use crate::expected::Expected;
+use crate::hashers::Hashers;
+use crate::index::BlobInfo;
+use crate::inner::{Inner, lock};
+use crate::layout::{Layout, Scope};
+use crate::part::Part;
+use crate::reader::OpenBlob;
+use crate::reconcile::{Fault, Reconciler};
+use crate::slot;
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// The directory of the slots; made if it isn't there.
+    pub cache_dir: PathBuf,
+    /// What blobs and parts may take together.
+    pub capacity_bytes: u64,
+    /// For tests: asked before every file operation.
+    pub faults: Option<FaultHook>,
+}
+
+/// What became of a request to evict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evicted {
+    /// Its room is free and its names are gone.
+    Done {
+        /// How much it was.
+        bytes: u64,
+    },
+    /// It is being read, or somebody asked for it since.
+    Busy,
+    /// It is not here.
+    Gone,
+}
+
+/// What became of a request to verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verified {
+    /// Its bytes have its digest.
+    Sound,
+    /// They have not; it is in quarantine and its names are gone.
+    Damaged,
+    /// It is not here.
+    Gone,
+}
+
+/// One replica's blobs. Clones share it; the last one gives the slot up.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl Store {
+    /// Takes the first free slot, clears what a crash left there and reads what is there. What is
+    /// damaged or not ours is told, not fatal. Blocks.
+    ///
+    /// # Errors
+    /// The directory can't be used, or every slot is taken.
+    pub fn open(options: Options) -> Result<(Self, Vec<Fault>), StoreError> {
+        let disk = Disk { faults: options.faults };
+        let slot = slot::lock_first_free(&disk, &options.cache_dir)?;
+        let layout = Layout::new(slot.root.clone());
+        let mut reconciler = Reconciler::new(&disk, &layout);
+        reconciler.run()?;
+        let (index, faults) = (reconciler.index, reconciler.faults);
+        let replica_id = slot::replica_id(&disk, &layout)?;
+        let inner = Inner::new(disk, layout, slot, replica_id, options.capacity_bytes, index);
+        Ok((Self { inner: Arc::new(inner) }, faults))
+    }
+
+    /// The directory of this replica: `cache_dir/rN`.
+    #[must_use]
+    pub fn slot_dir(&self) -> &Path {
+        self.inner.layout.root()
+    }
+
+    /// 32 hexadecimal digits that this slot keeps over restarts.
+    #[must_use]
+    pub fn replica_id(&self) -> &str {
+        &self.inner.replica_id
+    }
+
+    /// The blob that a name leads to. Never blocks.
+    #[must_use]
+    pub fn named(&self, scope: &Scope, name: &DistfileName) -> Option<BlobDigest> {
+        lock(&self.inner.index).name(scope, name)
+    }
+
+    /// Length, names and last access of a blob. Never blocks.
+    #[must_use]
+    pub fn info(&self, digest: &BlobDigest) -> Option<BlobInfo> {
+        lock(&self.inner.index).info(digest)
+    }
+
+    /// Every blob, in no order. Never blocks.
+    #[must_use]
+    pub fn inventory(&self) -> Vec<BlobInfo> {
+        let index = lock(&self.inner.index);
+        index.blobs.keys().filter_map(|digest| index.info(digest)).collect()
+    }
+
+    /// Bytes of all blobs. Parts are not counted. Never blocks.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        lock(&self.inner.index).blob_bytes
+    }
+
+    /// What blobs and parts may take together.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> u64 {
+        self.inner.capacity_bytes
+    }
+
+    /// Opens a blob for reading, which also says that a client asked for it. `None` if it isn't
+    /// here, or not with the length that it had. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn read(&self, digest: &BlobDigest) -> Result<Option<OpenBlob>, StoreError> {
+        let Some((hold, size_bytes)) = self.inner.hold(digest) else { return Ok(None) };
+        let path = self.inner.layout.blob(digest);
+        let file = match self.inner.disk.open(&path) {
+            Ok(file) => file,
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                tracing::warn!(blob = %digest, "somebody removed a blob");
+                lock(&self.inner.index).remove_blob(digest);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata().map_err(|source| StoreError::io(FileOp::Stat, &path, source))?;
+        if metadata.len() != size_bytes {
+            drop(hold);
+            self.inner.quarantine(digest)?;
+            return Ok(None);
+        }
+        self.inner.save_access(digest, &file);
+        let modified = metadata.modified().ok();
+        Ok(Some(OpenBlob { file: Arc::new(file), size_bytes, modified, hold }))
+    }
+
+    /// Whether a blob has the listed length and digests. BLAKE2B is compared by name; other digests
+    /// by reading the blob, once in this process's life. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn matches(&self, digest: &BlobDigest, expected: &Expected) -> Result<bool, StoreError> {
+        let size = self.info(digest).map(|info| info.size_bytes);
+        if size != Some(expected.size_bytes()) {
+            return Ok(false);
+        }
+        if let Some(blob) = expected.blob() {
+            return Ok(blob == *digest);
+        }
+        if lock(&self.inner.matched).get(digest) == Some(expected.digests()) {
+            return Ok(true);
+        }
+        let Some(hashers) = self.inner.hash(digest, Hashers::new(expected.digests()))? else {
+            return Ok(false);
+        };
+        let right = hashers.finish(expected.digests()) == Ok(*digest);
+        if right {
+            lock(&self.inner.matched).insert(*digest, expected.digests().clone());
+        }
+        Ok(right)
+    }
+
+    /// Makes a name lead to a blob that is here; it leads nowhere else from then on. Blocks.
+    ///
+    /// # Errors
+    /// There is no such blob, or the disk.
+    pub fn name(&self, scope: &Scope, name: &DistfileName, digest: &BlobDigest) -> Result<(), StoreError> {
+        self.inner.name(scope, name, digest)
+    }
+
+    /// Begins a part, or resumes the one that is there for the same name and contents. The room that
+    /// it needs is reserved. Blocks; reads all that is there of the part.
+    ///
+    /// # Errors
+    /// No room, somebody writes the same part, or the disk.
+    pub fn begin(&self, expected: Expected) -> Result<Part, BeginError> {
+        let key = expected.key();
+        self.inner.reserve(&key, expected.size_bytes())?;
+        // From here on, dropping the part gives the room back.
+        let path = self.inner.layout.part(&key);
+        let state_path = self.inner.layout.state(&key);
+        let state = expected.to_state();
+        let prepared = (|| {
+            let whole = self.inner.disk.read_small(&state_path).is_ok_and(|old| old == state.as_bytes());
+            let length = self.inner.disk.stat(&path).ok().map(|metadata| metadata.len());
+            let length = length.filter(|&length| whole && length <= expected.size_bytes());
+            if length.is_none() {
+                self.inner.disk.remove(&path)?;
+                self.inner.disk.write_small(&state_path, state.as_bytes())?;
+            }
+            Ok((self.inner.disk.open_or_create(&path)?, length.unwrap_or(0)))
+        })();
+        match prepared {
+            Ok((file, length)) => {
+                let mut part = Part::new(Arc::clone(&self.inner), key, expected, file);
+                part.resume(length)?;
+                Ok(part)
+            }
+            Err(error) => {
+                self.inner.close_part(&key, None);
+                Err(BeginError::Store(error))
+            }
+        }
+    }
+
+    /// Removes a blob and the names that lead to it, unless somebody reads it or asked for it after
+    /// `unless_accessed_after`. Blocks.
+    ///
+    /// # Errors
+    /// The disk: the blob may have lost names but is still counted.
+    pub fn evict(
+        &self,
+        digest: &BlobDigest,
+        unless_accessed_after: Option<SystemTime>,
+    ) -> Result<Evicted, StoreError> {
+        let _changing = lock(&self.inner.changing);
+        let entry = {
+            let mut index = lock(&self.inner.index);
+            let Some(entry) = index.blobs.get(digest) else { return Ok(Evicted::Gone) };
+            let asked_since = entry.last_access > unless_accessed_after && unless_accessed_after.is_some();
+            if asked_since || entry.hold.is_shared() {
+                return Ok(Evicted::Busy);
+            }
+            index.remove_blob(digest)
+        };
+        let Some(entry) = entry else { return Ok(Evicted::Gone) };
+        let bytes = entry.size_bytes;
+        self.inner.unlink(digest, entry)?;
+        Ok(Evicted::Done { bytes })
+    }
+
+    /// Reads a blob and compares it with its name; a damaged one is put in quarantine. Blocks for as
+    /// long as that takes.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn verify(&self, digest: &BlobDigest) -> Result<Verified, StoreError> {
+        let listed = Digests::default();
+        let Some(hashers) = self.inner.hash(digest, Hashers::new(&listed))? else {
+            return Ok(Verified::Gone);
+        };
+        if hashers.finish(&listed) == Ok(*digest) {
+            return Ok(Verified::Sound);
+        }
+        self.inner.quarantine(digest)?;
+        Ok(Verified::Damaged)
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("slot", &self.slot_dir()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! Damage × place: what somebody, or the disk, did to the directory between two starts or under a
+//! running store. It is reported, never fatal, and never served.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::Path;
+
+use blob_store::{Scope, Store, Verified};
+use common::{assert_sound, contents, digest, files_below, name, open, options, put};
+
+fn blob_path(slot: &Path, contents: &[u8]) -> std::path::PathBuf {
+    let hex = digest(contents).to_hex();
+    slot.join("blobs").join(&hex[..2]).join(hex)
+}
+
+fn faults(dir: &Path) -> (Store, Vec<String>) {
+    let (store, faults) = Store::open(options(dir, u64::MAX / 2)).unwrap();
+    (store, faults.into_iter().map(|fault| format!("{} {}", fault.path.display(), fault.what)).collect())
+}
+
+#[test]
+fn a_flipped_byte_is_found_by_verify_and_loses_its_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let blob = put(&store, "a", b"hello").digest;
+    let file = OpenOptions::new().write(true).open(blob_path(store.slot_dir(), b"hello")).unwrap();
+    file.write_all_at(b"J", 0).unwrap();
+    assert_eq!(store.verify(&blob).unwrap(), Verified::Damaged);
+    assert_eq!(store.verify(&blob).unwrap(), Verified::Gone);
+    assert_eq!(store.named(&Scope::DISTFILES, &name("a")), None);
+    assert_sound(store.slot_dir());
+    assert_eq!(files_below(&store.slot_dir().join("quarantine")).len(), 1);
+    put(&store, "a", b"hello");
+}
+
+#[test]
+fn a_blob_of_another_length_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let blob = put(&store, "a", b"hello").digest;
+    fs::write(blob_path(store.slot_dir(), b"hello"), b"hell").unwrap();
+    assert_eq!(contents(&store, &blob), None);
+    assert_eq!(store.used_bytes(), 0);
+    assert_sound(store.slot_dir());
+}
+
+#[test]
+fn a_blob_that_somebody_removed_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let blob = put(&store, "a", b"hello").digest;
+    fs::remove_file(blob_path(store.slot_dir(), b"hello")).unwrap();
+    assert_eq!(contents(&store, &blob), None);
+    assert_eq!(store.named(&Scope::DISTFILES, &name("a")), None);
+    put(&store, "a", b"hello");
+    assert_sound(store.slot_dir());
+}
+
+#[test]
+fn a_dangling_name_is_removed_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    put(&store, "a", b"hello");
+    let path = blob_path(store.slot_dir(), b"hello");
+    drop(store);
+    fs::remove_file(path).unwrap();
+    let (store, faults) = faults(dir.path());
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].ends_with("led to no blob; removed"), "{faults:?}");
+    assert!(assert_sound(store.slot_dir()).is_empty());
+}
+
+#[test]
+fn strange_entries_are_told_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let slot = dir.path().join("r0");
+    fs::create_dir_all(slot.join("blobs/zz")).unwrap();
+    fs::write(slot.join("blobs/zz/readme"), "x").unwrap();
+    fs::write(slot.join("blobs/file"), "x").unwrap();
+    fs::create_dir_all(slot.join("distfiles/1b")).unwrap();
+    fs::write(slot.join("distfiles/1b/foo-1.tar.gz"), "a person's").unwrap();
+    fs::create_dir_all(slot.join("distfiles/00")).unwrap();
+    symlink("/etc/passwd", slot.join("distfiles/00/foo-1.tar.gz")).unwrap();
+    fs::write(slot.join("distfiles/flat"), "x").unwrap();
+    fs::create_dir_all(slot.join("m/guru")).unwrap();
+    let (store, faults) = faults(dir.path());
+    assert_eq!(faults.len(), 5, "{faults:#?}");
+    assert!(store.inventory().is_empty());
+    assert_eq!(fs::read(slot.join("distfiles/1b/foo-1.tar.gz")).unwrap(), b"a person's");
+}
+
+#[test]
+fn a_name_that_leads_out_of_the_store_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    fs::create_dir_all(dir.path().join("r0/distfiles/1b")).unwrap();
+    symlink("/etc/passwd", dir.path().join("r0/distfiles/1b/foo-1.tar.gz")).unwrap();
+    let (store, faults) = faults(dir.path());
+    assert_eq!(faults.len(), 1);
+    assert_eq!(store.named(&Scope::DISTFILES, &name("foo-1.tar.gz")), None);
+}
+
+#[test]
+fn leftovers_of_a_crash_are_cleared() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let slot = dir.path().join("r0");
+    fs::write(slot.join("tmp/17"), "x").unwrap();
+    fs::write(slot.join("parts/abc.part"), "x").unwrap();
+    fs::write(slot.join("distfiles/layout.conf"), "torn").unwrap();
+    fs::write(slot.join("replica-id"), "torn").unwrap();
+    let store = open(dir.path());
+    assert!(files_below(&slot.join("tmp")).is_empty());
+    assert!(files_below(&slot.join("parts")).is_empty());
+    assert_eq!(store.replica_id().len(), 32);
+    let conf = fs::read_to_string(slot.join("distfiles/layout.conf")).unwrap();
+    assert_eq!(conf, "[structure]\n0=filename-hash BLAKE2B 8\n");
+}

@@ -1,0 +1,100 @@
+//! The same story again and again, with the n-th file operation failing, or with nothing working
+//! from the n-th on, as when the process is killed there. After a restart, no name leads to a wrong
+//! byte, the index equals the disk, and the story can be told to its end.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use blob_store::{BeginError, FaultHook, Scope, Store};
+use common::{assert_index_equals_disk, assert_sound, digest, expected, name, open, open_with};
+
+/// Puts, resumes, repoints, evicts, verifies; goes on after each failure.
+fn story(store: &Store) {
+    for (text, contents) in [("a", &b"first"[..]), ("b", b"second"), ("a", b"third"), ("c", b"first")] {
+        for step in [2, contents.len()] {
+            let mut part = match store.begin(expected(text, contents)) {
+                Ok(part) => part,
+                Err(BeginError::Store(_)) => continue,
+                Err(error) => panic!("{error}"),
+            };
+            let from = usize::try_from(part.bytes()).unwrap();
+            if part.append(&contents[from..step.max(from)]).is_ok() && part.missing_bytes() == 0 {
+                // A fault is what this test is about.
+                drop(part.finish(&[Scope::DISTFILES, Scope::module("m").unwrap()]));
+            }
+        }
+    }
+    let Ok(mut part) = store.begin(expected("w", b"right")) else { return };
+    if part.append(b"wrong").is_ok() {
+        part.finish(&[Scope::DISTFILES]).unwrap_err();
+    }
+    drop(store.verify(&digest(b"second")));
+    drop(store.evict(&digest(b"second"), None));
+    drop(store.evict(&digest(b"third"), None));
+}
+
+fn counting(fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> (FaultHook, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let hook = move |_, _: &Path| {
+        if fails(counted.fetch_add(1, Ordering::SeqCst)) {
+            Err(io::Error::from_raw_os_error(5))
+        } else {
+            Ok(())
+        }
+    };
+    (Arc::new(hook), count)
+}
+
+fn operations() -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let (hook, count) = counting(|_| false);
+    story(&open_with(dir.path(), hook).unwrap());
+    count.load(Ordering::SeqCst)
+}
+
+fn check_after_restart(dir: &Path) {
+    let store = open(dir);
+    assert_index_equals_disk(&store);
+    story(&store);
+    assert_index_equals_disk(&store);
+    assert_eq!(store.named(&Scope::DISTFILES, &name("c")), Some(digest(b"first")));
+    assert_eq!(store.named(&Scope::DISTFILES, &name("a")), None, "its blob was evicted");
+}
+
+#[test]
+fn any_single_operation_may_fail() {
+    let operations = operations();
+    assert!(operations > 100, "{operations}");
+    for nth in 0..operations {
+        let dir = tempfile::tempdir().unwrap();
+        let (hook, _) = counting(move |number| number == nth);
+        if let Ok(store) = open_with(dir.path(), hook) {
+            story(&store);
+            assert_sound(store.slot_dir());
+            assert_index_equals_disk(&store);
+        }
+        check_after_restart(dir.path());
+    }
+}
+
+#[test]
+fn the_process_may_be_killed_before_any_operation() {
+    for nth in 0..operations() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hook, _) = counting(move |number| number >= nth);
+        if let Ok(store) = open_with(dir.path(), hook) {
+            story(&store);
+        }
+        if dir.path().join("r0").is_dir() {
+            assert_sound(&dir.path().join("r0"));
+        }
+        check_after_restart(dir.path());
+    }
+}
