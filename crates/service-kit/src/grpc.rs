@@ -1,19 +1,33 @@
 //! gRPC as every service speaks it: authenticated, traced, with a deadline on every call.
+//!
+//! Servers: [`bind`], then [`serve`]. Clients: [`connect`], and [`without_deadline`] for streams that watch.
 
+mod client;
+mod credentials;
+mod deadline;
+mod server;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tokio::net::TcpListener;
+
+pub use client::{ClientChannel, connect, without_deadline};
+pub use server::serve;
+
+use crate::config::{ConfigError, none_if_empty};
 
 /// The `[grpc]` section.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrpcConfig {
-    /// A file that holds one token, sent and demanded as `authorization: Bearer …`.
+    /// A file that holds one token, sent and demanded as `authorization: Bearer …`. Others must not be able
+    /// to read it.
+    #[serde(deserialize_with = "none_if_empty")]
     pub token_file: Option<PathBuf>,
-    /// Mutual TLS.
+    /// Mutual TLS. If it is given, every gRPC connection of this process uses it, whatever an endpoint's
+    /// scheme says.
     pub tls: Option<TlsConfig>,
 }
 
@@ -29,29 +43,28 @@ pub struct TlsConfig {
     pub ca: PathBuf,
 }
 
-/// What a client is made of: a channel that adds the token, the trace context and the deadline.
-pub type ClientChannel = InterceptedService<Channel, ClientContext>;
-
-/// Adds the token, the W3C trace context and a default deadline to each request.
-#[derive(Debug, Clone)]
-pub struct ClientContext {
-    _deadline: Duration,
-}
-
-impl tonic::service::Interceptor for ClientContext {
-    fn call(&mut self, request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
-        Ok(request)
-    }
-}
-
-/// A client channel to `endpoint` (`http://host:port`) that connects when first used and reconnects by
-/// itself. Unary calls get `deadline`; streams that watch override it with
-/// `grpc::without_deadline(request)`.
+/// Listens for gRPC on `address`, which the configuration gives as `key` (`maintenance.listen`).
 ///
 /// # Errors
-/// The endpoint is no URL, or the token or certificate files can't be read.
-pub fn connect(config: &GrpcConfig, endpoint: &str, deadline: Duration) -> anyhow::Result<ClientChannel> {
-    let _ = config;
-    let channel = tonic::transport::Endpoint::from_shared(endpoint.to_owned())?.connect_lazy();
-    Ok(InterceptedService::new(channel, ClientContext { _deadline: deadline }))
+/// [`check_exposure`]'s, or a [`crate::listen::BindError`].
+pub async fn bind(address: SocketAddr, key: &str, config: &GrpcConfig) -> anyhow::Result<TcpListener> {
+    check_exposure(address, key, config)?;
+    Ok(crate::listen::bind(address, key).await?)
+}
+
+/// An address that other hosts can reach needs a token or mutual TLS.
+///
+/// # Errors
+/// It has neither.
+pub fn check_exposure(address: SocketAddr, key: &str, config: &GrpcConfig) -> Result<(), ConfigError> {
+    if address.ip().to_canonical().is_loopback() || config.token_file.is_some() || config.tls.is_some() {
+        return Ok(());
+    }
+    Err(ConfigError::wrong(
+        key,
+        format!(
+            "{address} can be reached from other hosts: expected grpc.token_file or grpc.tls to be set, or a \
+             loopback address, found neither"
+        ),
+    ))
 }

@@ -1,12 +1,14 @@
 //! Ready only when every part can serve.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 /// The parts of a process and what keeps each from serving.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
-    parts: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    parts: Arc<watch::Sender<BTreeMap<String, Option<String>>>>,
 }
 
 impl Readiness {
@@ -23,16 +25,29 @@ impl Readiness {
     /// # Errors
     /// The parts that can't serve, as (name, reason).
     pub fn check(&self) -> Result<(), Vec<(String, String)>> {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let unready: Vec<_> = parts
+        let unready: Vec<_> = self
+            .parts
+            .borrow()
             .iter()
             .filter_map(|(name, reason)| reason.as_ref().map(|reason| (name.clone(), reason.clone())))
             .collect();
         if unready.is_empty() { Ok(()) } else { Err(unready) }
     }
 
+    /// Returns as soon as all parts are ready.
+    pub async fn wait(&self) {
+        let mut parts = self.parts.subscribe();
+        // The sender lives as long as `self`, so that the wait can't fail.
+        drop(parts.wait_for(|parts| parts.values().all(Option::is_none)).await);
+    }
+
+    /// Notified of every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<BTreeMap<String, Option<String>>> {
+        self.parts.subscribe()
+    }
+
     fn set(&self, name: &str, reason: Option<String>) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), reason);
+        self.parts.send_if_modified(|parts| parts.insert(name.to_owned(), reason.clone()) != Some(reason));
     }
 }
 
@@ -52,5 +67,25 @@ impl Part {
     /// The part can't serve, and why.
     pub fn not_ready(&self, reason: &str) {
         self.readiness.set(&self.name, Some(reason.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ready_only_when_all_parts_are() {
+        let readiness = Readiness::default();
+        let tree = readiness.part("tree", "no generation yet");
+        let store = readiness.part("store", "opening");
+        store.ready();
+        assert_eq!(readiness.check(), Err(vec![("tree".to_owned(), "no generation yet".to_owned())]));
+        let waiting = readiness.clone();
+        let (ready, ()) = tokio::join!(waiting.wait(), async { tree.ready() });
+        assert_eq!(ready, ());
+        assert_eq!(readiness.check(), Ok(()));
+        store.not_ready("disk full");
+        assert!(readiness.check().is_err());
     }
 }
