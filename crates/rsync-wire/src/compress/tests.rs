@@ -1,0 +1,143 @@
+//! The decoders here follow the notes, not the encoders: they stand for a client.
+
+use super::*;
+use crate::codec::Reader;
+use crate::mux::FrameReader;
+use bytes::BytesMut;
+use flate2::{Decompress, FlushDecompress};
+use proptest::prelude::*;
+
+fn sample(len: usize, seed: u32) -> Vec<u8> {
+    let mut x = seed | 1;
+    let mut step = || {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        x.to_le_bytes()[3]
+    };
+    // Half text-like, half noise, so that both ends of the compressors are seen.
+    (0..len).map(|at| if (at / 9000) % 2 == 0 { b"ebuild "[at % 7] } else { step() }).collect()
+}
+
+struct Client {
+    kind: CompressorKind,
+    zstd: ::zstd::stream::raw::Decoder<'static>,
+}
+
+impl Client {
+    fn new(kind: CompressorKind) -> Self {
+        Self { kind, zstd: ::zstd::stream::raw::Decoder::new().unwrap() }
+    }
+
+    fn file(&mut self, input: &mut Reader<'_>) -> Vec<u8> {
+        if self.kind == CompressorKind::None {
+            return plain(input);
+        }
+        let mut deflate = Decompress::new(false);
+        let mut out = Vec::new();
+        let mut fed = false;
+        loop {
+            let flag = input.byte().unwrap();
+            if flag == END {
+                if fed && matches!(self.kind, CompressorKind::Zlib | CompressorKind::Zlibx) {
+                    inflate(&mut deflate, &[0, 0, 0xFF, 0xFF], &mut out);
+                }
+                return out;
+            }
+            assert_eq!(flag & 0xC0, PIECE, "only literals");
+            let len = usize::from(flag & 0x3F) << 8 | usize::from(input.byte().unwrap());
+            assert!(len > 0, "an empty piece");
+            let piece = input.take(len).unwrap();
+            fed = true;
+            match self.kind {
+                CompressorKind::Lz4 => out.extend(lz4_flex::block::decompress(piece, 32_912).unwrap()),
+                CompressorKind::Zstd => self.unzstd(piece, &mut out),
+                CompressorKind::Zlib | CompressorKind::Zlibx | CompressorKind::None => {
+                    inflate(&mut deflate, piece, &mut out);
+                }
+            }
+        }
+    }
+
+    fn unzstd(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
+        use ::zstd::stream::raw::Operation as _;
+        let mut buffer = vec![0; 1 << 17];
+        loop {
+            let status = self.zstd.run_on_buffers(piece, &mut buffer).unwrap();
+            out.extend_from_slice(&buffer[..status.bytes_written]);
+            piece = &piece[status.bytes_read..];
+            if piece.is_empty() && status.bytes_written < buffer.len() {
+                return;
+            }
+        }
+    }
+}
+
+fn plain(input: &mut Reader<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    loop {
+        let token = input.int().unwrap();
+        let len = usize::try_from(token).expect("only literals");
+        assert!(len <= 32_768);
+        if len == 0 {
+            return out;
+        }
+        out.extend_from_slice(input.take(len).unwrap());
+    }
+}
+
+fn inflate(stream: &mut Decompress, mut piece: &[u8], out: &mut Vec<u8>) {
+    loop {
+        out.reserve(1 << 16);
+        let before = stream.total_in();
+        stream.decompress_vec(piece, out, FlushDecompress::Sync).unwrap();
+        piece = &piece[usize::try_from(stream.total_in() - before).unwrap()..];
+        if piece.is_empty() && out.len() < out.capacity() {
+            return;
+        }
+    }
+}
+
+/// Sends files in literals of `step` octets and gives what a client makes of them.
+fn round_trip(kind: CompressorKind, level: Option<i32>, files: &[Vec<u8>], step: usize) -> Vec<Vec<u8>> {
+    let mut tokens = TokenWriter::new(kind, level);
+    let mut frames = FrameWriter::default();
+    for file in files {
+        for literal in file.chunks(step) {
+            tokens.literal(literal, &mut frames).unwrap();
+        }
+        tokens.finish_file(&mut frames).unwrap();
+    }
+    let (mut raw, mut data) = (BytesMut::from(&frames.take()[..]), BytesMut::new());
+    assert_eq!(FrameReader::default().read(&mut raw, &mut data), Ok(None));
+    let mut input = Reader::new(&data);
+    let kind = if matches!(tokens.form, Form::Plain) { CompressorKind::None } else { kind };
+    let mut client = Client::new(kind);
+    let got = files.iter().map(|_| client.file(&mut input)).collect();
+    assert!(input.is_empty());
+    got
+}
+
+#[test]
+fn every_compressor_carries_files_of_all_sizes() {
+    let sizes = [0, 1, 2, 16_382, 16_383, 16_384, 0, 32_768, 32_769, 70_000, 300_001];
+    let files: Vec<_> = (1..).zip(sizes).map(|(seed, len)| sample(len, seed)).collect();
+    for kind in CompressorKind::OFFERED {
+        for level in [None, Some(0), Some(1), Some(9), Some(-100), Some(100)] {
+            for step in [131_072, 5000] {
+                assert!(round_trip(kind, level, &files, step) == files, "{kind:?} {level:?} {step}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_files_survive(
+        files in proptest::collection::vec((0_usize..40_000, any::<u32>()), 1..6),
+        kind in proptest::sample::select(CompressorKind::OFFERED.to_vec()),
+        step in 1_usize..50_000,
+    ) {
+        let files: Vec<_> = files.into_iter().map(|(len, seed)| sample(len, seed)).collect();
+        prop_assert!(round_trip(kind, None, &files, step.max(100)) == files);
+    }
+}

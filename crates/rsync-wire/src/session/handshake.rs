@@ -1,0 +1,212 @@
+//! From the greeting to the seed: lines, arguments, names; nothing is framed yet.
+
+use super::phase::{CloseReason, Phase, Selection};
+use super::{Command, Session};
+use crate::codec::{Reader, put_varint};
+use crate::mux::{Code, FrameReader};
+use crate::prologue::{self, Line};
+use crate::setup::{CompatFlags, Exchange};
+use crate::{ExitCode, Refusal, WireError, limits};
+use bytes::Bytes;
+use std::time::{Duration, Instant};
+
+impl Session {
+    /// Goes on until more octets or an answer are needed.
+    pub(super) fn advance(&mut self) {
+        loop {
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) | Err(WireError::Short) => return,
+                Err(error) => return self.fail(&error),
+            }
+        }
+    }
+
+    /// One step; whether another one may be possible.
+    fn step(&mut self) -> Result<bool, WireError> {
+        match &mut self.phase {
+            Phase::Greeting => Ok(self.greeting()),
+            Phase::Request => Ok(self.request()),
+            Phase::EarlyInput { left } => {
+                let now = (*left).min(self.raw.len());
+                drop(self.raw.split_to(now));
+                *left -= now;
+                let is_over = *left == 0;
+                if is_over {
+                    self.phase = Phase::Request;
+                }
+                Ok(is_over)
+            }
+            Phase::Arguments { secluded } => {
+                let secluded = *secluded;
+                self.argument(secluded)
+            }
+            Phase::Names(exchange) => {
+                let exchange = *exchange;
+                self.names(exchange)
+            }
+            Phase::AwaitingModules | Phase::AwaitingModule | Phase::Closed => Ok(false),
+            Phase::Filters(_)
+            | Phase::FilesFrom(_)
+            | Phase::AwaitingList
+            | Phase::EmptyList { .. }
+            | Phase::Loop(_)
+            | Phase::Finishing => self.framed_step(),
+        }
+    }
+
+    fn greeting(&mut self) -> bool {
+        let line = match prologue::take_line(&self.raw) {
+            Line::Whole(line, len) => {
+                drop(self.raw.split_to(len));
+                line
+            }
+            Line::Partial if prologue::may_be_greeting(&self.raw) => return false,
+            Line::Partial | Line::Bad => String::new(),
+        };
+        match prologue::parse_greeting(&line) {
+            Ok(protocol) => {
+                self.protocol = protocol;
+                self.summary.protocol = Some(protocol.number());
+                self.phase = Phase::Request;
+                true
+            }
+            Err(answer) => self.turn_away(&answer, CloseReason::StartupError),
+        }
+    }
+
+    fn request(&mut self) -> bool {
+        let line = match prologue::take_line(&self.raw) {
+            Line::Whole(line, len) => {
+                drop(self.raw.split_to(len));
+                line
+            }
+            Line::Partial => return false,
+            Line::Bad => return self.turn_away("", CloseReason::StartupError),
+        };
+        match prologue::parse_request(&line) {
+            prologue::Request::List => {
+                self.phase = Phase::AwaitingModules;
+                self.commands.push_back(Command::ListModules);
+            }
+            prologue::Request::EarlyInput(left) => self.phase = Phase::EarlyInput { left },
+            prologue::Request::Unknown(answer) => return self.turn_away(&answer, CloseReason::StartupError),
+            prologue::Request::Module(module) => {
+                self.module.clone_from(&module);
+                self.phase = Phase::AwaitingModule;
+                self.commands.push_back(Command::SelectModule(module));
+            }
+        }
+        true
+    }
+
+    fn turn_away(&mut self, line: &str, reason: CloseReason) -> bool {
+        if !line.is_empty() {
+            self.write_line(line);
+        }
+        self.close(reason);
+        false
+    }
+
+    /// Answers [`Command::ListModules`]: names and comments, in order.
+    pub fn modules_listed<'a>(&mut self, modules: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        if !matches!(self.phase, Phase::AwaitingModules) {
+            return;
+        }
+        let mut text: String =
+            modules.into_iter().map(|(name, comment)| prologue::module_line(name, comment)).collect();
+        text.push_str(prologue::EXIT);
+        self.turn_away(&text, CloseReason::ModulesListed);
+    }
+
+    /// Answers [`Command::SelectModule`].
+    pub fn module_selected(&mut self, selection: Selection, now: Instant) {
+        if !matches!(self.phase, Phase::AwaitingModule) {
+            return;
+        }
+        match selection {
+            Selection::Accepted { timeout_s } => {
+                self.module_timeout_s = timeout_s;
+                // Waiting for its turn was not the client's doing.
+                self.handshake_until = now + limits::HANDSHAKE_MAX;
+                self.phase = Phase::Arguments { secluded: false };
+                self.write_line(prologue::OK);
+                self.advance();
+            }
+            Selection::Refused { line, reason } => drop(self.turn_away(&line, reason)),
+        }
+    }
+
+    fn argument(&mut self, secluded: bool) -> Result<bool, WireError> {
+        let (len, list) = self.argument_list.take(&self.raw)?;
+        drop(self.raw.split_to(len));
+        let Some(list) = list else { return Ok(true) };
+        self.arguments.read(&list, secluded);
+        if self.arguments.options.secluded && !secluded {
+            self.phase = Phase::Arguments { secluded: true };
+        } else {
+            self.arguments.finish();
+            self.offer();
+        }
+        Ok(true)
+    }
+
+    /// Writes what needs no answer: flags, then our names (5.1).
+    fn offer(&mut self) {
+        let options = &self.arguments.options;
+        self.flags = CompatFlags::answer(options.capabilities);
+        let exchange = Exchange::new(self.flags, options);
+        let mut out = Vec::new();
+        put_varint(&mut out, self.flags.number());
+        exchange.put_offers(&mut out);
+        self.commands.push_back(Command::Write(out.into()));
+        self.phase = Phase::Names(exchange);
+    }
+
+    /// Reads the client's names, then writes the seed. From then on all is framed, refusals too.
+    fn names(&mut self, exchange: Exchange) -> Result<bool, WireError> {
+        let mut input = Reader::new(&self.raw);
+        let settled = match exchange.settle(&mut input, &self.arguments.options) {
+            Err(WireError::Refused(refusal)) => Err(refusal),
+            other => Ok(other?),
+        };
+        let len = input.position();
+        drop(self.raw.split_to(len));
+        let chosen = self.arguments.options.checksum_seed.filter(|&seed| seed != 0);
+        let seed = chosen.unwrap_or(self.config.seed);
+        self.commands.push_back(Command::Write(Bytes::copy_from_slice(&seed.to_le_bytes())));
+        self.frame_reader = Some(FrameReader::default());
+        let refusal = self.arguments.refusal.take().or_else(|| settled.as_ref().err().cloned());
+        if let Some(refusal) = refusal.or_else(|| self.unusable()) {
+            self.commands.push_back(Command::Note(refusal.to_string()));
+            self.refuse(&refusal, CloseReason::Refused);
+            return Ok(false);
+        }
+        self.agreement = settled.ok();
+        self.agree_timeout();
+        self.phase = Phase::Filters(Box::default());
+        Ok(true)
+    }
+
+    /// What is wrong with the arguments as a whole.
+    fn unusable(&self) -> Option<Refusal> {
+        let paths = self.arguments.paths.len();
+        let files_from = self.arguments.options.files_from;
+        match (files_from, paths) {
+            (_, 0) => Some(Refusal::new(ExitCode::Usage, "rsync: no path was requested")),
+            (true, 2..) => Some(Refusal::new(ExitCode::Usage, "rsync: --files-from goes with one path only")),
+            _ => None,
+        }
+    }
+
+    /// The smaller timeout of both sides is in force, and said first (12.4).
+    fn agree_timeout(&mut self) {
+        let wishes = [self.arguments.options.timeout_s, self.module_timeout_s];
+        if let Some(seconds) = wishes.into_iter().filter(|&seconds| seconds > 0).min() {
+            let seconds = seconds.min(86_400);
+            self.timeout = Duration::from_secs(u64::from(seconds));
+            self.frames.number(Code::IoTimeout, i32::try_from(seconds).unwrap_or(86_400));
+            self.flush();
+        }
+    }
+}

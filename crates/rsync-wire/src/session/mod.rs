@@ -1,0 +1,325 @@
+//! One connection from its first octet to its last.
+//!
+//! The phases in order: greeting → request line → (early input) → module → arguments → names → filters →
+//! (list of names) → file list → transfer loop → goodbye. [`Session::handle_input`] and the answers to commands
+//! move it on; [`Session::poll`] says what to do next. Nothing here blocks: what takes a while is handed out as
+//! [`Command::BuildList`] and [`Command::SendFiles`], to be run elsewhere and handed back.
+
+mod exchange;
+mod handshake;
+mod phase;
+
+use crate::flist::{FileList, ListPlan};
+use crate::limits;
+use crate::mux::{Code, FrameReader, FrameWriter};
+use crate::options::{ArgumentList, Arguments};
+use crate::prologue;
+use crate::setup::{Agreement, CompatFlags};
+use crate::transfer::{Batch, Reply, Sender};
+use crate::{Protocol, Refusal, WireError};
+use bytes::{Bytes, BytesMut};
+use phase::Phase;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use phase::{CloseReason, Selection};
+
+/// What differs from one connection to another.
+#[derive(Debug, Clone, Default)]
+pub struct SessionConfig {
+    /// The message of the day; empty for none.
+    pub motd: String,
+    /// A random number for the checksum seed; a client may choose its own.
+    pub seed: i32,
+}
+
+/// What the owner of the connection has to do next, in this order.
+#[derive(Debug)]
+pub enum Command {
+    /// Write these octets.
+    Write(Bytes),
+    /// Answer with [`Session::modules_listed`].
+    ListModules,
+    /// Decide about this host and this module; answer with [`Session::module_selected`].
+    SelectModule(String),
+    /// Run [`ListPlan::build`] on the module's tree, or find the list of an equal plan; answer with
+    /// [`Session::list_built`].
+    BuildList(Box<ListPlan>),
+    /// Run [`Batch::run`] on the module's tree; answer with [`Session::batch_done`].
+    SendFiles(Box<Batch>),
+    /// The client says something about itself, for a log.
+    Note(String),
+    /// Write what is left, then close: first the writing side, then after [`limits::LINGER_MAX`] all.
+    Close(CloseReason),
+}
+
+/// What a session did, for a log line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The protocol's version, once it is known.
+    pub protocol: Option<u8>,
+    /// Octets from the client.
+    pub read: u64,
+    /// Octets to the client.
+    pub written: u64,
+    /// Entries of the file list.
+    pub entries: usize,
+    /// Files of which contents were sent.
+    pub files_sent: u64,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    phase: Phase,
+    commands: VecDeque<Command>,
+    /// What came and was not understood yet; frames are taken apart into `data` once they start.
+    raw: BytesMut,
+    frame_reader: Option<FrameReader>,
+    data: BytesMut,
+    /// Frames that belong to no reply: timeouts, errors, keep-alives.
+    frames: FrameWriter,
+    protocol: Protocol,
+    module: String,
+    argument_list: ArgumentList,
+    arguments: Arguments,
+    flags: CompatFlags,
+    agreement: Option<Agreement>,
+    /// The writing half of the loop, unless it is on loan in a batch.
+    sender: Option<Box<Sender>>,
+    replies: VecDeque<Reply>,
+    /// The agreed timeout, or the one that we use all the same.
+    timeout: Duration,
+    module_timeout_s: u32,
+    handshake_until: Instant,
+    last_heard: Instant,
+    last_written: Instant,
+    kept_alive: Instant,
+    summary: Summary,
+}
+
+impl Session {
+    /// Starts a session; the greeting is the first command.
+    #[must_use]
+    pub fn new(config: SessionConfig, now: Instant) -> Self {
+        let hello = [prologue::GREETING, &prologue::motd_text(&config.motd)].concat();
+        Self {
+            config,
+            phase: Phase::Greeting,
+            commands: VecDeque::from([Command::Write(hello.into())]),
+            raw: BytesMut::new(),
+            frame_reader: None,
+            data: BytesMut::new(),
+            frames: FrameWriter::default(),
+            protocol: Protocol::NEWEST,
+            module: String::new(),
+            argument_list: ArgumentList::default(),
+            arguments: Arguments::default(),
+            flags: CompatFlags::answer(crate::options::Capabilities::default()),
+            agreement: None,
+            sender: None,
+            replies: VecDeque::new(),
+            timeout: limits::IDLE_MAX,
+            module_timeout_s: 0,
+            handshake_until: now + limits::HANDSHAKE_MAX,
+            last_heard: now,
+            last_written: now,
+            kept_alive: now,
+            summary: Summary::default(),
+        }
+    }
+
+    /// Takes octets from the client.
+    pub fn handle_input(&mut self, octets: &[u8], now: Instant) {
+        if self.is_closed() {
+            return;
+        }
+        self.last_heard = now;
+        self.summary.read += octets.len() as u64;
+        self.raw.extend_from_slice(octets);
+        self.advance();
+    }
+
+    /// Takes note that the client will send nothing more.
+    pub fn handle_end_of_input(&mut self) {
+        let was_told = matches!(self.phase, Phase::EmptyList { .. });
+        if !matches!(self.phase, Phase::Finishing) {
+            self.close(if was_told { CloseReason::EmptyList } else { CloseReason::ClientClosed });
+        }
+    }
+
+    /// Takes note that the client took some octets.
+    pub fn handle_written(&mut self, octets: usize, now: Instant) {
+        self.last_written = now;
+        self.summary.written += octets as u64;
+    }
+
+    /// Takes note of the time: nothing happens before [`Self::deadline`].
+    pub fn handle_time(&mut self, now: Instant) {
+        if self.is_closed() || now < self.deadline() {
+            return;
+        }
+        if matches!(self.phase, Phase::EmptyList { .. }) {
+            self.close(CloseReason::EmptyList);
+        } else if self.phase.is_handshake() {
+            self.close(CloseReason::HandshakeTimeout);
+        } else if now >= self.idle_deadline() {
+            self.close(CloseReason::IdleTimeout);
+        } else {
+            // We are busy, and the client should know.
+            self.frames.message(Code::Data, &[]);
+            self.flush();
+            self.kept_alive = now;
+        }
+    }
+
+    /// When [`Self::handle_time`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        if let Phase::EmptyList { until } = self.phase {
+            return until;
+        }
+        if matches!(self.phase, Phase::AwaitingModule) {
+            // The owner limits how long a client waits for its turn.
+            return self.last_heard + limits::IDLE_MAX;
+        }
+        if self.phase.is_handshake() {
+            return self.handshake_until;
+        }
+        if self.is_busy() {
+            let spoken = self.last_written.max(self.kept_alive);
+            return self.idle_deadline().min(spoken + self.timeout / 2);
+        }
+        self.idle_deadline()
+    }
+
+    fn idle_deadline(&self) -> Instant {
+        self.last_heard.max(self.last_written) + self.timeout
+    }
+
+    /// Whether work is handed out and the client waits for it.
+    fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::AwaitingList) || (self.phase.is_loop() && self.sender.is_none())
+    }
+
+    /// Whether the socket should be read: what a client sends ahead is bounded.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        !self.is_closed() && self.raw.len() + self.data.len() < limits::INPUT_LEN_MAX
+    }
+
+    /// What to do next; `None` until something else happens.
+    pub fn poll(&mut self) -> Option<Command> {
+        if let Some(command) = self.commands.pop_front() {
+            return Some(command);
+        }
+        if self.is_closed() {
+            return None;
+        }
+        let has_work = !self.replies.is_empty() || self.sender.as_ref().is_some_and(|s| s.is_amid_file());
+        if has_work && let Some(sender) = self.sender.take() {
+            let replies = std::mem::take(&mut self.replies);
+            return Some(Command::SendFiles(Box::new(Batch { sender, replies, error: None })));
+        }
+        if matches!(self.phase, Phase::Finishing) && self.sender.is_some() {
+            self.close(CloseReason::Complete);
+        }
+        self.commands.pop_front()
+    }
+
+    /// Answers [`Command::SendFiles`].
+    pub fn batch_done(&mut self, batch: Batch) {
+        let Batch { mut sender, mut replies, error } = batch;
+        self.summary.files_sent = sender.files_sent();
+        if self.is_closed() {
+            return;
+        }
+        let frames = sender.frames().take();
+        if !frames.is_empty() {
+            self.commands.push_back(Command::Write(frames));
+        }
+        replies.append(&mut self.replies);
+        self.replies = replies;
+        self.sender = Some(sender);
+        match error {
+            Some(error) => self.fail(&error),
+            None => self.advance(),
+        }
+    }
+
+    /// Answers [`Command::BuildList`].
+    pub fn list_built(&mut self, built: Result<Arc<FileList>, WireError>, now: Instant) {
+        if !matches!(self.phase, Phase::AwaitingList) {
+            return;
+        }
+        match built {
+            Ok(list) => self.send_list(list, now),
+            Err(error) => self.fail(&error),
+        }
+        self.advance();
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.summary
+    }
+
+    /// KiB a second that the client wants at most, if it said so.
+    #[must_use]
+    pub fn bandwidth_kib(&self) -> Option<u32> {
+        Some(self.arguments.options.bandwidth_kib).filter(|&kib| kib > 0)
+    }
+
+    /// Whether the client is known to have everything, or the session ended otherwise.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if !self.is_closed() {
+            self.phase = Phase::Closed;
+            self.raw = BytesMut::new();
+            self.data = BytesMut::new();
+            self.commands.push_back(Command::Close(reason));
+        }
+    }
+
+    /// Ends the session over something that the client did.
+    fn fail(&mut self, error: &WireError) {
+        let reason = match error {
+            WireError::Refused(_) => CloseReason::Refused,
+            WireError::Compression(_) => CloseReason::ServerFault,
+            WireError::Short | WireError::Malformed(_) | WireError::Limit { .. } => {
+                CloseReason::ProtocolError
+            }
+        };
+        self.commands.push_back(Command::Note(error.to_string()));
+        if self.frame_reader.is_some() {
+            self.refuse(&error.refusal(), reason);
+        } else {
+            self.close(reason);
+        }
+    }
+
+    /// Tells the client a text and the code to exit with (12.2).
+    fn refuse(&mut self, refusal: &Refusal, reason: CloseReason) {
+        self.frames.text(Code::Error, refusal.text());
+        self.frames.number(Code::ErrorExit, refusal.code().number());
+        self.flush();
+        self.close(reason);
+    }
+
+    fn flush(&mut self) {
+        if !self.frames.is_empty() {
+            self.commands.push_back(Command::Write(self.frames.take()));
+        }
+    }
+
+    fn write_line(&mut self, line: &str) {
+        self.commands.push_back(Command::Write(Bytes::copy_from_slice(line.as_bytes())));
+    }
+}

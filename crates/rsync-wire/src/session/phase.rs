@@ -1,0 +1,150 @@
+//! Where a connection is, and how it ended.
+
+use crate::FileList;
+use crate::setup::Exchange;
+use crate::transfer::RequestReader;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The phases of a connection.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Greeting,
+    Request,
+    EarlyInput {
+        left: usize,
+    },
+    AwaitingModules,
+    AwaitingModule,
+    Arguments {
+        secluded: bool,
+    },
+    Names(Exchange),
+    Filters(Box<crate::filter::FilterList>),
+    FilesFrom(Box<FilesFrom>),
+    AwaitingList,
+    /// An empty list ends the talk; the client may still report its exit code.
+    EmptyList {
+        until: Instant,
+    },
+    Loop(Box<LoopState>),
+    /// The client has said its last word; replies may still be on their way.
+    Finishing,
+    Closed,
+}
+
+/// A list of names in the making.
+#[derive(Debug)]
+pub(super) struct FilesFrom {
+    pub(super) filters: crate::filter::FilterList,
+    pub(super) base: crate::options::SourcePath,
+    pub(super) sources: Vec<crate::options::SourcePath>,
+    pub(super) octets: usize,
+}
+
+/// The reading side of the transfer loop and the goodbye.
+#[derive(Debug)]
+pub(super) struct LoopState {
+    /// What requests refer to.
+    pub(super) list: Arc<FileList>,
+    pub(super) reader: RequestReader,
+    /// How often the client ended a phase (11.1): 3 ends the loop, 5 the connection.
+    pub(super) done: u8,
+    pub(super) deletion_stats: u8,
+    pub(super) transfers: usize,
+}
+
+impl Phase {
+    pub(super) fn is_handshake(&self) -> bool {
+        matches!(
+            self,
+            Self::Greeting
+                | Self::Request
+                | Self::EarlyInput { .. }
+                | Self::AwaitingModules
+                | Self::AwaitingModule
+                | Self::Arguments { .. }
+                | Self::Names(_)
+        )
+    }
+
+    pub(super) fn is_loop(&self) -> bool {
+        matches!(self, Self::Loop(_) | Self::Finishing)
+    }
+}
+
+/// The answer to [`crate::Command::SelectModule`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// The client may go on.
+    Accepted {
+        /// The module's timeout in seconds; 0 for none.
+        timeout_s: u32,
+    },
+    /// It may not.
+    Refused {
+        /// The line to answer with, its end included: see [`crate::prologue`].
+        line: String,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// All was said and done.
+    Complete,
+    /// The modules were listed.
+    ModulesListed,
+    /// Nothing was to be sent.
+    EmptyList,
+    /// There is no such module, or this host must not know.
+    UnknownModule,
+    /// This host may not.
+    AccessDenied,
+    /// All connections are in use.
+    Busy,
+    /// The module has no generation to serve yet.
+    NoGeneration,
+    /// The first line was none of ours, or too old.
+    StartupError,
+    /// The client wants what this server does not do.
+    Refused,
+    /// The client broke the protocol or a limit.
+    ProtocolError,
+    /// The client gave up, with a code or without.
+    ClientError,
+    /// The client closed the connection.
+    ClientClosed,
+    /// The client took too long to say what it wants.
+    HandshakeTimeout,
+    /// Silence for too long.
+    IdleTimeout,
+    /// Something broke here.
+    ServerFault,
+}
+
+impl CloseReason {
+    /// A name for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ModulesListed => "modules_listed",
+            Self::EmptyList => "empty_list",
+            Self::UnknownModule => "unknown_module",
+            Self::AccessDenied => "access_denied",
+            Self::Busy => "busy",
+            Self::NoGeneration => "no_generation",
+            Self::StartupError => "startup_error",
+            Self::Refused => "refused",
+            Self::ProtocolError => "protocol_error",
+            Self::ClientError => "client_error",
+            Self::ClientClosed => "client_closed",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::ServerFault => "server_fault",
+        }
+    }
+}

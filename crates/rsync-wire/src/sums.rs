@@ -1,0 +1,220 @@
+//! Whole-file checksums (10.1): the ones after a file's contents, and those of `--checksum` in the list.
+
+use md5::{Digest as _, Md5};
+use sha1::Sha1;
+use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh64::Xxh64;
+
+/// A checksum that this crate can make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChecksumKind {
+    /// XXH3 of 128 bits.
+    Xxh128,
+    /// XXH3 of 64 bits.
+    Xxh3,
+    /// XXH64.
+    Xxh64,
+    /// MD5.
+    Md5,
+    /// SHA-1.
+    Sha1,
+    /// One octet that says nothing; only by explicit choice.
+    None,
+}
+
+impl ChecksumKind {
+    /// What is offered in the negotiation, best first. MD4 is left out: builds disagree on it.
+    pub const OFFERED: [Self; 5] = [Self::Xxh128, Self::Xxh3, Self::Xxh64, Self::Md5, Self::Sha1];
+
+    /// The kind of a name, in any case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        const NAMES: [(&str, ChecksumKind); 7] = [
+            ("xxh128", ChecksumKind::Xxh128),
+            ("xxh3", ChecksumKind::Xxh3),
+            ("xxh64", ChecksumKind::Xxh64),
+            ("xxhash", ChecksumKind::Xxh64),
+            ("md5", ChecksumKind::Md5),
+            ("sha1", ChecksumKind::Sha1),
+            ("none", ChecksumKind::None),
+        ];
+        let known = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        known.map(|&(_, kind)| kind)
+    }
+
+    /// Its name in the negotiation.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Xxh128 => "xxh128",
+            Self::Xxh3 => "xxh3",
+            Self::Xxh64 => "xxh64",
+            Self::Md5 => "md5",
+            Self::Sha1 => "sha1",
+            Self::None => "none",
+        }
+    }
+
+    /// How many octets a checksum has.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Xxh128 | Self::Md5 => 16,
+            Self::Xxh3 | Self::Xxh64 => 8,
+            Self::None => 1,
+        }
+    }
+
+    /// Never: even [`Self::None`] has an octet.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        false
+    }
+
+    /// Starts a checksum of a whole file. These are never seeded.
+    #[must_use]
+    pub fn start(self) -> Checksum {
+        Checksum {
+            kind: self,
+            state: match self {
+                Self::Xxh128 | Self::Xxh3 => State::Xxh3(Box::new(Xxh3::new())),
+                Self::Xxh64 => State::Xxh64(Xxh64::new(0)),
+                Self::Md5 => State::Md5(Md5::new()),
+                Self::Sha1 => State::Sha1(Sha1::new()),
+                Self::None => State::None,
+            },
+        }
+    }
+
+    /// The checksum of octets that are all at hand, which most files are.
+    #[must_use]
+    pub fn of(self, octets: &[u8]) -> ChecksumOctets {
+        match self {
+            Self::Xxh128 => xxhash_rust::xxh3::xxh3_128(octets).to_le_bytes().as_slice().into(),
+            Self::Xxh3 => xxhash_rust::xxh3::xxh3_64(octets).to_le_bytes().as_slice().into(),
+            Self::Xxh64 => xxhash_rust::xxh64::xxh64(octets, 0).to_le_bytes().as_slice().into(),
+            Self::Md5 => Md5::digest(octets).as_slice().into(),
+            Self::Sha1 => Sha1::digest(octets).as_slice().into(),
+            Self::None => [0].as_slice().into(),
+        }
+    }
+}
+
+enum State {
+    Xxh3(Box<Xxh3>),
+    Xxh64(Xxh64),
+    Md5(Md5),
+    Sha1(Sha1),
+    None,
+}
+
+/// A checksum in the making.
+pub struct Checksum {
+    kind: ChecksumKind,
+    state: State,
+}
+
+impl Checksum {
+    /// Adds octets.
+    pub fn update(&mut self, octets: &[u8]) {
+        match &mut self.state {
+            State::Xxh3(state) => state.update(octets),
+            State::Xxh64(state) => state.update(octets),
+            State::Md5(state) => state.update(octets),
+            State::Sha1(state) => state.update(octets),
+            State::None => {}
+        }
+    }
+
+    /// The octets on the wire: 64-bit halves little-endian, the low half first.
+    #[must_use]
+    pub fn finish(self) -> ChecksumOctets {
+        match self.state {
+            State::Xxh3(state) if self.kind == ChecksumKind::Xxh128 => {
+                state.digest128().to_le_bytes().as_slice().into()
+            }
+            State::Xxh3(state) => state.digest().to_le_bytes().as_slice().into(),
+            State::Xxh64(state) => state.digest().to_le_bytes().as_slice().into(),
+            State::Md5(state) => state.finalize().as_slice().into(),
+            State::Sha1(state) => state.finalize().as_slice().into(),
+            State::None => [0].as_slice().into(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Checksum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checksum").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// A finished checksum of 1 to 20 octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChecksumOctets {
+    octets: [u8; 20],
+    len: usize,
+}
+
+impl ChecksumOctets {
+    /// The octets.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.octets[..self.len]
+    }
+
+    /// A checksum that is surely another one: what is sent after contents that could not be read (8.6).
+    #[must_use]
+    pub fn spoilt(mut self) -> Self {
+        for octet in &mut self.octets {
+            *octet = !*octet;
+        }
+        self
+    }
+}
+
+impl From<&[u8]> for ChecksumOctets {
+    fn from(given: &[u8]) -> Self {
+        let len = given.len().min(20);
+        let mut octets = [0; 20];
+        octets[..len].copy_from_slice(&given[..len]);
+        Self { octets, len }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [ChecksumKind; 6] = [
+        ChecksumKind::Xxh128,
+        ChecksumKind::Xxh3,
+        ChecksumKind::Xxh64,
+        ChecksumKind::Md5,
+        ChecksumKind::Sha1,
+        ChecksumKind::None,
+    ];
+
+    #[test]
+    fn xxh128_has_the_documented_octets() {
+        let expected =
+            [0x9C, 0xE4, 0xC8, 0xF1, 0x35, 0xB4, 0x10, 0x5A, 0x6D, 0xF5, 0x69, 0xE0, 0xC7, 0x86, 0xBA, 0x6B];
+        assert_eq!(ChecksumKind::Xxh128.of(b"hello\n").as_slice(), expected);
+    }
+
+    #[test]
+    fn pieces_and_whole_agree_for_every_kind() {
+        let octets: Vec<u8> = (0..5000_u16).map(|n| n.to_le_bytes()[0]).collect();
+        for kind in ALL {
+            for len in [0, 1, 239, 240, 241, 1024, 5000] {
+                let mut pieces = kind.start();
+                octets[..len].chunks(77).for_each(|piece| pieces.update(piece));
+                let whole = kind.of(&octets[..len]);
+                assert_eq!(pieces.finish(), whole, "{kind:?} {len}");
+                assert_eq!(whole.as_slice().len(), kind.len());
+            }
+            assert_eq!(ChecksumKind::from_name(&kind.as_str().to_uppercase()), Some(kind));
+        }
+        assert_eq!(ChecksumKind::from_name("md4"), None);
+    }
+}

@@ -1,0 +1,264 @@
+//! Replies in batches: each batch is a bounded piece of work that may block on a disk and burn a core, so that
+//! whoever runs it can do so away from a reactor.
+
+use super::{Reply, Request};
+use crate::codec::{Ndx, NdxWriter, put_varint, put_varlong};
+use crate::compress::{CompressorKind, TokenWriter};
+use crate::flist::Entry;
+use crate::limits::{BATCH_LEN_MAX, READ_LEN_MAX};
+use crate::mux::{Code, FrameWriter};
+use crate::sums::{Checksum, ChecksumKind};
+use crate::{FileList, NodeId, TreeView, WireError};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Something could not be read.
+const IO_ERROR_GENERAL: i32 = 1;
+
+/// What replies depend on, for a whole connection.
+#[derive(Debug)]
+pub struct SenderConfig {
+    /// The list that indexes refer to.
+    pub list: Arc<FileList>,
+    /// The module's name, for texts.
+    pub module: String,
+    /// The sum after a file's contents.
+    pub checksum: ChecksumKind,
+    /// How contents are sent.
+    pub compressor: CompressorKind,
+    /// The client's wish for it.
+    pub level: Option<i32>,
+    /// No contents at all.
+    pub dry_run: bool,
+    /// `--append` was given once: the sum covers only what is sent.
+    pub sums_appended_only: bool,
+}
+
+/// The writing half of a connection in the transfer loop.
+#[derive(Debug)]
+pub struct Sender {
+    config: SenderConfig,
+    frames: FrameWriter,
+    ndx: NdxWriter,
+    tokens: TokenWriter,
+    io_error: i32,
+    current: Option<OpenFile>,
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+    files_sent: u64,
+}
+
+/// A file of which a part was sent.
+#[derive(Debug)]
+struct OpenFile {
+    entry: Entry,
+    offset: u64,
+    checksum: Checksum,
+    spoilt: bool,
+}
+
+/// A piece of work: the sender, on loan, and what it has to answer.
+#[derive(Debug)]
+pub struct Batch {
+    pub(crate) sender: Box<Sender>,
+    pub(crate) replies: VecDeque<Reply>,
+    pub(crate) error: Option<WireError>,
+}
+
+impl Batch {
+    /// Answers until there is nothing left to answer or enough to write. Failures are kept for the session.
+    pub fn run(&mut self, tree: &impl TreeView) {
+        while self.error.is_none() && self.sender.frames.len() < BATCH_LEN_MAX {
+            let step = if self.sender.current.is_some() {
+                self.sender.go_on(tree)
+            } else if let Some(reply) = self.replies.pop_front() {
+                self.sender.reply(tree, reply)
+            } else {
+                break;
+            };
+            self.error = step.err();
+        }
+    }
+}
+
+impl Sender {
+    pub(crate) fn new(config: SenderConfig) -> Self {
+        Self {
+            tokens: TokenWriter::new(config.compressor, config.level),
+            config,
+            frames: FrameWriter::default(),
+            ndx: NdxWriter::default(),
+            io_error: 0,
+            current: None,
+            buffer: Vec::new(),
+            scratch: Vec::with_capacity(64),
+            files_sent: 0,
+        }
+    }
+
+    pub(crate) fn frames(&mut self) -> &mut FrameWriter {
+        &mut self.frames
+    }
+
+    /// Whether a file is only partly sent.
+    pub(crate) fn is_amid_file(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// How many files were sent.
+    pub(crate) fn files_sent(&self) -> u64 {
+        self.files_sent
+    }
+
+    fn reply(&mut self, tree: &impl TreeView, reply: Reply) -> Result<(), WireError> {
+        match reply {
+            Reply::Item(request) => self.item(tree, &request)?,
+            Reply::PhaseDone | Reply::Goodbye => self.put_ndx(Ndx::Done),
+            Reply::LoopDone { read, written } => self.loop_done(read, written),
+            Reply::DeletionStats(stats) => {
+                self.put_ndx(Ndx::DeletionStats);
+                self.put_scratch(|out| stats.iter().for_each(|&value| put_varint(out, value)));
+            }
+        }
+        Ok(())
+    }
+
+    fn loop_done(&mut self, read: u64, written: u64) {
+        if self.io_error & !self.config.list.io_error() != 0 {
+            self.frames.number(Code::IoError, self.io_error | self.config.list.io_error());
+        }
+        self.put_ndx(Ndx::Done);
+        let stats = [read, written, self.config.list.total_size(), 0, 0];
+        self.put_scratch(|out| {
+            for value in stats {
+                put_varlong(out, i64::try_from(value).unwrap_or(i64::MAX), 3);
+            }
+        });
+    }
+
+    /// The session has checked that the index is in the list, and a file if contents are asked for.
+    fn item(&mut self, tree: &impl TreeView, request: &Request) -> Result<(), WireError> {
+        let entry = self.config.list.entries().get(request.index as usize).copied();
+        let entry = entry.ok_or(WireError::Malformed("file index out of range"))?;
+        if !request.flags.is_transfer() || self.config.dry_run {
+            self.put_item_head(request);
+            return Ok(());
+        }
+        let from = request.append_from.unwrap_or(0);
+        let first = if from > entry.size { None } else { self.first_read(tree, entry, from) };
+        let Some(len) = first else {
+            self.no_send(tree, request.index, entry.node);
+            return Ok(());
+        };
+        self.put_item_head(request);
+        self.files_sent += 1;
+        let covers_all = from == 0 || self.config.sums_appended_only;
+        // Most files are one read: no state is kept for them.
+        if covers_all && from + len as u64 == entry.size {
+            self.tokens.literal(&self.buffer[..len], &mut self.frames)?;
+            self.tokens.finish_file(&mut self.frames)?;
+            let sum = self.config.checksum.of(&self.buffer[..len]);
+            self.frames.data(sum.as_slice());
+            return Ok(());
+        }
+        let mut open =
+            OpenFile { entry, offset: from, checksum: self.config.checksum.start(), spoilt: false };
+        if !covers_all {
+            self.sum_existing(tree, &mut open, from);
+        }
+        self.current = Some(open);
+        Ok(())
+    }
+
+    /// The first piece of a file, read before anything is announced; `None` if it can't be read.
+    fn first_read(&mut self, tree: &impl TreeView, entry: Entry, from: u64) -> Option<usize> {
+        let want = usize::try_from(entry.size - from).unwrap_or(usize::MAX).min(READ_LEN_MAX);
+        if self.buffer.is_empty() {
+            self.buffer.resize(READ_LEN_MAX, 0);
+        }
+        let mut len = 0;
+        while len < want {
+            match tree.read_at(entry.node, from + len as u64, &mut self.buffer[len..want]) {
+                Ok(0) | Err(_) => return None,
+                Ok(more) => len += more,
+            }
+        }
+        Some(len)
+    }
+
+    /// `--append` twice: the sum covers what the client has as well.
+    fn sum_existing(&mut self, tree: &impl TreeView, open: &mut OpenFile, len: u64) {
+        let mut offset = 0;
+        while offset < len && !open.spoilt {
+            let want = usize::try_from(len - offset).unwrap_or(usize::MAX).min(READ_LEN_MAX);
+            match tree.read_at(open.entry.node, offset, &mut self.buffer[..want]) {
+                Ok(0) | Err(_) => open.spoilt = true,
+                Ok(more) => {
+                    open.checksum.update(&self.buffer[..more]);
+                    offset += more as u64;
+                }
+            }
+        }
+    }
+
+    /// Sends the next piece of the current file, or its end.
+    fn go_on(&mut self, tree: &impl TreeView) -> Result<(), WireError> {
+        let Some(mut open) = self.current.take() else { return Ok(()) };
+        let left = open.entry.size - open.offset;
+        if left > 0 && !open.spoilt {
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(READ_LEN_MAX);
+            match tree.read_at(open.entry.node, open.offset, &mut self.buffer[..want]) {
+                // What was announced is kept up; the sum tells the client that it is not right (8.6).
+                Ok(0) | Err(_) => open.spoilt = true,
+                Ok(len) => {
+                    open.checksum.update(&self.buffer[..len]);
+                    open.offset += len as u64;
+                    self.tokens.literal(&self.buffer[..len], &mut self.frames)?;
+                }
+            }
+            self.current = Some(open);
+            return Ok(());
+        }
+        self.tokens.finish_file(&mut self.frames)?;
+        let sum = open.checksum.finish();
+        let sum = if open.spoilt { sum.spoilt() } else { sum };
+        self.frames.data(sum.as_slice());
+        if open.spoilt {
+            self.io_error |= IO_ERROR_GENERAL;
+            let text = self.failure(tree, "read errors mapping", open.entry.node);
+            self.frames.text(Code::ErrorXfer, &text);
+        }
+        Ok(())
+    }
+
+    /// A file that can't be sent has no reply (8.6).
+    fn no_send(&mut self, tree: &impl TreeView, index: u32, node: NodeId) {
+        self.io_error |= IO_ERROR_GENERAL;
+        let text = self.failure(tree, "send_files failed to open", node);
+        self.frames.text(Code::ErrorXfer, &text);
+        self.frames.message(Code::NoSend, &index.to_le_bytes());
+    }
+
+    fn failure(&self, tree: &impl TreeView, what: &str, node: NodeId) -> String {
+        let name = crate::error::printable(&tree.path(node));
+        let module = &self.config.module;
+        format!("rsync: [sender] {what} \"{name}\" (in {module}): Input/output error (5)")
+    }
+
+    fn put_item_head(&mut self, request: &Request) {
+        self.put_ndx(Ndx::Entry(request.index));
+        self.put_scratch(|out| request.put_head(out));
+    }
+
+    fn put_ndx(&mut self, ndx: Ndx) {
+        self.scratch.clear();
+        self.ndx.put(&mut self.scratch, ndx);
+        self.frames.data(&self.scratch);
+    }
+
+    fn put_scratch(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        self.scratch.clear();
+        put(&mut self.scratch);
+        self.frames.data(&self.scratch);
+    }
+}

@@ -1,0 +1,27 @@
+//! Requests and replies (sections 8 and 11).
+
+mod batch;
+mod request;
+
+pub use batch::{Batch, Sender, SenderConfig};
+pub use request::{ClientWord, ItemFlags, Request, RequestReader, SumHead};
+
+/// What the server says next, in the order in which the client asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Answers a request.
+    Item(Request),
+    /// Answers the end of a phase.
+    PhaseDone,
+    /// Answers the end of the last phase: what went wrong, the end of the loop, the statistics.
+    LoopDone {
+        /// Octets read from the client so far, for the statistics.
+        read: u64,
+        /// Octets written so far, for the statistics.
+        written: u64,
+    },
+    /// Repeats the client's deletion statistics.
+    DeletionStats([i32; 5]),
+    /// Answers the goodbye.
+    Goodbye,
+}

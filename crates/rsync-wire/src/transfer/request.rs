@@ -1,0 +1,269 @@
+//! What a client asks for, entry by entry (8.1, 8.2).
+
+use crate::codec::{Ndx, NdxReader, Reader};
+use crate::limits::{BLOCK_LEN_MAX, BLOCK_SUMS_LEN_MAX, DELETIONS_MAX};
+use crate::{WireError, codec};
+
+/// What a request or a reply is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ItemFlags(u16);
+
+impl ItemFlags {
+    const BASIS_TYPE_FOLLOWS: u16 = 1 << 11;
+    const XNAME_FOLLOWS: u16 = 1 << 12;
+    const TRANSFER: u16 = 1 << 15;
+
+    /// Contents are asked for.
+    #[must_use]
+    pub fn is_transfer(self) -> bool {
+        self.0 & Self::TRANSFER != 0
+    }
+}
+
+/// How a client describes what it has. Repeated unchanged in the reply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SumHead {
+    count: i32,
+    block_len: i32,
+    strong_len: i32,
+    remainder: i32,
+}
+
+impl SumHead {
+    fn read(input: &mut Reader<'_>, strong_len_max: usize) -> Result<Self, WireError> {
+        let head = Self {
+            count: input.int()?,
+            block_len: input.int()?,
+            strong_len: input.int()?,
+            remainder: input.int()?,
+        };
+        let sound = head.count >= 0
+            && (0..=BLOCK_LEN_MAX).contains(&head.block_len)
+            && (head.block_len > 0 || head.count == 0)
+            && usize::try_from(head.strong_len).is_ok_and(|len| len <= strong_len_max)
+            && (0..=head.block_len).contains(&head.remainder);
+        if sound { Ok(head) } else { Err(WireError::Malformed("sum head")) }
+    }
+
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        for value in [self.count, self.block_len, self.strong_len, self.remainder] {
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// How many octets of block sums follow.
+    fn sums_len(self) -> Result<u64, WireError> {
+        let len = u64::from(self.count.unsigned_abs()) * (4 + u64::from(self.strong_len.unsigned_abs()));
+        if len > BLOCK_SUMS_LEN_MAX {
+            return Err(WireError::Limit {
+                what: "the block sums' length",
+                limit: usize::try_from(BLOCK_SUMS_LEN_MAX).unwrap_or(usize::MAX),
+            });
+        }
+        Ok(len)
+    }
+
+    /// How many octets the client has, under `--append` (8.5).
+    #[must_use]
+    pub fn existing_len(self) -> u64 {
+        let whole = u64::from(self.count.unsigned_abs()) * u64::from(self.block_len.unsigned_abs());
+        if self.remainder == 0 {
+            return whole;
+        }
+        whole.saturating_sub(u64::from(self.block_len.abs_diff(self.remainder)))
+    }
+}
+
+/// One request, to be repeated at the head of its reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Which entry.
+    pub index: u32,
+    /// What about it.
+    pub flags: ItemFlags,
+    /// Under `--append`, in the first phase: how many octets the client has.
+    pub append_from: Option<u64>,
+    basis_type: Option<u8>,
+    xname: Option<Vec<u8>>,
+    head: Option<SumHead>,
+}
+
+impl Request {
+    /// A request for all contents of an entry, as a client without the file sends it.
+    #[must_use]
+    pub fn whole_file(index: u32) -> Self {
+        Self {
+            index,
+            flags: ItemFlags(ItemFlags::TRANSFER),
+            append_from: None,
+            basis_type: None,
+            xname: None,
+            head: Some(SumHead::default()),
+        }
+    }
+
+    /// Appends all of the reply's head but the index.
+    pub(super) fn put_head(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.flags.0.to_le_bytes());
+        if let Some(basis_type) = self.basis_type {
+            out.push(basis_type);
+        }
+        if let Some(xname) = &self.xname {
+            codec::put_vstring(out, xname);
+        }
+        if let Some(head) = self.head {
+            head.put(out);
+        }
+    }
+}
+
+/// What a client says in the transfer loop.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientWord {
+    /// Asks for something.
+    Request(Request),
+    /// Ends a phase, or says goodbye.
+    Done,
+    /// What it deleted: files, directories, symbolic links, devices, specials.
+    DeletionStats([i32; 5]),
+}
+
+/// Reads the client's side of the transfer loop.
+#[derive(Debug)]
+pub struct RequestReader {
+    ndx: NdxReader,
+    /// Contents are never sent: requests carry no sum head.
+    dry_run: bool,
+    /// `--append`: no block sums in the first phase.
+    append: bool,
+    strong_len_max: usize,
+    /// Octets of block sums that are still to come, and to be dropped.
+    skip: u64,
+}
+
+/// A name of a client's alternative basis file; only repeated, never used as a path.
+const XNAME_LEN_MAX: usize = 4095;
+
+impl RequestReader {
+    pub(crate) fn new(dry_run: bool, append: bool, strong_len_max: usize) -> Self {
+        Self { ndx: NdxReader::default(), dry_run, append, strong_len_max, skip: 0 }
+    }
+
+    /// Drops block sums: how many of the octets at hand to pass over. Literals need none.
+    pub(crate) fn take_skip(&mut self, at_hand: usize) -> usize {
+        let now = usize::try_from(self.skip).unwrap_or(usize::MAX).min(at_hand);
+        self.skip -= now as u64;
+        now
+    }
+
+    /// Reads one word. Nothing is remembered unless it is there in full.
+    pub(crate) fn read(
+        &mut self,
+        input: &mut Reader<'_>,
+        first_phase: bool,
+    ) -> Result<ClientWord, WireError> {
+        let mut ndx = self.ndx.clone();
+        let word = match ndx.read(input)? {
+            Ndx::Done => ClientWord::Done,
+            Ndx::DeletionStats => ClientWord::DeletionStats(deletion_stats(input)?),
+            Ndx::Entry(index) => {
+                let (request, skip) = self.request(index, input, first_phase)?;
+                self.skip = skip;
+                ClientWord::Request(request)
+            }
+        };
+        self.ndx = ndx;
+        Ok(word)
+    }
+
+    fn request(
+        &self,
+        index: u32,
+        input: &mut Reader<'_>,
+        first_phase: bool,
+    ) -> Result<(Request, u64), WireError> {
+        let flags = ItemFlags(input.short()?);
+        let has = |bit| flags.0 & bit != 0;
+        let basis_type = if has(ItemFlags::BASIS_TYPE_FOLLOWS) { Some(input.byte()?) } else { None };
+        let xname =
+            if has(ItemFlags::XNAME_FOLLOWS) { Some(input.vstring(XNAME_LEN_MAX)?.to_vec()) } else { None };
+        let carries_head = flags.is_transfer() && !self.dry_run;
+        let head = if carries_head { Some(SumHead::read(input, self.strong_len_max)?) } else { None };
+        let appending = self.append && first_phase;
+        let skip = match head {
+            Some(head) if !appending => head.sums_len()?,
+            _ => 0,
+        };
+        let append_from = head.filter(|_| appending).map(SumHead::existing_len);
+        Ok((Request { index, flags, append_from, basis_type, xname, head }, skip))
+    }
+}
+
+fn deletion_stats(input: &mut Reader<'_>) -> Result<[i32; 5], WireError> {
+    let mut stats = [0; 5];
+    for value in &mut stats {
+        *value = input.varint()?;
+        if !(0..=DELETIONS_MAX).contains(value) {
+            return Err(WireError::Malformed("deletion statistics"));
+        }
+    }
+    Ok(stats)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(octets: &[u8]) -> Result<ClientWord, WireError> {
+        RequestReader::new(false, false, 16).read(&mut Reader::new(octets), true)
+    }
+
+    fn head(values: [i32; 4]) -> Vec<u8> {
+        let values = values.map(i32::to_le_bytes).concat();
+        [&[0x02, 0x0C, 0x80][..], &values].concat()
+    }
+
+    #[test]
+    fn requests_are_read_only_when_whole() {
+        let octets = head([0, 0, 0, 0]);
+        for cut in 0..octets.len() {
+            assert_eq!(read(&octets[..cut]), Err(WireError::Short));
+        }
+        let Ok(ClientWord::Request(request)) = read(&octets) else { panic!("no request") };
+        assert_eq!(request.index, 1);
+        let mut echo = Vec::new();
+        request.put_head(&mut echo);
+        assert_eq!(echo, octets[1..]);
+    }
+
+    #[test]
+    fn block_sums_are_announced_bounded_and_dropped() {
+        let mut reader = RequestReader::new(false, false, 16);
+        reader.read(&mut Reader::new(&head([147, 700, 2, 200])), true).unwrap();
+        assert_eq!(reader.take_skip(500), 500);
+        assert_eq!(reader.take_skip(5000), 147 * 6 - 500);
+        assert_eq!(reader.take_skip(5000), 0);
+        for values in [
+            [-1, 700, 2, 0],
+            [1, 0, 2, 0],
+            [1, 131_073, 2, 0],
+            [1, 700, 17, 0],
+            [1, 700, -1, 0],
+            [1, 700, 2, 701],
+            [i32::MAX, 700, 16, 0],
+        ] {
+            assert!(read(&head(values)).is_err(), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn append_says_what_is_there_and_carries_no_sums() {
+        let mut reader = RequestReader::new(false, true, 16);
+        let octets = head([147, 700, 2, 200]);
+        let Ok(ClientWord::Request(request)) = reader.read(&mut Reader::new(&octets), true) else {
+            panic!("no request")
+        };
+        assert_eq!(request.append_from, Some(146 * 700 + 200));
+        assert_eq!(reader.take_skip(1), 0);
+    }
+}
