@@ -5,6 +5,7 @@
 //! it is there to check: the upstream speaks HTTP with its own few lines and counts the bytes that it
 //! wrote, and digests are computed from the contents, not taken from anybody.
 
+pub mod boxes;
 pub mod contents;
 pub mod tree;
 pub mod upstream;
