@@ -61,7 +61,7 @@ impl<'a> Tokens<'a> {
                 Ok(Token::Close)
             }
             "||" => self.group(),
-            _ if glued(word) => Err(self.unexpected("white space around `(`, `)` and `||`", word)),
+            // A parenthesis stuck to a word belongs to it: URLs have them.
             _ => match word.strip_suffix('?') {
                 None => Ok(Token::Word(word)),
                 Some(condition) if is_use_flag(condition.strip_prefix('!').unwrap_or(condition)) => {
@@ -107,11 +107,6 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
-/// Whether an operator is stuck to `word`, which Portage refuses too.
-fn glued(word: &str) -> bool {
-    ["(", ")", "||"].iter().any(|operator| word.starts_with(operator) || word.ends_with(operator))
-}
-
 /// PMS, "USE flag names"; with the dots that EAPI 0 tolerated.
 fn is_use_flag(flag: &str) -> bool {
     flag.starts_with(|first: char| first.is_ascii_alphanumeric())
@@ -150,8 +145,7 @@ mod tests {
             ("foo? a", 2),
             ("foo?", 2),
             ("|| foo? ( a )", 2),
-            ("a (b )", 2),
-            ("a ||b", 2),
+            ("a (b )", 3),
             ("!? ( a )", 1),
             ("http://a/? ( a )", 1),
         ] {

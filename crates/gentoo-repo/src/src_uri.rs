@@ -38,8 +38,8 @@ pub struct SourceUri<'a> {
 
 /// Every URI of a `SRC_URI` in the order of the text, for every USE state.
 ///
-/// `eapi` decides only whether `->` exists, which EAPI 0 and 1 do not have. An EAPI that is not known yet is read
-/// like the newest.
+/// `eapi` decides whether there is `->` (from 2 on) and whether there are prefixes (from 8 on). An EAPI that is not known
+/// yet is read like the newest.
 ///
 /// # Errors
 /// [`Error::Word`] for what breaks the grammar, [`Error::DistfileName`] for a URI that gives no file name,
@@ -49,12 +49,16 @@ pub fn parse<'a>(text: &'a str, eapi: &str) -> Result<Vec<SourceUri<'a>>, Error>
         return Err(Error::TooLong { what: "SRC_URI", max: OCTETS_MAX, found: text.len() });
     }
     let arrows = !matches!(eapi, "0" | "1");
+    let prefixes = !matches!(eapi, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7");
     let mut uris = Vec::new();
     let mut tokens = Tokens::new(text);
     while let Some(token) = tokens.next() {
         let Token::Word(word) = token? else { continue };
         if word == "->" {
             return Err(Error::word(tokens.words_read(), "a URI before `->`", word));
+        }
+        if !prefixes && (word.starts_with("fetch+") || word.starts_with("mirror+")) {
+            return Err(Error::word(tokens.words_read(), "no `fetch+` or `mirror+` before EAPI 8", word));
         }
         let renamed = if tokens.take_word("->") { Some(file_name(&mut tokens, arrows)?) } else { None };
         uris.push(source_uri(word, renamed)?);
@@ -142,6 +146,17 @@ mod tests {
         for eapi in ["2", "9", "10-new"] {
             assert_eq!(flat("http://a/b.tar -> c.tar", eapi), [uri("http://a/b.tar", "c.tar", Lift::None)]);
         }
+    }
+
+    #[test]
+    fn prefixes_exist_from_eapi_8_on() {
+        assert!(parse("fetch+http://a/b", "7").is_err());
+        assert!(parse("mirror+http://a/b", "9").is_ok());
+    }
+
+    #[test]
+    fn parentheses_may_belong_to_a_url() {
+        assert_eq!(flat("http://a/b_(1)", "8"), [uri("http://a/b_(1)", "b_(1)", Lift::None)]);
     }
 
     #[test]

@@ -1,17 +1,4 @@
 //! From Manifests and cache entries to the catalogue.
-//!
-//! # Which description of a name is kept
-//! Packages that share a distfile normally agree on its digests. Where they do not, the description that most packages
-//! have is kept, and among equals the one of the first package by name; the packages with another one are left out of
-//! the distfile, sources included, for their URLs may well give the other file.
-//!
-//! # What a restriction comes to
-//! Within one package version the strictest reading counts ([`crate::restrict`]): conditions are ignored, `fetch`
-//! implies `mirror`, and only the URI's own prefix lifts. Between the versions and packages that name the same file
-//! with the same digests the most permissive counts, and only the URIs that some version permits become sources. That
-//! is how Gentoo's own mirrors are filled (one unrestricted package is enough), and it is what a box does that
-//! installs that package.
-//! A file that no readable `SRC_URI` names has no sources and no restriction: nothing is known against mirrors.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

@@ -112,9 +112,9 @@ fn restrictions_combine() {
         (&["RESTRICT=fetch\nSRC_URI=f"], fetch, ""),
         (&["RESTRICT=bindist? ( fetch )\nSRC_URI=http://a/f"], fetch, ""),
         // Only the URI with the prefix may be fetched.
-        (&["RESTRICT=fetch\nSRC_URI=http://a/f fetch+http://b/f"], mirror, "http://b/f"),
-        (&["RESTRICT=fetch\nSRC_URI=http://a/f mirror+http://b/f"], free, "http://b/f"),
-        (&["RESTRICT=mirror\nSRC_URI=http://a/f mirror+http://b/f"], free, "http://a/f http://b/f"),
+        (&["EAPI=8\nRESTRICT=fetch\nSRC_URI=http://a/f fetch+http://b/f"], mirror, "http://b/f"),
+        (&["EAPI=8\nRESTRICT=fetch\nSRC_URI=http://a/f mirror+http://b/f"], free, "http://b/f"),
+        (&["EAPI=8\nRESTRICT=mirror\nSRC_URI=http://a/f mirror+http://b/f"], free, "http://a/f http://b/f"),
         // The most permissive version counts; restricted URIs of the other stay out.
         (
             &["RESTRICT=fetch\nSRC_URI=http://a/f", "RESTRICT=mirror\nSRC_URI=http://b/f"],
@@ -189,7 +189,7 @@ proptest! {
                     let text: String = dists.iter().map(|(name, octet)| dist(name, *octet)).collect();
                     (Some(package), String::new(), text)
                 }),
-                ("[ab]-[12]", "(RESTRICT=(fetch|mirror)\n)?SRC_URI=((fetch|mirror)\\+)?(http|mirror)://[xy]/[fgh]")
+                ("[ab]-[12]", "EAPI=8\n(RESTRICT=(fetch|mirror)\n)?SRC_URI=((fetch|mirror)\\+)?(http|mirror)://[xy]/[fgh]")
                     .prop_map(|(pf, text)| (None, pf, text)),
             ],
             0..8,
