@@ -19,12 +19,12 @@ use crate::exclude::Excludes;
 use crate::generation::Generation;
 use crate::index::{Changes, FORMAT_DIRECTORY, FORMAT_FILE, FORMAT_SYMLINK, Index, NodeRecord};
 use crate::name::ContentDigest;
+use crate::parallel;
 use crate::sightings::Sightings;
 use crate::source::{Look, Seen, Stat};
 
 /// Files up to this size are read whole by each reader; larger ones are copied one at a time.
 const WHOLE_BYTES_MAX: u64 = 4 << 20;
-const READERS_MAX: usize = 8;
 
 /// What to build of.
 #[derive(Debug)]
@@ -151,7 +151,7 @@ fn read_files(
 ) -> Result<u64, TreeError> {
     let wanted: Vec<usize> =
         (0..look.seen.len()).filter(|&at| is_file(&look.seen[at]) && content_of[at].is_none()).collect();
-    let readers_count = thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX);
+    let readers_count = parallel::threads_count();
     let work = Work {
         request,
         look,

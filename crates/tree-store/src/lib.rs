@@ -23,10 +23,12 @@ mod generation;
 mod index;
 mod name;
 mod pack;
+mod parallel;
 mod scrub;
 mod sightings;
 mod source;
 mod store;
+mod verify;
 
 pub use build::BuildRequest;
 pub use candidate::{Built, Candidate};
@@ -37,3 +39,4 @@ pub use generation::{Generation, Node, NodeId, NodeKind};
 pub use index::{Changes, Summary};
 pub use name::{ContentDigest, ModuleName};
 pub use store::{Collected, Store};
+pub use verify::{Keyring, Verified, Verify, thirdpartymirrors, verify};

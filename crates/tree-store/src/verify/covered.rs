@@ -1,0 +1,202 @@
+//! Whether every file is the one that the signed Manifest covers (GLEP 74, "Manifest verification").
+//!
+//! The top-level Manifest lists Manifests further down (MANIFEST), those list more; together they must
+//! name every file but those below IGNORE lines and those with a name that starts with a dot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+use gentoo_repo::cleartext;
+use gentoo_repo::manifest::{self, Entry, FileTag};
+
+use super::digests::{self, Expected};
+use super::openpgp::Keyring;
+use super::{MANIFEST_BYTES_MAX, read_node};
+use crate::TreeError;
+use crate::generation::{Generation, NodeId, NodeKind};
+use crate::parallel;
+
+const TOP: &str = "Manifest";
+/// More Manifests than any real tree has.
+const MANIFESTS_MAX: usize = 1 << 20;
+
+/// What all Manifests together say.
+#[derive(Debug, Default)]
+struct Cover {
+    files: BTreeMap<String, Expected>,
+    ignored: BTreeSet<String>,
+    time_s: Option<i64>,
+    manifests_count: usize,
+}
+
+/// Checks the signature, then every file. Gives the signed time.
+pub(super) fn check(generation: &Generation, keyring: &Keyring) -> Result<Option<i64>, TreeError> {
+    let Some(top) = find_file(generation, TOP) else {
+        return Err(TreeError::refused(TOP.as_bytes(), "missing, so that nothing is signed"));
+    };
+    let octets = read_node(generation, top, MANIFEST_BYTES_MAX)?;
+    keyring.verify(&octets)?;
+    let cover = Cover::read(generation, &octets)?;
+    cover.check_strays(generation)?;
+    cover.check_files(generation)?;
+    Ok(cover.time_s)
+}
+
+/// The TIMESTAMP line of a top-level Manifest.
+pub(super) fn time_of(octets: &[u8]) -> Option<i64> {
+    let text = cleartext::strip(octets).ok()?;
+    manifest::entries(&text).find_map(|(_, entry)| match entry {
+        Ok(Entry::Timestamp(seconds)) => Some(seconds),
+        _ => None,
+    })
+}
+
+fn find_file(generation: &Generation, path: &str) -> Option<NodeId> {
+    generation.lookup(path.as_bytes()).filter(|&id| generation.node(id).kind == NodeKind::File)
+}
+
+impl Cover {
+    /// Reads all Manifests, each checked against the line that names it before anything in it counts.
+    fn read(generation: &Generation, top: &[u8]) -> Result<Self, TreeError> {
+        let mut cover = Self::default();
+        let mut pending = cover.take(TOP, "", top)?;
+        let mut buffer = vec![0; 256 << 10];
+        while let Some(path) = pending.pop() {
+            cover.manifests_count += 1;
+            if cover.manifests_count > MANIFESTS_MAX {
+                return Err(TreeError::refused(path.as_bytes(), "more than 1 Mi Manifests"));
+            }
+            let refused = |why: String| TreeError::refused(path.as_bytes(), why);
+            let id =
+                find_file(generation, &path).ok_or_else(|| refused("missing, but in its Manifest".into()))?;
+            if let Some(why) = cover
+                .files
+                .get(&path)
+                .and_then(|expected| digests::fault(generation, id, expected, &mut buffer))
+            {
+                return Err(refused(why));
+            }
+            let octets = decompress(&path, read_node(generation, id, MANIFEST_BYTES_MAX)?)?;
+            let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            pending.extend(cover.take(&path, directory, &octets)?);
+        }
+        Ok(cover)
+    }
+
+    /// Takes in one Manifest and gives the paths of the ones that it names for the first time.
+    fn take(&mut self, path: &str, directory: &str, octets: &[u8]) -> Result<Vec<String>, TreeError> {
+        let refused = |line: usize, why: String| {
+            let path = if line == 0 { path.to_owned() } else { format!("{path}:{line}") };
+            TreeError::Refused { path, why }
+        };
+        let below =
+            |name: &str| if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+        let text = cleartext::strip(octets).map_err(|error| refused(0, error.to_string()))?;
+        let mut manifests = Vec::new();
+        for (line, entry) in manifest::entries(&text) {
+            match entry.map_err(|error| refused(line, error.to_string()))? {
+                Entry::Timestamp(seconds) if path == TOP => self.time_s = Some(seconds),
+                // A path that may be missing: if it is there, another line has to name it.
+                Entry::Timestamp(_) | Entry::Optional(_) | Entry::Dist(_) => {}
+                Entry::Ignore(ignored) => {
+                    self.ignored.insert(below(ignored.as_str()));
+                }
+                Entry::File(file) => {
+                    let named = below(&file.tree_path());
+                    let expected = Expected { size_bytes: file.size_bytes, digests: file.digests };
+                    let known = self.files.get_mut(&named);
+                    let is_new = known.is_none();
+                    if known.is_some_and(|known| !known.absorb(&expected)) {
+                        return Err(refused(line, format!("contradicts another line for {named}")));
+                    }
+                    if is_new {
+                        self.files.insert(named.clone(), expected);
+                    }
+                    if is_new && file.tag == FileTag::Manifest {
+                        manifests.push(named);
+                    }
+                }
+            }
+        }
+        Ok(manifests)
+    }
+
+    /// Refuses what no Manifest names.
+    fn check_strays(&self, generation: &Generation) -> Result<(), TreeError> {
+        let mut pending: Vec<(NodeId, String)> = vec![(generation.root(), String::new())];
+        while let Some((directory, path)) = pending.pop() {
+            for child in generation.children(directory) {
+                let node = generation.node(child);
+                if node.name.starts_with(b".") {
+                    continue;
+                }
+                let stray = |why| TreeError::refused(&generation.path(child), why);
+                let name = std::str::from_utf8(node.name).map_err(|_| stray("a name that is not UTF-8"))?;
+                let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+                if self.ignored.contains(&below) {
+                    continue;
+                }
+                match node.kind {
+                    NodeKind::Directory => pending.push((child, below)),
+                    NodeKind::Symlink => return Err(stray("a symbolic link, which no Manifest can cover")),
+                    NodeKind::File if below == TOP || self.files.contains_key(&below) => {}
+                    NodeKind::File => return Err(stray("in no Manifest")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what is missing or not what its Manifest says.
+    fn check_files(&self, generation: &Generation) -> Result<(), TreeError> {
+        let files: Vec<_> = self.files.iter().filter(|(path, _)| !self.is_ignored(path)).collect();
+        let find = |&(path, expected): &(&String, &Expected), buffer: &mut Vec<u8>| {
+            let why = match find_file(generation, path) {
+                Some(id) => digests::fault(generation, id, expected, buffer)?,
+                None => "missing, but in its Manifest".to_owned(),
+            };
+            Some((path.clone(), why))
+        };
+        let Some(mut faults) = parallel::find_all(&files, find) else {
+            return Err(TreeError::refused(TOP.as_bytes(), "could not be checked"));
+        };
+        // The same one every time, whatever the threads did.
+        faults.sort_unstable();
+        let count = faults.len();
+        match faults.into_iter().next() {
+            None => Ok(()),
+            Some((path, why)) if count == 1 => Err(TreeError::Refused { path, why }),
+            Some((path, why)) => {
+                Err(TreeError::Refused { path, why: format!("{why} (and {} more files)", count - 1) })
+            }
+        }
+    }
+
+    /// Whether a path is at or below an IGNORE line.
+    fn is_ignored(&self, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        ends.into_iter().any(|end| self.ignored.contains(&path[..end]))
+    }
+}
+
+fn decompress(path: &str, octets: Vec<u8>) -> Result<Vec<u8>, TreeError> {
+    let refused = |why: String| TreeError::refused(path.as_bytes(), why);
+    let extension = path.rsplit('/').next().and_then(|name| name.strip_prefix("Manifest"));
+    let suffix = extension.and_then(|rest| rest.rsplit_once('.')).map(|(_, suffix)| suffix);
+    match suffix {
+        Some("gz") => {
+            let mut whole = Vec::new();
+            let mut decoder = MultiGzDecoder::new(octets.as_slice()).take(MANIFEST_BYTES_MAX + 1);
+            decoder.read_to_end(&mut whole).map_err(|error| refused(error.to_string()))?;
+            if whole.len() as u64 > MANIFEST_BYTES_MAX {
+                return Err(refused(format!("more than {MANIFEST_BYTES_MAX} octets unpacked")));
+            }
+            Ok(whole)
+        }
+        Some(other @ ("bz2" | "xz" | "lzma" | "zst" | "lz4")) => {
+            Err(refused(format!("compressed with {other}, which is not supported (gz is)")))
+        }
+        _ => Ok(octets),
+    }
+}
