@@ -7,5 +7,6 @@
 
 pub mod boxes;
 pub mod contents;
+pub mod corpus;
 pub mod tree;
 pub mod upstream;
