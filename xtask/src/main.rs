@@ -8,6 +8,7 @@
 mod stages;
 mod tools;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,17 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Lays out a real repository's tree: random contents of the listed sizes, its real metadata over it.
+    Corpus {
+        /// The list of its files, xz-compressed.
+        #[arg(long)]
+        list: PathBuf,
+        /// A tar archive of its Manifests, cache entries and profiles, xz-compressed.
+        #[arg(long)]
+        metadata: PathBuf,
+        /// Where to.
+        dir: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -42,6 +54,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Test { full, only, list: false } => stages::test(full, &only),
+        Command::Corpus { list, metadata, dir } => lay_out_corpus(&list, &metadata, &dir),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,4 +63,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn lay_out_corpus(list: &Path, metadata: &Path, dir: &Path) -> anyhow::Result<()> {
+    let done = farm_sim::corpus::lay_out_files(list, metadata, dir, 1)?;
+    println!(
+        "{}: {} directories, {} files ({} with their real contents), {} symbolic links",
+        dir.display(),
+        done.directories,
+        done.files,
+        done.real_files,
+        done.symlinks
+    );
+    Ok(())
 }
