@@ -35,8 +35,9 @@ pub struct BuildRequest<'a> {
     pub excludes: &'a Excludes,
     /// Now. A file changed later than a moment before it is read again next time.
     pub started: SystemTime,
-    /// Read every file, also those that look unchanged.
-    pub reread: bool,
+    /// Trust nothing that is stored: read every file, store every content in a new pack, and give a
+    /// candidate even if nothing changed. For a live generation that [`crate::Store::scrub`] found damaged.
+    pub afresh: bool,
     /// Set it to end the build early with [`TreeError::Stopped`].
     pub stop: &'a AtomicBool,
 }
@@ -61,9 +62,7 @@ pub(crate) fn draw(
     let look = Look::take(request.source, request.excludes, request.stop)?;
     let matched = base.map(|base| match_nodes(&look, base.index()));
     let mut content_of = vec![None; look.seen.len()];
-    if let (Some(base), Some(matched), Some(sightings)) = (base, &matched, sightings)
-        && !request.reread
-    {
+    if let (Some(base), Some(matched), Some(sightings)) = (base, &matched, sightings) {
         reuse(&look, base.index(), matched, sightings, contents, &mut content_of);
     }
     let files_read = read_files(request, &look, contents, &mut content_of)?;

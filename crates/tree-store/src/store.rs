@@ -173,9 +173,10 @@ impl Store {
         };
         let writer = PackWriter::create(pack_id, self.temporary_path(&format!("{pack_id:08}.pack")))?;
         let sweep = Sweep(writer.path().to_owned());
-        let sightings = base.as_ref().and_then(|base| self.read_sightings(base.number(), request.source));
-        let mut contents = Contents::new(base.as_ref(), writer);
-        let drawn = build::draw(request, base.as_ref(), sightings.as_ref(), &mut contents)?;
+        let trusted = base.as_ref().filter(|_| !request.afresh);
+        let sightings = trusted.and_then(|base| self.read_sightings(base.number(), request.source));
+        let mut contents = Contents::new(trusted, writer);
+        let drawn = build::draw(request, trusted, sightings.as_ref(), &mut contents)?;
         let packed = contents.finish(|id| self.pack_path(id))?;
         let Packed { packs, pack_records, records, writer } = packed;
         let index = Arc::new(Index {
@@ -185,7 +186,7 @@ impl Store {
             arena: drawn.arena,
         });
         let (changes, differs) = build::compare(&index, base.as_ref().map(|base| &**base.index()));
-        if let Some(base) = base.filter(|_| !differs) {
+        if let Some(base) = base.filter(|_| !differs && !request.afresh) {
             if drawn.files_read > 0 {
                 self.write_sightings(&drawn.sightings, base.number(), request.source);
             }

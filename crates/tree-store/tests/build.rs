@@ -228,7 +228,7 @@ fn excludes_apply_while_building_and_a_build_can_be_stopped() {
         source: &source,
         excludes: &excludes,
         started: SystemTime::now(),
-        reread: false,
+        afresh: false,
         stop: &stop,
     };
     let Built::Candidate(candidate) = store.build(&request).unwrap() else { panic!("unchanged") };

@@ -8,11 +8,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::{Bench, Fact, copy_directory, facts_of_generation};
 use gentoo_repo::catalogue::Catalogue;
-use tree_store::{Store, TreeError};
+use tree_store::{BuildRequest, Built, Changes, Excludes, Store, TreeError};
 
 type Facts = BTreeMap<Vec<u8>, Fact>;
 type Damage = Box<dyn Fn(&Path)>;
@@ -95,14 +95,28 @@ fn nothing_whole_means_nothing_live() {
 }
 
 #[test]
-fn a_flipped_content_is_found_by_scrubbing() {
-    let (bench, _) = two_generations();
+fn a_flipped_content_is_found_by_scrubbing_and_mended_from_the_source() {
+    let (bench, [_, second]) = two_generations();
     let store = bench.open();
     let live = store.live().unwrap();
     assert_eq!(Store::scrub(&live), Vec::<Vec<u8>>::new());
     let length = fs::metadata(bench.state().join("m/packs/00000002.pack")).unwrap().len();
     flip(&bench.state().join("m/packs/00000002.pack"), usize::try_from(length).unwrap() - 1);
     assert_eq!(Store::scrub(&live).len(), 1);
+
+    let excludes = Excludes::new::<&str>([]).unwrap();
+    let request = BuildRequest {
+        source: &bench.source(),
+        excludes: &excludes,
+        started: std::time::SystemTime::now(),
+        afresh: true,
+        stop: &AtomicBool::new(false),
+    };
+    let Built::Candidate(candidate) = store.build(&request).unwrap() else { panic!("unchanged") };
+    let mended = store.publish(candidate, &Catalogue::default(), 1, 2).unwrap();
+    assert_eq!(mended.summary().changes, Changes::default());
+    assert_eq!(Store::scrub(&mended), Vec::<Vec<u8>>::new());
+    assert_eq!(facts_of_generation(&mended), second);
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Bench {
             source: &self.source(),
             excludes: &excludes,
             started,
-            reread: false,
+            afresh: false,
             stop: &AtomicBool::new(false),
         })
     }
