@@ -1,0 +1,213 @@
+//! `WatchDecisions`: carried out by the [`DecisionExecutor`], acknowledged through the outbox.
+//!
+//! Evictions, verifications and fetches have lanes of their own: an eviction that makes room must not
+//! wait behind the download of a large file.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gentoo_repo::DistfileName;
+use rookery_proto::v1;
+use rookery_proto::v1::decision::Action;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::Inner;
+use super::link::watching;
+use super::outbox::Report;
+use super::retry::Retry;
+use super::seen::{Before, Seen};
+use super::types::{BlobHash, DecisionExecutor, Executed, Outcome};
+use super::wire;
+
+/// Decisions that wait in one lane; one more is answered Busy.
+const LANE_WAITING_MAX: usize = 1024;
+/// Downloads that nobody waits for, at the same time.
+const FETCHES_MAX: usize = 2;
+
+/// What is done, with its arguments checked.
+#[derive(Debug, Clone)]
+enum Work {
+    Evict { blob: BlobHash, unless_accessed_after_ms: i64 },
+    Verify { blob: BlobHash },
+    Fetch { name: DistfileName },
+}
+
+#[derive(Debug)]
+struct Job {
+    id: String,
+    work: Work,
+}
+
+/// What takes decisions in.
+pub(super) struct Decisions {
+    farm: Arc<Inner>,
+    executor: Arc<dyn DecisionExecutor>,
+    seen: Mutex<Seen>,
+    evictions: mpsc::Sender<Job>,
+    verifications: mpsc::Sender<Job>,
+    fetches: mpsc::Sender<Job>,
+}
+
+impl Decisions {
+    /// Spawns the lanes and the task that watches.
+    pub(super) fn start(farm: &Arc<Inner>, executor: Arc<dyn DecisionExecutor>) {
+        let (evictions, evictions_queue) = mpsc::channel(LANE_WAITING_MAX);
+        let (verifications, verifications_queue) = mpsc::channel(LANE_WAITING_MAX);
+        let (fetches, fetches_queue) = mpsc::channel(LANE_WAITING_MAX);
+        let decisions = Arc::new(Self {
+            farm: Arc::clone(farm),
+            executor,
+            seen: Mutex::default(),
+            evictions,
+            verifications,
+            fetches,
+        });
+        let lanes = [(evictions_queue, 1), (verifications_queue, 1), (fetches_queue, FETCHES_MAX)];
+        for (queue, workers) in lanes {
+            let queue = Arc::new(tokio::sync::Mutex::new(queue));
+            for _ in 0..workers {
+                let worker = Arc::clone(&decisions).work(Arc::clone(&queue), farm.tasks.soft());
+                farm.tasks.spawn_critical("decisions' lane", worker);
+            }
+        }
+        farm.tasks.spawn_critical("decisions", decisions.watch(farm.tasks.soft()));
+    }
+
+    async fn watch(self: Arc<Self>, soft: CancellationToken) -> anyhow::Result<()> {
+        let link = &self.farm.link;
+        let mut retry = link.retry();
+        let mut registrations = link.registrations();
+        while !soft.is_cancelled() {
+            let ended = tokio::select! {
+                ended = self.watch_once(&mut retry) => ended,
+                () = soft.cancelled() => return Ok(()),
+            };
+            if let Err(status) = ended {
+                debug!(%status, "no decisions come");
+            }
+            registrations.borrow_and_update();
+            tokio::select! {
+                () = tokio::time::sleep(retry.next_pause()) => {}
+                _ = registrations.changed() => {}
+                () = soft.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One connection, until it breaks. However it breaks, the next one registers again: maintenance
+    /// may have been replaced, and learns the inventory anew.
+    async fn watch_once(&self, retry: &mut Retry) -> Result<(), tonic::Status> {
+        let link = &self.farm.link;
+        let epoch = link.ensure_registered().await?;
+        let ended = async {
+            let request = v1::WatchDecisionsRequest { replica_id: link.identity.replica_id.clone() };
+            let mut decisions = link.client().watch_decisions(watching(request)).await?.into_inner();
+            retry.reset();
+            while let Some(decision) = decisions.message().await? {
+                self.take(decision);
+            }
+            Ok(())
+        };
+        let ended = ended.await;
+        link.forget_registration(epoch);
+        ended
+    }
+
+    /// Queues a decision that is new, answers one that was carried out, ignores one under way.
+    fn take(&self, decision: v1::Decision) {
+        let id = decision.id;
+        let before = self.seen().begin(&id);
+        match before {
+            Before::Running => return,
+            Before::Answered(executed) => {
+                debug!(decision = id, "delivered again");
+                return self.acknowledge(id, executed);
+            }
+            Before::Never => {}
+        }
+        info!(decision = id, reason = decision.reason, action = ?decision.action, "decision");
+        let work = match check(decision.action) {
+            Ok(work) => work,
+            Err(executed) => return self.answer(id, executed),
+        };
+        let lane = match work {
+            Work::Evict { .. } => &self.evictions,
+            Work::Verify { .. } => &self.verifications,
+            Work::Fetch { .. } => &self.fetches,
+        };
+        if let Err(refused) = lane.try_send(Job { id, work }) {
+            let id = refused.into_inner().id;
+            self.seen().forget(&id);
+            self.acknowledge(id, Executed::new(Outcome::Busy, "too many decisions wait"));
+        }
+    }
+
+    /// One worker of a lane, until the process stops. What is under way then is not acknowledged, so it
+    /// comes again.
+    async fn work(
+        self: Arc<Self>,
+        queue: Arc<tokio::sync::Mutex<mpsc::Receiver<Job>>>,
+        soft: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let next = async || queue.lock().await.recv().await;
+        while let Some(Some(Job { id, work })) = soft.run_until_cancelled(next()).await {
+            let executor = Arc::clone(&self.executor);
+            let running = self.farm.tasks.spawn("decision", async move { execute(executor, work).await });
+            let executed = match soft.run_until_cancelled(running).await {
+                None | Some(Ok(None)) => return Ok(()),
+                Some(Ok(Some(executed))) => executed,
+                Some(Err(error)) => Executed::new(Outcome::Busy, format!("it crashed: {error}")),
+            };
+            self.answer(id, executed);
+        }
+        Ok(())
+    }
+
+    fn answer(&self, id: String, executed: Executed) {
+        info!(decision = id, outcome = executed.outcome.as_str(), detail = executed.detail, "carried out");
+        self.seen().finish(&id, executed.clone());
+        self.acknowledge(id, executed);
+    }
+
+    fn acknowledge(&self, decision_id: String, executed: Executed) {
+        self.farm.outbox.push(Report::Acknowledge(v1::AcknowledgeDecisionRequest {
+            replica_id: self.farm.link.identity.replica_id.clone(),
+            decision_id,
+            outcome: wire::outcome(executed.outcome).into(),
+            detail: executed.detail,
+        }));
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check(action: Option<Action>) -> Result<Work, Executed> {
+    let hash = |blake2b: Vec<u8>| {
+        BlobHash::try_from(blake2b).map_err(|_| Executed::new(Outcome::Gone, "no blob has such a name"))
+    };
+    match action {
+        Some(Action::Evict(evict)) => Ok(Work::Evict {
+            blob: hash(evict.blake2b)?,
+            unless_accessed_after_ms: evict.unless_accessed_after_ms,
+        }),
+        Some(Action::Verify(verify)) => Ok(Work::Verify { blob: hash(verify.blake2b)? }),
+        Some(Action::Fetch(fetch)) => DistfileName::try_from(fetch.name.as_str())
+            .map(|name| Work::Fetch { name })
+            .map_err(|error| Executed::new(Outcome::Gone, error.to_string())),
+        None => Err(Executed::new(Outcome::Busy, "this version does not know such a decision")),
+    }
+}
+
+async fn execute(executor: Arc<dyn DecisionExecutor>, work: Work) -> Executed {
+    match work {
+        Work::Evict { blob, unless_accessed_after_ms } => {
+            executor.evict(blob, unless_accessed_after_ms).await
+        }
+        Work::Verify { blob } => executor.verify(blob).await,
+        Work::Fetch { name } => executor.fetch(&name).await,
+    }
+}

@@ -1,0 +1,204 @@
+//! The connection: registration, and how every call is made.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rookery_proto::v1;
+use rookery_proto::v1::cache_index_client::CacheIndexClient;
+use service_kit::grpc::ClientChannel;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::{Code, Response, Status};
+use tracing::{debug, info};
+
+use super::circuit::Circuit;
+use super::retry::Retry;
+use super::types::{DecisionExecutor, Identity, Timing};
+
+/// A thousand distfiles of a large module, each with dozens of expanded mirrors, are more than the 4 MiB
+/// that gRPC takes by default.
+const MESSAGE_BYTES_MAX: usize = 32 << 20;
+
+/// What calls are made with.
+pub(super) type Client = CacheIndexClient<ClientChannel>;
+
+/// The line to maintenance.
+#[derive(Debug)]
+pub(super) struct Link {
+    client: Client,
+    pub(super) identity: Identity,
+    pub(super) timing: Timing,
+    pub(super) circuit: Circuit,
+    executor: OnceLock<Executor>,
+    /// One registration at a time.
+    registering: tokio::sync::Mutex<()>,
+    registration: watch::Sender<Registration>,
+    lease_ms: AtomicU64,
+    module_order: Mutex<Vec<String>>,
+}
+
+/// Counts registrations, so that whoever saw one fail does not undo the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Registration {
+    pub(super) epoch: u64,
+    pub(super) is_current: bool,
+}
+
+struct Executor(Arc<dyn DecisionExecutor>);
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Executor")
+    }
+}
+
+impl Link {
+    pub(super) fn new(channel: ClientChannel, identity: Identity, timing: Timing) -> Self {
+        let retry = Retry::new(timing.retry_min, timing.retry_max);
+        Self {
+            client: CacheIndexClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            identity,
+            timing,
+            circuit: Circuit::new(retry, timing.acquire),
+            executor: OnceLock::new(),
+            registering: tokio::sync::Mutex::new(()),
+            registration: watch::Sender::new(Registration::default()),
+            lease_ms: AtomicU64::new(0),
+            module_order: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Whether this was the first time.
+    pub(super) fn set_executor(&self, executor: Arc<dyn DecisionExecutor>) -> bool {
+        self.executor.set(Executor(executor)).is_ok()
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.executor.get().map_or(0, |executor| executor.0.used_bytes())
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    pub(super) fn retry(&self) -> Retry {
+        Retry::new(self.timing.retry_min, self.timing.retry_max)
+    }
+
+    pub(super) fn registrations(&self) -> watch::Receiver<Registration> {
+        self.registration.subscribe()
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        self.registration.borrow().is_current
+    }
+
+    /// How long a lease lasts, as maintenance said; `None` before it did.
+    pub(super) fn lease_duration(&self) -> Option<Duration> {
+        match self.lease_ms.load(Ordering::Relaxed) {
+            0 => None,
+            lease_ms => Some(Duration::from_millis(lease_ms)),
+        }
+    }
+
+    pub(super) fn module_order(&self) -> Vec<String> {
+        self.module_order.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Registers unless that is done; the epoch of the registration.
+    pub(super) async fn ensure_registered(&self) -> Result<u64, Status> {
+        let registration = *self.registration.borrow();
+        if registration.is_current {
+            return Ok(registration.epoch);
+        }
+        let registering = self.registering.lock().await;
+        let registration = *self.registration.borrow();
+        if registration.is_current {
+            return Ok(registration.epoch);
+        }
+        let request = v1::RegisterRequest {
+            replica_id: self.identity.replica_id.clone(),
+            advertise: self.identity.advertise.clone(),
+            capacity_bytes: self.identity.capacity_bytes,
+            used_bytes: self.used_bytes(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let mut client = self.client();
+        let answer = self.bounded(client.register(request)).await?;
+        self.lease_ms.store(answer.lease_ms, Ordering::Relaxed);
+        *self.module_order.lock().unwrap_or_else(PoisonError::into_inner) = answer.module_order;
+        let epoch = registration.epoch + 1;
+        self.registration.send_replace(Registration { epoch, is_current: true });
+        drop(registering);
+        info!(replica_id = self.identity.replica_id, epoch, "registered with maintenance");
+        Ok(epoch)
+    }
+
+    /// The registration of `epoch` is not known any more, or its connection broke.
+    pub(super) fn forget_registration(&self, epoch: u64) {
+        self.registration.send_if_modified(|registration| {
+            let forgets = registration.epoch == epoch && registration.is_current;
+            registration.is_current &= !forgets;
+            forgets
+        });
+    }
+
+    /// Makes a unary call. A registration that maintenance forgot is renewed once.
+    pub(super) async fn call<T, F>(&self, make: impl Fn(Client) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let epoch = self.ensure_registered().await?;
+        match self.bounded(make(self.client())).await {
+            Err(status) if status.code() == Code::NotFound => {
+                debug!(%status, "maintenance does not know this replica; registering again");
+                self.forget_registration(epoch);
+                self.ensure_registered().await?;
+                self.bounded(make(self.client())).await
+            }
+            other => other,
+        }
+    }
+
+    /// A call with the usual limit, and what the circuit learns from it.
+    async fn bounded<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
+        let answer = tokio::time::timeout(self.timing.call, call)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("maintenance did not answer in time")));
+        match &answer {
+            Err(status) if is_transient(status) => self.circuit.note_failure(Instant::now()),
+            Ok(_) | Err(_) => self.circuit.note_answer(),
+        }
+        answer.map(Response::into_inner)
+    }
+}
+
+/// A request for a stream that never ends.
+pub(super) fn watching<T>(message: T) -> tonic::Request<T> {
+    tonic::Request::new(message)
+}
+
+/// Whether the same call may succeed later. A wrong token is: an operator may mend it.
+pub(super) fn is_transient(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::Internal
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::Unauthenticated
+        | Code::PermissionDenied => true,
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::DataLoss => false,
+    }
+}
