@@ -8,6 +8,7 @@
 //! (blob-store does). Start reading at [`start`].
 
 pub mod catalogue;
+pub mod client_config;
 pub mod config;
 pub mod farm;
 
