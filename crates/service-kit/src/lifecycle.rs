@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
 /// Where every task is spawned.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +65,6 @@ impl Tasks {
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let tasks = self.clone();
-        let span = tracing::debug_span!("task", name);
         let supervised = async move {
             let outcome = tasks.hard.run_until_cancelled(AssertUnwindSafe(task).catch_unwind()).await;
             let reason = match outcome {
@@ -78,7 +76,7 @@ impl Tasks {
             };
             tasks.crash(name, reason);
         };
-        drop(self.tracker.spawn(supervised.instrument(span)));
+        drop(self.tracker.spawn(supervised));
     }
 
     /// Runs a task for one peer or one piece of work. It is dropped at the hard stop (and then gives

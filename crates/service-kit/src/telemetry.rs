@@ -91,7 +91,15 @@ pub fn init(config: &TelemetryConfig, service_name: &'static str) -> Result<Tele
     };
     // Fails only if a subscriber is there already, which then goes on logging.
     drop(tracing_subscriber::registry().with(filter).with(log).with(traces).try_init());
+    std::panic::set_hook(Box::new(log_panic));
     Ok(Telemetry { provider })
+}
+
+/// Panics go to the log as everything else does: a line of their own would break a log of JSON.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("without a message");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(message = "panic", reason = message, place);
 }
 
 /// The layer that turns our spans into OpenTelemetry's. The RPC libraries' own spans are left out: the

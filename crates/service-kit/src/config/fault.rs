@@ -12,9 +12,9 @@ use super::value::is_variable;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// One value is wrong.
-    #[error("{place}: {key}: {expected}")]
+    #[error("{}{key}: {expected}", if place.is_empty() { String::new() } else { format!("{place}: ") })]
     Value {
-        /// The file (and line), or the environment variable.
+        /// The file (and line), or the environment variable; empty if not known yet.
         place: String,
         /// Dotted key, as in `proxy.capacity`.
         key: String,

@@ -131,7 +131,7 @@ impl Service<Request<tonic::body::Body>> for ClientChannel {
         }
         let begin_timeout = timeout.unwrap_or(OPEN_TIMEOUT);
         let begin_at = Instant::now() + begin_timeout;
-        let call = self.channel.call(request);
+        let call = span.in_scope(|| self.channel.call(request));
         let bounded = async move {
             let response = match timeout_at(begin_at, call).await {
                 Ok(answered) => answered.map_err(|error| status(error, begin_timeout))?,

@@ -100,7 +100,7 @@ fn pem(path: &Path, key: &str, holds: &str) -> Result<String, ConfigError> {
         return Ok(text);
     }
     let expected =
-        format!("expected a PEM file with a {}, found {} without", holds.trim_matches('-'), path.display());
+        format!("expected a PEM file with a {}, found none in {}", holds.trim_matches('-'), path.display());
     Err(ConfigError::wrong(key, expected))
 }
 

@@ -154,7 +154,7 @@ where
         );
         propagation::adopt(&span, request.headers());
         let soft = self.soft.clone();
-        let answering = self.inner.call(request);
+        let answering = span.in_scope(|| self.inner.call(request));
         let guarded = async move {
             let response = answering.await?;
             Ok(response.map(|body| Body::new(UntilStop::new(body, soft))))
