@@ -1,1 +1,105 @@
-//! maintenance
+//! maintenance: the farm's memory. It knows the catalogue, who holds what, who may fetch, and decides what
+//! goes.
+//!
+//! Start reading at [`start`], which wires the parts together:
+//!
+//! - `import` follows sync-server and turns each generation into the catalogue;
+//! - `grpc` answers the replicas (`CacheIndex`) and the operator (`Admin`);
+//! - `schedule` does by night what `Admin` does by command;
+//! - `web` shows it all to people and to Prometheus;
+//! - `index` is the one place that all of them remember in, and the only one that knows SQL.
+//!
+//! This service must not touch a blob file, move a distfile's octets, or stand in a client's way: a farm
+//! without it keeps serving, and only forgets to share downloads. What it decides is decided by
+//! `cache_policy`; it stores decisions and hands them out, the replicas carry them out.
+
+pub mod clock;
+mod config;
+mod core;
+mod eviction;
+mod grpc;
+mod import;
+mod index;
+mod json;
+mod metrics;
+mod page;
+mod publish;
+mod schedule;
+mod status;
+mod text;
+mod trees;
+mod web;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rookery_proto::v1::admin_server::AdminServer;
+use rookery_proto::v1::cache_index_server::CacheIndexServer;
+use service_kit::Kit;
+use service_kit::config::ConfigError;
+use tonic::service::Routes;
+
+pub use config::{Config, Endpoint, IndexUrl, Nightly, Schedule, ValueError};
+pub use index::IndexError;
+
+use crate::clock::{SharedClock, SystemClock};
+use crate::core::Core;
+use crate::grpc::{AdminService, CacheIndexService};
+use crate::index::Index;
+
+/// How long sync-server may take for a short answer.
+const TREE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running maintenance.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// Where `CacheIndex` and `Admin` answer.
+    pub grpc_addr: SocketAddr,
+    /// Where the status page answers.
+    pub web_addr: SocketAddr,
+}
+
+/// Opens the index, binds both ports and starts everything; returns once both listen.
+///
+/// # Errors
+/// The index is in use, unreadable, or from a newer release; an address can't be bound, or needs
+/// authentication that `[grpc]` doesn't give.
+pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
+    start_with_clock(config, kit, Arc::new(SystemClock)).await
+}
+
+/// The same with a clock of the caller's.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with_clock(config: Config, kit: &Kit, clock: SharedClock) -> anyhow::Result<Running> {
+    let ready = kit.readiness.part("catalogue", "starting");
+    let grpc_listener = service_kit::grpc::bind(config.listen, "maintenance.listen", &kit.grpc).await?;
+    let web_listener = service_kit::listen::bind(config.web, "maintenance.web").await?;
+    let web_addr = web_listener.local_addr()?;
+    let tree = service_kit::grpc::connect(&kit.grpc, config.sync.as_str(), TREE_DEADLINE)?;
+    let index = Index::open(config.index.path(), clock.now()).await.map_err(place)?;
+    let core = Arc::new(Core::new(&config, index.clone(), clock, tree, kit.tasks.soft()));
+
+    let routes = Routes::new(CacheIndexServer::new(CacheIndexService { core: Arc::clone(&core) }))
+        .add_service(AdminServer::new(AdminService { core: Arc::clone(&core) }));
+    let grpc_addr = service_kit::grpc::serve(grpc_listener, routes, kit)?;
+
+    let web = web::router(Arc::clone(&core), kit.readiness.clone());
+    let stop = kit.tasks.soft().cancelled_owned();
+    kit.tasks.spawn_critical("maintenance web", async move {
+        Ok(axum::serve(web_listener, web).with_graceful_shutdown(stop).await?)
+    });
+    kit.tasks.spawn_critical("catalogue import", import::run(Arc::clone(&core), ready));
+    kit.tasks.spawn_critical("schedule", schedule::run(core, config.schedule.nightly));
+    Ok(Running { grpc_addr, web_addr })
+}
+
+/// What only the operator can put right is a matter of configuration: restarting would not help.
+fn place(error: IndexError) -> anyhow::Error {
+    if matches!(error, IndexError::Newer { .. } | IndexError::Schema { .. }) {
+        return ConfigError::wrong("maintenance.index", error.to_string()).into();
+    }
+    error.into()
+}

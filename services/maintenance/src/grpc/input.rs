@@ -1,0 +1,115 @@
+//! What callers may send: every length and count has a limit, and every digest its size.
+
+use cache_policy::eviction::BlobKey;
+use gentoo_repo::DistfileName;
+use rookery_proto::v1::{Access, AccessOutcome, Blob, FetchObject, RegisterRequest};
+use tonic::Status;
+
+use crate::index::{AccessRecord, BlobRecord, Object, Replica};
+
+const ID_OCTETS_MAX: usize = 128;
+const ADVERTISE_OCTETS_MAX: usize = 512;
+const TEXT_OCTETS_MAX: usize = 2048;
+const DIGEST_OCTETS_MAX: usize = 64;
+const NAMES_MAX: usize = 64;
+/// Accesses in one report.
+pub(super) const ACCESSES_MAX: usize = 10_000;
+/// Blobs in one inventory: a replica with more has another problem first.
+pub(super) const INVENTORY_BLOBS_MAX: usize = 1_000_000;
+/// Modules that a replica may say it has.
+pub(super) const MODULES_MAX: usize = 1000;
+
+/// An id that a peer made up: it ends in logs, in the index and on the operator's screen.
+pub(super) fn id<'a>(what: &str, text: &'a str) -> Result<&'a str, Status> {
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.:".contains(&octet);
+    if text.is_empty() || text.len() > ID_OCTETS_MAX || !text.bytes().all(plain) {
+        return Err(wrong(what, "1 to 128 letters, digits or -_.: are expected"));
+    }
+    Ok(text)
+}
+
+/// Text for people.
+pub(super) fn text(what: &str, text: String) -> Result<String, Status> {
+    if text.len() > TEXT_OCTETS_MAX || text.contains(char::is_control) {
+        return Err(wrong(what, "at most 2048 octets without control characters are expected"));
+    }
+    Ok(text)
+}
+
+pub(super) fn name(what: &str, text: &str) -> Result<String, Status> {
+    let name = DistfileName::try_from(text).map_err(|error| wrong(what, &error.to_string()))?;
+    Ok(name.as_str().to_owned())
+}
+
+pub(super) fn blob_key(what: &str, octets: &[u8]) -> Result<BlobKey, Status> {
+    let octets = octets.try_into().map_err(|_| wrong(what, "64 octets are expected"))?;
+    Ok(BlobKey::new(octets))
+}
+
+pub(super) fn count(what: &str, found: usize, limit: usize) -> Result<(), Status> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(wrong(what, &format!("at most {limit} are expected, found {found}")))
+}
+
+pub(super) fn replica(request: RegisterRequest) -> Result<Replica, Status> {
+    id("replica_id", &request.replica_id)?;
+    let advertise = text("advertise", request.advertise)?;
+    let is_url = ["http://", "https://"].iter().any(|scheme| advertise.starts_with(scheme));
+    if !advertise.is_empty() && (!is_url || advertise.len() > ADVERTISE_OCTETS_MAX) {
+        return Err(wrong("advertise", "http://host:port, or nothing, is expected"));
+    }
+    Ok(Replica {
+        id: request.replica_id,
+        advertise,
+        capacity_bytes: request.capacity_bytes,
+        used_bytes: request.used_bytes,
+        version: text("version", request.version)?,
+    })
+}
+
+pub(super) fn object(object: Option<FetchObject>) -> Result<Object, Status> {
+    let object = object.ok_or_else(|| wrong("object", "it is expected"))?;
+    let digest = object.digest.ok_or_else(|| wrong("object.digest", "it is expected"))?;
+    id("object.digest.algorithm", &digest.algorithm)?;
+    if digest.algorithm == "BLAKE2B" {
+        blob_key("object.digest.value", &digest.value)?;
+    } else if !(16..=DIGEST_OCTETS_MAX).contains(&digest.value.len()) {
+        return Err(wrong("object.digest.value", "16 to 64 octets are expected"));
+    }
+    Ok(Object {
+        name: name("object.name", &object.name)?,
+        algorithm: digest.algorithm,
+        digest: digest.value,
+        size_bytes: object.size_bytes,
+    })
+}
+
+pub(super) fn blob(blob: &Blob) -> Result<BlobRecord, Status> {
+    count("blob.names", blob.names.len(), NAMES_MAX)?;
+    let names = blob.names.iter().map(|one| name("blob.names", one));
+    Ok(BlobRecord {
+        blob: blob_key("blob.blake2b", &blob.blake2b)?,
+        size_bytes: blob.size_bytes,
+        names: names.collect::<Result<_, _>>()?,
+        last_access_ms: blob.last_access_ms.max(0),
+    })
+}
+
+pub(super) fn access(access: &Access) -> Result<AccessRecord, Status> {
+    let blob =
+        if access.blake2b.is_empty() { None } else { Some(blob_key("access.blake2b", &access.blake2b)?) };
+    Ok(AccessRecord {
+        name: name("access.name", &access.name)?,
+        blob,
+        client: id("access.client", &access.client)?.to_owned(),
+        at_ms: access.at_ms.max(0),
+        bytes_served: access.bytes_served,
+        hit: access.outcome() == AccessOutcome::Hit,
+    })
+}
+
+pub(super) fn wrong(what: &str, expected: &str) -> Status {
+    Status::invalid_argument(format!("{what}: {expected}"))
+}

@@ -1,0 +1,164 @@
+//! Decisions: stored, delivered until acknowledged, closed with an outcome.
+
+use cache_policy::UnixMs;
+use cache_policy::eviction::BlobKey;
+use sqlx::SqliteConnection;
+
+use super::{Index, IndexError, blob, counter, from_sql};
+
+/// The one action that is decided today.
+pub(super) const EVICT: &str = "evict";
+
+/// A decision that its replica has not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PendingDecision {
+    pub(crate) sequence: i64,
+    pub(crate) id: String,
+    pub(crate) blob: BlobKey,
+    pub(crate) reason: String,
+    pub(crate) unless_accessed_after_ms: i64,
+}
+
+/// How a decision ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Carried out.
+    Done,
+    /// In use; may be decided again.
+    Busy,
+    /// It was not there.
+    Gone,
+}
+
+impl Outcome {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Busy => "busy",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// What an acknowledgement met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acknowledged {
+    /// It closed the decision.
+    Closed,
+    /// The decision was closed before.
+    Again,
+    /// No such decision: an index that is gone made it.
+    Unknown,
+    /// The decision is another replica's.
+    NotYours,
+}
+
+/// One blob that a replica is told to evict.
+pub(super) struct NewEviction<'a> {
+    pub(super) replica_id: &'a str,
+    pub(super) blob: BlobKey,
+    pub(super) reason: &'a str,
+    pub(super) unless_accessed_after_ms: i64,
+}
+
+/// Stores a decision, unless the same one is still pending.
+pub(super) async fn decide(
+    tx: &mut SqliteConnection,
+    eviction: &NewEviction<'_>,
+    now: UnixMs,
+) -> Result<bool, IndexError> {
+    let sequence = counter::add(tx, counter::DECISION, 1).await?;
+    let sql = "INSERT INTO decisions
+                 (sequence, id, replica_id, action, blake2b, reason, unless_accessed_after_ms, created_ms)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+    let done = sqlx::query(sql)
+        .bind(sequence)
+        .bind(format!("decision-{sequence}"))
+        .bind(eviction.replica_id)
+        .bind(EVICT)
+        .bind(eviction.blob.as_bytes().as_slice())
+        .bind(eviction.reason)
+        .bind(eviction.unless_accessed_after_ms)
+        .bind(now.get())
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+impl Index {
+    /// What the replica has not acknowledged, from `after` on, oldest first.
+    pub(crate) async fn pending_decisions(
+        &self,
+        replica_id: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<PendingDecision>, IndexError> {
+        let sql = "SELECT sequence, id, blake2b, reason, unless_accessed_after_ms FROM decisions
+                   WHERE replica_id = $1 AND outcome IS NULL AND sequence > $2
+                   ORDER BY sequence LIMIT $3";
+        let rows: Vec<(i64, String, Vec<u8>, String, i64)> = sqlx::query_as(sql)
+            .bind(replica_id)
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(&self.reader)
+            .await?;
+        rows.into_iter()
+            .map(|(sequence, id, blob, reason, unless_accessed_after_ms)| {
+                let blob = blob_key(&blob)?;
+                Ok(PendingDecision { sequence, id, blob, reason, unless_accessed_after_ms })
+            })
+            .collect()
+    }
+
+    /// How many decisions wait for an acknowledgement.
+    pub(crate) async fn count_pending_decisions(&self) -> Result<u64, IndexError> {
+        let sql = "SELECT COUNT(*) FROM decisions WHERE outcome IS NULL";
+        Ok(from_sql(sqlx::query_scalar(sql).fetch_one(&self.reader).await?))
+    }
+
+    /// Closes a decision with what became of it. Only the first acknowledgement counts.
+    pub(crate) async fn acknowledge(
+        &self,
+        replica_id: &str,
+        id: &str,
+        outcome: Outcome,
+        detail: &str,
+        now: UnixMs,
+    ) -> Result<Acknowledged, IndexError> {
+        let mut tx = self.write().await?;
+        let sql = "SELECT replica_id, blake2b, created_ms, outcome FROM decisions WHERE id = $1";
+        let row: Option<(String, Vec<u8>, i64, Option<String>)> =
+            sqlx::query_as(sql).bind(id).fetch_optional(&mut *tx).await?;
+        let Some((owner, blob, created_ms, closed)) = row else { return Ok(Acknowledged::Unknown) };
+        if owner != replica_id {
+            return Ok(Acknowledged::NotYours);
+        }
+        // A withdrawn decision may have been carried out before it was withdrawn.
+        if closed.as_deref().is_some_and(|closed| closed != WITHDRAWN) {
+            return Ok(Acknowledged::Again);
+        }
+        let sql = "UPDATE decisions SET outcome = $2, detail = $3, closed_ms = $4 WHERE id = $1";
+        let query = sqlx::query(sql).bind(id).bind(outcome.as_str()).bind(detail);
+        query.bind(now.get()).execute(&mut *tx).await?;
+        if matches!(outcome, Outcome::Done | Outcome::Gone) {
+            blob::drop_holder(&mut tx, replica_id, &blob, UnixMs::new(created_ms)).await?;
+        }
+        tx.commit().await?;
+        Ok(Acknowledged::Closed)
+    }
+}
+
+const WITHDRAWN: &str = "withdrawn";
+
+/// Closes pending evictions of blobs that a module refers to again.
+pub(super) async fn withdraw_referenced(tx: &mut SqliteConnection, now: UnixMs) -> Result<u64, IndexError> {
+    let sql = "UPDATE decisions SET outcome = $1, closed_ms = $2, detail = 'referenced again'
+               WHERE outcome IS NULL AND action = $3
+                 AND blake2b IN (SELECT r.blake2b FROM blob_references r)";
+    let done = sqlx::query(sql).bind(WITHDRAWN).bind(now.get()).bind(EVICT).execute(tx).await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) fn blob_key(octets: &[u8]) -> Result<BlobKey, IndexError> {
+    octets.try_into().map(BlobKey::new).map_err(|_| IndexError::Row("a blob's name"))
+}

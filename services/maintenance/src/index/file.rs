@@ -1,0 +1,208 @@
+//! Opening the index file: lock, check, migrate; a damaged one is set aside.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_policy::UnixMs;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use super::lock::{IndexLock, suffixed};
+use super::{Index, counter};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+const READERS_MAX: u32 = 4;
+
+/// What can go wrong with the index.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Another process has it.
+    #[error(
+        "index {}: another maintenance is using it; stop that one, or give this one an index of its own \
+         (maintenance.index)", path.display()
+    )]
+    Locked {
+        /// The index file.
+        path: PathBuf,
+    },
+    /// A later release wrote it.
+    #[error(
+        "index {}: written by a newer release (schema version {version}, this release knows up to {known}); \
+         run that release, or move the file away to have the index rebuilt", path.display()
+    )]
+    Newer {
+        /// The index file.
+        path: PathBuf,
+        /// The version that is in it and unknown here.
+        version: i64,
+        /// The newest version that is known here.
+        known: i64,
+    },
+    /// Its schema is not one that any release wrote.
+    #[error("index {}: {source}; move the file away to have the index rebuilt", path.display())]
+    Schema {
+        /// The index file.
+        path: PathBuf,
+        /// What the migration met.
+        source: MigrateError,
+    },
+    /// A file can't be used.
+    #[error("index {}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file can't be opened as a database.
+    #[error("index {}: {source}", path.display())]
+    Open {
+        /// The index file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// Its pages contradict each other.
+    #[error("index {}: {verdict}", path.display())]
+    Corrupt {
+        /// The index file.
+        path: PathBuf,
+        /// What SQLite found.
+        verdict: String,
+    },
+    /// A query failed.
+    #[error("index: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// A row that no release writes.
+    #[error("index: unexpected value in {0}")]
+    Row(&'static str),
+}
+
+impl IndexError {
+    /// Whether the file itself is damaged, as opposed to busy, full or unreadable.
+    fn is_corruption(&self) -> bool {
+        const SQLITE_CORRUPT: i32 = 11;
+        const SQLITE_NOTADB: i32 = 26;
+        let source = match self {
+            Self::Corrupt { .. } => return true,
+            Self::Open { source, .. } | Self::Sql(source) => source,
+            Self::Locked { .. }
+            | Self::Newer { .. }
+            | Self::Schema { .. }
+            | Self::Io { .. }
+            | Self::Row(_) => {
+                return false;
+            }
+        };
+        matches!(error_code(source), Some(SQLITE_CORRUPT | SQLITE_NOTADB))
+    }
+}
+
+/// SQLite's primary result code; extended ones keep it in the low octet.
+fn error_code(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?.parse::<i32>().ok()?;
+    Some(code & 0xff)
+}
+
+/// The newest schema version that this release knows.
+fn known_version() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+impl Index {
+    /// Opens the index at `path`, which is made if it is not there.
+    ///
+    /// A corrupt one is renamed to `….corrupt-<now>` and a new one begun: the replicas' inventories and
+    /// the next import fill it again, so all that is lost is history.
+    pub(crate) async fn open(path: &Path, now: UnixMs) -> Result<Self, IndexError> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)
+                .map_err(|source| IndexError::Io { path: parent.to_owned(), source })?;
+        }
+        let lock = Arc::new(IndexLock::take(path)?);
+        match Self::open_locked(path, now, &lock).await {
+            Err(error) if error.is_corruption() => {
+                let aside = set_aside(path, now)?;
+                tracing::error!(
+                    index = %path.display(), aside = %aside.display(), %error,
+                    "the index is corrupt: set aside, and a new one begun; inventories and the next import fill it"
+                );
+                Self::open_locked(path, now, &lock).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_locked(path: &Path, now: UnixMs, lock: &Arc<IndexLock>) -> Result<Self, IndexError> {
+        let options = options(path);
+        let open = |source| IndexError::Open { path: path.to_owned(), source };
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        let writer = pool.connect_with(options.clone()).await.map_err(open)?;
+        if let Err(error) = prepare(&writer, path, now).await {
+            writer.close().await;
+            return Err(error);
+        }
+        let readers = SqlitePoolOptions::new().max_connections(READERS_MAX);
+        let reader = readers.connect_with(options.read_only(true).create_if_missing(false)).await;
+        Ok(Self { writer, reader: reader.map_err(open)?, _lock: Arc::clone(lock) })
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // NORMAL loses no consistency, only the last transactions when the host (not the process) dies.
+        // What they held comes again: inventories, imports and reports are repeated, decisions are
+        // re-sent, a lost lease is refused at its next renewal. Fences must not come again, so
+        // `counter::skip_ahead` jumps over what may have been lost. An fsync for each lease would be the
+        // price of FULL.
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("cache_size", "-16384")
+}
+
+async fn prepare(writer: &SqlitePool, path: &Path, now: UnixMs) -> Result<(), IndexError> {
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(writer).await?;
+    if verdict != "ok" {
+        return Err(IndexError::Corrupt { path: path.to_owned(), verdict });
+    }
+    MIGRATIONS.run(writer).await.map_err(|source| migration_error(path, source))?;
+    let mut tx = writer.begin().await?;
+    counter::skip_ahead(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "whatever else a migration meets is a foreign schema")]
+fn migration_error(path: &Path, source: MigrateError) -> IndexError {
+    let path = path.to_owned();
+    match source {
+        MigrateError::VersionMissing(version) => IndexError::Newer { path, version, known: known_version() },
+        // A statement that the schema doesn't take (code 1) is the schema's fault; a full disk is not.
+        MigrateError::Execute(source) => IndexError::Open { path, source },
+        MigrateError::ExecuteMigration(source, _) if error_code(&source) != Some(1) => {
+            IndexError::Open { path, source }
+        }
+        source => IndexError::Schema { path, source },
+    }
+}
+
+fn set_aside(path: &Path, now: UnixMs) -> Result<PathBuf, IndexError> {
+    let suffix = format!(".corrupt-{}", now.get());
+    for part in ["", "-wal", "-shm"] {
+        let from = suffixed(path, part);
+        let to = suffixed(&from, &suffix);
+        match std::fs::rename(&from, &to) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !part.is_empty() => {}
+            Err(source) => return Err(IndexError::Io { path: from, source }),
+        }
+    }
+    Ok(suffixed(path, &suffix))
+}

@@ -1,0 +1,231 @@
+//! A generation's distfiles on their way into the catalogue.
+//!
+//! They are staged first, one small transaction for each message, and become the catalogue in one
+//! transaction at the end. So a slow or stalled sync-server never keeps the index from granting leases, and
+//! whoever reads sees the old generation or the new one.
+
+use cache_policy::UnixMs;
+use prost::Message as _;
+use rookery_proto::v1::{Distfile, Generation};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::{Index, IndexError, ROWS_PER_INSERT, counter, eviction, to_sql};
+
+/// From how many generations back a replica gets differences instead of everything.
+const GENERATIONS_KEPT: i64 = 32;
+
+/// What is asked of sync-server to get to a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The catalogue is there already.
+    Done,
+    /// Changes since this generation; 0: everything.
+    Since(u64),
+}
+
+/// What an import changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ImportSummary {
+    pub(crate) changed: u64,
+    pub(crate) removed: u64,
+    pub(crate) distfiles: u64,
+    /// sync-server counts from the beginning again: its state was lost.
+    pub(crate) new_series: bool,
+}
+
+struct Held {
+    generation: i64,
+    published_ms: i64,
+    series_floor: i64,
+}
+
+impl Held {
+    /// Numbers only grow in one life of sync-server's state. A lower one, or the same one published at
+    /// another time, is another life's.
+    fn is_other_series(&self, generation: &Generation) -> bool {
+        let number = to_sql(generation.number);
+        number < self.generation
+            || (number == self.generation && generation.published_ms != self.published_ms)
+    }
+}
+
+impl Index {
+    /// Begins an import: forgets what an unfinished one staged, and says what to ask for.
+    pub(crate) async fn begin_import(&self, generation: &Generation) -> Result<Step, IndexError> {
+        let mut tx = self.write().await?;
+        sqlx::query("DELETE FROM staged_distfiles").execute(&mut *tx).await?;
+        let held = held(&mut tx, &generation.module).await?;
+        tx.commit().await?;
+        Ok(if held.generation == 0 || held.is_other_series(generation) {
+            Step::Since(0)
+        } else if held.generation == to_sql(generation.number) {
+            Step::Done
+        } else {
+            Step::Since(super::from_sql(held.generation))
+        })
+    }
+
+    /// Adds a batch to what is staged. A later mention of a name replaces an earlier one.
+    pub(crate) async fn stage(&self, upserts: &[Distfile], removes: &[String]) -> Result<(), IndexError> {
+        let mut tx = self.write().await?;
+        for rows in upserts.chunks(ROWS_PER_INSERT) {
+            let mut sql = staged_insert();
+            sql.push_values(rows, |mut values, distfile| {
+                let blake2b = distfile.digests.iter().find(|digest| digest.algorithm == "BLAKE2B");
+                values.push_bind(distfile.name.clone()).push_bind(to_sql(distfile.size_bytes));
+                values.push_bind(blake2b.map(|digest| digest.value.clone()));
+                values.push_bind(distfile.restriction).push_bind(0);
+                values.push_bind(distfile.encode_to_vec());
+            });
+            finish_staged_insert(sql, &mut tx).await?;
+        }
+        for names in removes.chunks(ROWS_PER_INSERT) {
+            let mut sql = staged_insert();
+            sql.push_values(names, |mut values, name| {
+                values.push_bind(name.clone()).push_bind(0).push_bind(None::<Vec<u8>>);
+                values.push_bind(0).push_bind(1).push_bind(Vec::<u8>::new());
+            });
+            finish_staged_insert(sql, &mut tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Makes what is staged the module's catalogue. With `everything`, names that were not staged are
+    /// gone; otherwise only those staged as removed.
+    pub(crate) async fn finish_import(
+        &self,
+        generation: &Generation,
+        everything: bool,
+        now: UnixMs,
+    ) -> Result<ImportSummary, IndexError> {
+        let module = &generation.module;
+        let mut tx = self.write().await?;
+        let held = held(&mut tx, module).await?;
+        let new_series = held.generation != 0 && held.is_other_series(generation);
+        let revision = counter::add(&mut tx, counter::REVISION, 1).await?;
+        let changed = merge_upserts(&mut tx, module, revision).await?;
+        let removed = merge_removes(&mut tx, module, revision, everything).await?;
+        let series_floor = if new_series {
+            // Until the new numbers have passed the old ones, nobody's word for a number counts.
+            sqlx::query("DELETE FROM generations WHERE module = $1").bind(module).execute(&mut *tx).await?;
+            held.generation.max(held.series_floor - 1) + 1
+        } else {
+            held.series_floor
+        };
+        let count = "SELECT COUNT(*) FROM distfiles WHERE module = $1 AND removed = 0";
+        let distfiles: i64 = sqlx::query_scalar(count).bind(module).fetch_one(&mut *tx).await?;
+        let sql = "UPDATE modules SET generation = $2, published_ms = $3, revision = $4, distfiles = $5,
+                     imported_ms = $6, series_floor = $7 WHERE name = $1";
+        sqlx::query(sql)
+            .bind(module)
+            .bind(to_sql(generation.number))
+            .bind(generation.published_ms)
+            .bind(revision)
+            .bind(distfiles)
+            .bind(now.get())
+            .bind(series_floor)
+            .execute(&mut *tx)
+            .await?;
+        remember_generation(&mut tx, module, to_sql(generation.number), revision, now).await?;
+        sqlx::query("DELETE FROM staged_distfiles").execute(&mut *tx).await?;
+        eviction::refresh_references(&mut tx, now).await?;
+        tx.commit().await?;
+        Ok(ImportSummary { changed, removed, distfiles: super::from_sql(distfiles), new_series })
+    }
+}
+
+async fn held(tx: &mut SqliteConnection, module: &str) -> Result<Held, IndexError> {
+    let sql = "SELECT generation, published_ms, series_floor FROM modules WHERE name = $1";
+    let row: Option<(i64, i64, i64)> = sqlx::query_as(sql).bind(module).fetch_optional(&mut *tx).await?;
+    if let Some((generation, published_ms, series_floor)) = row {
+        return Ok(Held { generation, published_ms, series_floor });
+    }
+    // Published after the last listing: last in order until the next one.
+    let sql = "INSERT INTO modules (name, position) SELECT $1, COALESCE(MAX(position), -1) + 1 FROM modules";
+    sqlx::query(sql).bind(module).execute(tx).await?;
+    Ok(Held { generation: 0, published_ms: 0, series_floor: 0 })
+}
+
+fn staged_insert() -> QueryBuilder<Sqlite> {
+    QueryBuilder::new(
+        "INSERT INTO staged_distfiles (name, size_bytes, blake2b, restriction, removed, record) ",
+    )
+}
+
+async fn finish_staged_insert(
+    mut sql: QueryBuilder<Sqlite>,
+    tx: &mut SqliteConnection,
+) -> Result<(), IndexError> {
+    sql.push(
+        " ON CONFLICT (name) DO UPDATE SET size_bytes = excluded.size_bytes, blake2b = excluded.blake2b,
+            restriction = excluded.restriction, removed = excluded.removed, record = excluded.record",
+    );
+    sql.build().execute(tx).await?;
+    Ok(())
+}
+
+/// Only rows that really differ get the new revision: after a full import that changed little, replicas
+/// still get a small difference.
+async fn merge_upserts(tx: &mut SqliteConnection, module: &str, revision: i64) -> Result<u64, IndexError> {
+    let sql = "INSERT INTO distfiles
+                 (module, name, size_bytes, blake2b, restriction, removed, revision, record)
+               SELECT $1, s.name, s.size_bytes, s.blake2b, s.restriction, 0, $2, s.record
+               FROM staged_distfiles s
+               WHERE s.removed = 0 AND NOT EXISTS (
+                 SELECT 1 FROM distfiles d WHERE d.module = $1 AND d.name = s.name
+                   AND d.removed = 0 AND d.record = s.record)
+               ORDER BY s.name
+               ON CONFLICT (module, name) DO UPDATE SET
+                 size_bytes = excluded.size_bytes, blake2b = excluded.blake2b,
+                 restriction = excluded.restriction, removed = 0, revision = excluded.revision,
+                 record = excluded.record";
+    let done = sqlx::query(sql).bind(module).bind(revision).execute(tx).await?;
+    Ok(done.rows_affected())
+}
+
+async fn merge_removes(
+    tx: &mut SqliteConnection,
+    module: &str,
+    revision: i64,
+    everything: bool,
+) -> Result<u64, IndexError> {
+    let sql = if everything {
+        "UPDATE distfiles SET removed = 1, revision = $2 WHERE module = $1 AND removed = 0
+           AND name NOT IN (SELECT s.name FROM staged_distfiles s WHERE s.removed = 0)"
+    } else {
+        "UPDATE distfiles SET removed = 1, revision = $2 WHERE module = $1 AND removed = 0
+           AND name IN (SELECT s.name FROM staged_distfiles s WHERE s.removed = 1)"
+    };
+    let done = sqlx::query(sql).bind(module).bind(revision).execute(tx).await?;
+    Ok(done.rows_affected())
+}
+
+/// Keeps the last generations as places that differences start from, and the removed rows that the
+/// oldest of them needs.
+async fn remember_generation(
+    tx: &mut SqliteConnection,
+    module: &str,
+    generation: i64,
+    revision: i64,
+    now: UnixMs,
+) -> Result<(), IndexError> {
+    let sql = "INSERT INTO generations (module, generation, revision, imported_ms) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (module, generation) DO UPDATE SET
+                 revision = excluded.revision, imported_ms = excluded.imported_ms";
+    let query = sqlx::query(sql).bind(module).bind(generation).bind(revision).bind(now.get());
+    query.execute(&mut *tx).await?;
+    let oldest = "SELECT revision FROM generations WHERE module = $1
+                  ORDER BY revision DESC LIMIT 1 OFFSET $2";
+    let query = sqlx::query_scalar(oldest).bind(module).bind(GENERATIONS_KEPT - 1);
+    let oldest: Option<i64> = query.fetch_optional(&mut *tx).await?;
+    if let Some(oldest) = oldest {
+        for sql in [
+            "DELETE FROM generations WHERE module = $1 AND revision < $2",
+            "DELETE FROM distfiles WHERE module = $1 AND removed = 1 AND revision <= $2",
+        ] {
+            sqlx::query(sql).bind(module).bind(oldest).execute(&mut *tx).await?;
+        }
+    }
+    Ok(())
+}

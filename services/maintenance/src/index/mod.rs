@@ -1,0 +1,72 @@
+//! The index: everything that maintenance remembers, in one SQLite file.
+//!
+//! Start reading at [`Index::open`]; each file beside this one is one subject. Only this module knows SQL.
+//! It must not decide: who may fetch and what goes is asked of `cache_policy` inside the transaction that
+//! stores the answer.
+//!
+//! All writes go through one connection, so a transaction never has to be repeated because another one
+//! came first; reads have connections of their own and see the last committed state (WAL).
+
+mod access;
+mod blob;
+mod catalogue;
+mod counter;
+mod decision;
+mod eviction;
+mod file;
+mod import;
+mod inventory;
+mod lease;
+mod lock;
+mod replica;
+mod run;
+mod status;
+
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Sqlite, Transaction};
+
+pub(crate) use access::AccessRecord;
+pub(crate) use blob::{BlobRecord, Committed};
+pub(crate) use catalogue::{Change, ModuleState};
+pub(crate) use decision::{Acknowledged, Outcome, PendingDecision};
+pub(crate) use eviction::{CatalogueGap, Planned, ReplicaPlan};
+pub use file::IndexError;
+pub(crate) use import::Step;
+pub(crate) use inventory::Inventory;
+pub(crate) use lease::{Acquisition, Object};
+pub(crate) use replica::Replica;
+pub(crate) use run::RunKind;
+pub(crate) use status::ReplicaRow;
+
+type Tx = Transaction<'static, Sqlite>;
+
+/// The open index. Cheap to clone; the file stays locked until the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Index {
+    writer: SqlitePool,
+    reader: SqlitePool,
+    _lock: std::sync::Arc<lock::IndexLock>,
+}
+
+impl Index {
+    async fn write(&self) -> Result<Tx, IndexError> {
+        Ok(self.writer.begin().await?)
+    }
+
+    /// Several queries that see one state.
+    async fn read(&self) -> Result<Tx, IndexError> {
+        Ok(self.reader.begin().await?)
+    }
+}
+
+/// SQL has no unsigned numbers; sizes and counts beyond 2^63 don't exist.
+fn to_sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn from_sql(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// How many rows one `INSERT` carries: SQLite takes 32766 bound values, and more rows gain nothing.
+const ROWS_PER_INSERT: usize = 500;

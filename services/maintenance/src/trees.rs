@@ -1,0 +1,55 @@
+//! What sync-server last said of itself, kept for when it is away.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rookery_proto::v1::Module;
+
+/// The last listing of modules, and what went wrong since.
+#[derive(Debug, Default)]
+pub(crate) struct Trees {
+    state: Mutex<Seen>,
+}
+
+/// A copy of what is known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// `None` until sync-server was reached for the first time.
+    pub(crate) modules: Option<Vec<Module>>,
+    /// Why sync-server can't be reached now.
+    pub(crate) away: Option<String>,
+    /// Why a module's last import failed.
+    pub(crate) import_errors: BTreeMap<String, String>,
+}
+
+impl Trees {
+    pub(crate) fn seen(&self) -> Seen {
+        self.state().clone()
+    }
+
+    /// sync-server answered with its modules.
+    pub(crate) fn listed(&self, modules: Vec<Module>) {
+        let mut state = self.state();
+        state.import_errors.retain(|name, _| modules.iter().any(|module| module.name == *name));
+        state.modules = Some(modules);
+        state.away = None;
+    }
+
+    /// sync-server does not answer.
+    pub(crate) fn away(&self, reason: String) {
+        self.state().away = Some(reason);
+    }
+
+    /// How the module's last import ended.
+    pub(crate) fn imported(&self, module: &str, error: Option<String>) {
+        let mut state = self.state();
+        match error {
+            Some(error) => state.import_errors.insert(module.to_owned(), error),
+            None => state.import_errors.remove(module),
+        };
+    }
+
+    fn state(&self) -> MutexGuard<'_, Seen> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,207 @@
+//! A sync-server that publishes what a test tells it to.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use futures_util::Stream;
+use rookery_proto::v1::tree_server::{Tree, TreeServer};
+use rookery_proto::v1::{
+    Distfile, DistfileChanges, Generation, ListModulesRequest, ListModulesResponse, Module, PublishRequest,
+    PublishResponse, StreamDistfilesRequest, WatchGenerationsRequest,
+};
+use service_kit::Kit;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+type Contents = BTreeMap<String, Distfile>;
+
+#[derive(Default)]
+struct State {
+    modules: Vec<Module>,
+    kept: BTreeMap<(String, u64), Contents>,
+    /// What `publish` answers, by module.
+    refusals: BTreeMap<String, String>,
+    /// (module, generation, since) of each `StreamDistfiles`.
+    asked: Vec<(String, u64, u64)>,
+    /// What Publish was called for.
+    published: Vec<String>,
+}
+
+#[derive(Clone)]
+pub struct FakeTree {
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<u64>,
+    address: std::net::SocketAddr,
+    kit: Kit,
+}
+
+impl FakeTree {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tree = Self {
+            state: Arc::default(),
+            changed: watch::Sender::new(0),
+            address: listener.local_addr().unwrap(),
+            kit: Kit::default(),
+        };
+        let routes = Routes::new(TreeServer::new(tree.clone()));
+        service_kit::grpc::serve(listener, routes, &tree.kit).unwrap();
+        tree
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Nobody answers any more.
+    pub async fn stop(&self) {
+        super::within(self.kit.tasks.finish()).await;
+    }
+
+    /// Configures a module without a generation.
+    pub fn add_module(&self, name: &str) {
+        let mut state = self.state.lock().unwrap();
+        if !state.modules.iter().any(|module| module.name == name) {
+            state.modules.push(Module { name: name.to_owned(), ..Module::default() });
+        }
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    pub fn remove_module(&self, name: &str) {
+        self.state.lock().unwrap().modules.retain(|module| module.name != name);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// `published_ms` tells series of numbers apart.
+    pub fn publish_at(&self, module: &str, number: u64, distfiles: &[Distfile], published_ms: i64) {
+        self.add_module(module);
+        let mut state = self.state.lock().unwrap();
+        let contents = distfiles.iter().map(|distfile| (distfile.name.clone(), distfile.clone())).collect();
+        state.kept.insert((module.to_owned(), number), contents);
+        let live = Generation {
+            module: module.to_owned(),
+            number,
+            published_ms,
+            distfiles: distfiles.len() as u64,
+            ..Generation::default()
+        };
+        for known in &mut state.modules {
+            if known.name == module {
+                known.live = Some(live.clone());
+            }
+        }
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    pub fn publish(&self, module: &str, number: u64, distfiles: &[Distfile]) {
+        self.publish_at(module, number, distfiles, i64::try_from(number).unwrap());
+    }
+
+    /// Collects an old generation.
+    pub fn forget(&self, module: &str, number: u64) {
+        self.state.lock().unwrap().kept.remove(&(module.to_owned(), number));
+    }
+
+    pub fn refuse(&self, module: &str, why: &str) {
+        self.state.lock().unwrap().refusals.insert(module.to_owned(), why.to_owned());
+    }
+
+    pub fn asked(&self) -> Vec<(String, u64, u64)> {
+        self.state.lock().unwrap().asked.clone()
+    }
+
+    pub fn publish_calls(&self) -> Vec<String> {
+        self.state.lock().unwrap().published.clone()
+    }
+
+    fn live(&self) -> Vec<Generation> {
+        let state = self.state.lock().unwrap();
+        state.modules.iter().filter_map(|module| module.live.clone()).collect()
+    }
+}
+
+fn batches(old: Option<&Contents>, new: &Contents, reset: bool) -> Vec<Result<DistfileChanges, Status>> {
+    let empty = Contents::new();
+    let old = old.unwrap_or(&empty);
+    let upserts: Vec<_> = new.values().filter(|one| old.get(&one.name) != Some(one)).cloned().collect();
+    let removes: Vec<_> = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
+    let mut batches = vec![DistfileChanges { reset, ..DistfileChanges::default() }];
+    for part in upserts.chunks(1000) {
+        batches.push(DistfileChanges { upserts: part.to_vec(), ..DistfileChanges::default() });
+    }
+    for part in removes.chunks(1000) {
+        batches.push(DistfileChanges { removes: part.to_vec(), ..DistfileChanges::default() });
+    }
+    batches.into_iter().map(Ok).collect()
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Tree for FakeTree {
+    async fn list_modules(
+        &self,
+        _: Request<ListModulesRequest>,
+    ) -> Result<Response<ListModulesResponse>, Status> {
+        let modules = self.state.lock().unwrap().modules.clone();
+        Ok(Response::new(ListModulesResponse { modules }))
+    }
+
+    type WatchGenerationsStream = Answers<Generation>;
+
+    async fn watch_generations(
+        &self,
+        _: Request<WatchGenerationsRequest>,
+    ) -> Result<Response<Self::WatchGenerationsStream>, Status> {
+        let tree = self.clone();
+        let mut changed = tree.changed.subscribe();
+        Ok(Response::new(Box::pin(async_stream::try_stream! {
+            let mut sent: BTreeMap<String, (u64, i64)> = BTreeMap::new();
+            loop {
+                changed.borrow_and_update();
+                for live in tree.live() {
+                    let mark = (live.number, live.published_ms);
+                    if sent.insert(live.module.clone(), mark) != Some(mark) {
+                        yield live;
+                    }
+                }
+                if changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        })))
+    }
+
+    type StreamDistfilesStream = Answers<DistfileChanges>;
+
+    async fn stream_distfiles(
+        &self,
+        request: Request<StreamDistfilesRequest>,
+    ) -> Result<Response<Self::StreamDistfilesStream>, Status> {
+        let StreamDistfilesRequest { module, generation, since_generation } = request.into_inner();
+        let mut state = self.state.lock().unwrap();
+        state.asked.push((module.clone(), generation, since_generation));
+        let Some(new) = state.kept.get(&(module.clone(), generation)) else {
+            return Err(Status::failed_precondition("no longer kept"));
+        };
+        let old = state.kept.get(&(module, since_generation));
+        let answers = batches(old, new, old.is_none() && since_generation > 0);
+        Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
+    }
+
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let module = request.into_inner().module;
+        let mut state = self.state.lock().unwrap();
+        state.published.push(module.clone());
+        if let Some(why) = state.refusals.get(&module) {
+            return Err(Status::failed_precondition(why.clone()));
+        }
+        let known = state.modules.iter().find(|known| known.name == module);
+        let generation = known.ok_or_else(|| Status::not_found("no such module"))?.live.clone();
+        Ok(Response::new(PublishResponse { generation, changed: false }))
+    }
+}
