@@ -137,13 +137,19 @@ fn read_valued(options: &mut Options, name: &str, value: &str) -> Option<()> {
         "--bwlimit" => options.bandwidth_kib = value.parse().ok()?,
         "--compress-level" => options.compress_level = Some(value.parse().ok()?),
         "--checksum-seed" => options.checksum_seed = Some(value.parse().ok()?),
-        "--compress-choice" => choose_compressor(options, CompressorKind::from_name(value)?),
+        // A choice turns the negotiation off even if it is refused: the client sends no names.
+        "--compress-choice" => {
+            let choice = CompressorKind::from_name(value);
+            choose_compressor(options, choice.unwrap_or(CompressorKind::None));
+            choice?;
+        }
         "--checksum-choice" => {
             let (transfer, list) = value.split_once(',').unwrap_or((value, value));
-            options.checksum_choice = Some(ChecksumChoice {
-                transfer: ChecksumKind::from_name(transfer)?,
-                list: ChecksumKind::from_name(list)?,
-            });
+            let (transfer, list) = (ChecksumKind::from_name(transfer), ChecksumKind::from_name(list));
+            let or_none = |kind: Option<ChecksumKind>| kind.unwrap_or(ChecksumKind::None);
+            options.checksum_choice =
+                Some(ChecksumChoice { transfer: or_none(transfer), list: or_none(list) });
+            transfer.and(list)?;
         }
         // Any other value would read a file of the server's.
         "--files-from" if value == "-" => {

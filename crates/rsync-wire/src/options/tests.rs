@@ -48,6 +48,8 @@ fn refusals_name_the_option_and_keep_the_rest() {
         assert_eq!(refusal.code().number(), code, "{option}");
         assert!(arguments.options.capabilities.has(b'v'));
         assert_eq!(arguments.paths, [b"m/"]);
+        // The client sends no names for what it chose.
+        assert_eq!(arguments.options.checksum_choice.is_some(), option.starts_with("--checksum-choice"));
     }
 }
 
