@@ -1,1 +1,3 @@
-//! sync-server
+//! Serves immutable generations over the rsync daemon protocol.
+
+pub mod rsync;

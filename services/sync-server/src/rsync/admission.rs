@@ -1,0 +1,75 @@
+//! Whether a host may use a module now.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rsync_wire::prologue;
+use rsync_wire::session::{CloseReason, Selection};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tree_store::Generation;
+
+use super::{Limits, RsyncServer};
+
+/// The connections that may use a module at a time, and the queue for them: first come, first served.
+pub(super) struct Slots {
+    free: Arc<Semaphore>,
+    max: usize,
+    queue_timeout: Duration,
+}
+
+/// What stands for "any number".
+const UNLIMITED: usize = 1 << 20;
+
+impl Slots {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let max = if limits.max_connections == 0 { UNLIMITED } else { limits.max_connections.min(UNLIMITED) };
+        Self { free: Arc::new(Semaphore::new(max)), max, queue_timeout: limits.queue_timeout }
+    }
+
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Waits for a slot. A client that gives up leaves the queue by dropping this.
+    async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
+        let slot = self.free.clone().acquire_owned();
+        tokio::time::timeout(self.queue_timeout, slot).await.ok()?.ok()
+    }
+}
+
+/// A decision about one connection.
+pub(super) struct Admission {
+    pub(super) selection: Selection,
+    pub(super) pinned: Option<Pinned>,
+}
+
+/// What a connection holds while it uses a module.
+pub(super) struct Pinned {
+    pub(super) generation: Generation,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Decides in the order in which rsync does (3.3), so that a client learns no more than from rsync.
+pub(super) async fn decide(server: Arc<RsyncServer>, host: IpAddr, name: String) -> Admission {
+    let refuse = |line, reason| Admission { selection: Selection::Refused { line, reason }, pinned: None };
+    let Some(module) = server.module(&name) else {
+        return refuse(prologue::unknown_module(&name), CloseReason::UnknownModule);
+    };
+    if !module.access.permits(host) {
+        return if module.listed {
+            refuse(prologue::access_denied(&name, &host.to_string()), CloseReason::AccessDenied)
+        } else {
+            refuse(prologue::unknown_module(&name), CloseReason::AccessDenied)
+        };
+    }
+    let Some(slot) = server.slots.acquire().await else {
+        return refuse(prologue::connections_exhausted(server.slots.max()), CloseReason::Busy);
+    };
+    let Some(generation) = (module.live)() else {
+        let line = format!("@ERROR: module {name} has no tree to serve yet -- try again later\n");
+        return refuse(line, CloseReason::NoGeneration);
+    };
+    let selection = Selection::Accepted { timeout_s: module.timeout_s };
+    Admission { selection, pinned: Some(Pinned { generation, _slot: slot }) }
+}

@@ -1,0 +1,291 @@
+//! One connection: reads, writes, and has the work done that its session commands.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use rsync_wire::session::{CloseReason, Command, Session, SessionConfig};
+use rsync_wire::{Batch, FileList, ListPlan, WireError, limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::Semaphore;
+
+use super::RsyncServer;
+use super::admission::{self, Admission, Pinned};
+use super::pace::Pace;
+use super::tree::ServedTree;
+
+/// Octets that wait to be written; above it no more work is begun.
+const OUT_LEN_MAX: usize = 512 * 1024;
+const READ_LEN: usize = 32 * 1024;
+/// How long the last words may take to be written.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
+/// Octets that are read and dropped while a client closes.
+const LINGER_LEN_MAX: usize = 1 << 20;
+
+/// Work that is under way for the session.
+enum Done {
+    Admitted(Admission),
+    Listed(Result<Arc<FileList>, WireError>),
+    Sent(Box<Batch>),
+    /// It panicked, or the process ends.
+    Lost,
+}
+
+type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+struct Connection<'a> {
+    server: &'a Arc<RsyncServer>,
+    host: IpAddr,
+    session: Session,
+    module: Option<String>,
+    pinned: Option<Pinned>,
+    work: Option<Work>,
+    out: VecDeque<Bytes>,
+    out_len: usize,
+    pace: Pace,
+    closing: Option<CloseReason>,
+}
+
+/// Serves one client to the end, and says in the log how it went.
+pub(super) async fn run(mut stream: TcpStream, host: IpAddr, server: &Arc<RsyncServer>) {
+    let started = Instant::now();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%host, %error, "rsync: no TCP_NODELAY");
+    }
+    let config = SessionConfig { motd: server.motd.clone(), seed: seed() };
+    let mut connection = Connection {
+        server,
+        host,
+        session: Session::new(config, started),
+        module: None,
+        pinned: None,
+        work: None,
+        out: VecDeque::new(),
+        out_len: 0,
+        pace: Pace::new(started),
+        closing: None,
+    };
+    let (mut reader, mut writer) = stream.split();
+    let ended = connection.drive(&mut reader, &mut writer).await;
+    connection.report(started, &ended);
+    // The slot and the generation are not held while the client closes.
+    drop(connection);
+    linger(&mut reader, &mut writer).await;
+}
+
+/// The checksum seed is never 0: that would mean none.
+fn seed() -> i32 {
+    rand::random::<i32>() | 1
+}
+
+impl Connection<'_> {
+    async fn drive(
+        &mut self,
+        reader: &mut ReadHalf<'_>,
+        writer: &mut WriteHalf<'_>,
+    ) -> io::Result<CloseReason> {
+        let mut input = vec![0; READ_LEN];
+        let mut last_words_until = None;
+        loop {
+            self.poll_session();
+            if let Some(reason) = self.closing {
+                if self.out.is_empty() {
+                    return Ok(reason);
+                }
+                last_words_until.get_or_insert_with(|| Instant::now() + LAST_WORDS_MAX);
+            }
+            let shut_until = self.pace.shut_until(Instant::now());
+            let deadline = last_words_until.unwrap_or_else(|| self.session.deadline());
+            let wake = shut_until.map_or(deadline, |until| until.min(deadline));
+            let may_write = !self.out.is_empty() && shut_until.is_none();
+            let may_read = self.session.wants_input() && self.closing.is_none();
+            tokio::select! {
+                read = reader.read(&mut input), if may_read => match read? {
+                    0 => self.session.handle_end_of_input(),
+                    len => self.session.handle_input(&input[..len], Instant::now()),
+                },
+                written = write_some(writer, &self.out, self.pace.portion()), if may_write => {
+                    self.written(written?);
+                }
+                done = finish(&mut self.work), if self.work.is_some() => {
+                    self.work = None;
+                    self.done(done);
+                }
+                () = tokio::time::sleep_until(wake.into()) => {
+                    let now = Instant::now();
+                    self.session.handle_time(now);
+                    if let (Some(until), Some(reason)) = (last_words_until, self.closing) && now >= until {
+                        return Ok(reason);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries out what the session commands, as long as there is room for its output.
+    fn poll_session(&mut self) {
+        while self.closing.is_none() && self.out_len < OUT_LEN_MAX {
+            let Some(command) = self.session.poll() else { return };
+            match command {
+                Command::Write(octets) => {
+                    self.out_len += octets.len();
+                    self.out.push_back(octets);
+                }
+                Command::ListModules => self.session.modules_listed(self.server.listed()),
+                Command::SelectModule(name) => {
+                    self.module = Some(name.clone());
+                    let decision = admission::decide(self.server.clone(), self.host, name);
+                    self.work = Some(Box::pin(async { Done::Admitted(decision.await) }));
+                }
+                Command::BuildList(plan) => self.build_list(plan),
+                Command::SendFiles(batch) => self.send_files(batch),
+                Command::Note(note) => tracing::debug!(host = %self.host, "rsync: {note}"),
+                Command::Close(reason) => self.closing = Some(reason),
+            }
+        }
+    }
+
+    fn build_list(&mut self, plan: Box<ListPlan>) {
+        self.pace.set(self.session.bandwidth_kib());
+        let Some(tree) = self.tree() else { return };
+        let build = move || Done::Listed(plan.build(&tree).map(Arc::new));
+        self.work = Some(Box::pin(blocking(self.server.listing.clone(), build)));
+    }
+
+    fn send_files(&mut self, mut batch: Box<Batch>) {
+        let Some(tree) = self.tree() else { return };
+        let run = move || {
+            batch.run(&tree);
+            Done::Sent(batch)
+        };
+        self.work = Some(Box::pin(blocking(self.server.sending.clone(), run)));
+    }
+
+    /// The tree; without one there is no such command.
+    fn tree(&mut self) -> Option<ServedTree> {
+        let tree = self.pinned.as_ref().map(|pinned| ServedTree(pinned.generation.clone()));
+        if tree.is_none() {
+            self.closing = Some(CloseReason::ServerFault);
+        }
+        tree
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Admitted(admission) => {
+                self.pinned = admission.pinned;
+                self.session.module_selected(admission.selection, now);
+            }
+            Done::Listed(built) => self.session.list_built(built, now),
+            Done::Sent(batch) => self.session.batch_done(*batch),
+            Done::Lost => self.closing = Some(CloseReason::ServerFault),
+        }
+    }
+
+    fn written(&mut self, len: usize) {
+        let now = Instant::now();
+        self.session.handle_written(len, now);
+        self.pace.written(len, now);
+        self.out_len -= len;
+        let mut left = len;
+        while let Some(front) = self.out.front_mut() {
+            let of_front = left.min(front.len());
+            front.advance(of_front);
+            left -= of_front;
+            if !front.is_empty() {
+                break;
+            }
+            self.out.pop_front();
+        }
+    }
+
+    fn report(&self, started: Instant, ended: &io::Result<CloseReason>) {
+        let summary = self.session.summary();
+        let reason = match ended {
+            Ok(reason) => reason.as_str(),
+            Err(_) => "connection_lost",
+        };
+        let error = ended.as_ref().err().map(tracing::field::display);
+        tracing::info!(
+            host = %self.host,
+            module = self.module.as_deref().map(str::escape_debug).map(tracing::field::display),
+            generation = self.pinned.as_ref().map(|pinned| pinned.generation.number()),
+            protocol = summary.protocol,
+            reason,
+            error,
+            entries = summary.entries,
+            files_sent = summary.files_sent,
+            read_bytes = summary.read,
+            written_bytes = summary.written,
+            ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "rsync: connection ended",
+        );
+    }
+}
+
+async fn finish(work: &mut Option<Work>) -> Done {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs a piece of work on a thread that may block, when it is its turn. The turn ends with the work, even if
+/// nobody waits for it any more.
+async fn blocking(turns: Arc<Semaphore>, work: impl FnOnce() -> Done + Send + 'static) -> Done {
+    let Ok(turn) = turns.acquire_owned().await else { return Done::Lost };
+    let run = move || {
+        let done = work();
+        drop(turn);
+        done
+    };
+    tokio::task::spawn_blocking(run).await.unwrap_or(Done::Lost)
+}
+
+/// Writes what the socket takes of the first pieces.
+async fn write_some(writer: &mut WriteHalf<'_>, out: &VecDeque<Bytes>, portion: usize) -> io::Result<usize> {
+    const PIECES: usize = 16;
+    let mut slices = [IoSlice::new(&[]); PIECES];
+    let mut room = portion;
+    let mut count = 0;
+    for (slice, piece) in slices.iter_mut().zip(out) {
+        *slice = IoSlice::new(&piece[..piece.len().min(room)]);
+        room -= slice.len();
+        count += 1;
+        if room == 0 {
+            break;
+        }
+    }
+    match writer.write_vectored(&slices[..count]).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        len => Ok(len),
+    }
+}
+
+/// Ends our side and waits a little for the client's: closing with unread input would reset the connection,
+/// and the client could lose what was said last.
+async fn linger(reader: &mut ReadHalf<'_>, writer: &mut WriteHalf<'_>) {
+    let close = async {
+        writer.shutdown().await?;
+        let mut dropped = 0;
+        let mut buffer = vec![0; READ_LEN];
+        while dropped < LINGER_LEN_MAX {
+            match reader.read(&mut buffer).await? {
+                0 => break,
+                len => dropped += len,
+            }
+        }
+        io::Result::Ok(())
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(limits::LINGER_MAX, close).await {
+        tracing::trace!(%error, "rsync: while closing");
+    }
+}

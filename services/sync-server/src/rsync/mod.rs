@@ -1,0 +1,154 @@
+//! The rsync daemon: a listener, and one task a connection that carries out what a
+//! [`rsync_wire::Session`] commands.
+//!
+//! Each connection is pinned to the generation that was live when it named its module. Nothing here
+//! opens a file: contents come from the generation, in blocking pieces away from the reactor, and no thread waits
+//! for a client.
+
+mod access;
+mod admission;
+mod connection;
+mod pace;
+mod tree;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use rsync_wire::prologue;
+use service_kit::lifecycle::Tasks;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tree_store::Generation;
+
+pub use access::HostAccess;
+use admission::Slots;
+
+/// Gives a module's live generation; `None` before the first one is published.
+pub type Live = Arc<dyn Fn() -> Option<Generation> + Send + Sync>;
+
+/// One module as clients see it.
+#[derive(Clone)]
+pub struct Module {
+    /// Its name: no slash, no control characters.
+    pub name: String,
+    /// What the list of modules says about it: one line.
+    pub comment: String,
+    /// Whether it is in the list of modules, and known to those that may not use it.
+    pub listed: bool,
+    /// Who may use it.
+    pub access: HostAccess,
+    /// Seconds of silence before a connection ends; 0 leaves it to the client.
+    pub timeout_s: u32,
+    /// Asked once for each connection.
+    pub live: Live,
+}
+
+/// What all connections share.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections that use a module at a time; 0 for any number.
+    pub max_connections: usize,
+    /// How long one more waits for its turn before it is told to try again later.
+    pub queue_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_connections: 200, queue_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// The daemon's modules and limits.
+pub struct RsyncServer {
+    modules: Vec<Module>,
+    motd: String,
+    slots: Slots,
+    /// Open sockets, those that wait or have not said what they want included.
+    sockets: Arc<Semaphore>,
+    /// Pieces of work that read contents, at a time.
+    sending: Arc<Semaphore>,
+    /// Lists that are built at a time: they take much longer than a piece of contents.
+    listing: Arc<Semaphore>,
+}
+
+/// Sockets beyond the connections that may use a module.
+const SOCKETS_SPARE: usize = 256;
+
+impl RsyncServer {
+    /// A daemon for these modules, in the order of their list. `motd` is empty for none.
+    #[must_use]
+    pub fn new(modules: Vec<Module>, motd: String, limits: &Limits) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let slots = Slots::new(limits);
+        Self {
+            modules,
+            motd,
+            sockets: Arc::new(Semaphore::new(slots.max().saturating_mul(2).min(60_000) + SOCKETS_SPARE)),
+            slots,
+            sending: Arc::new(Semaphore::new(cores * 2)),
+            listing: Arc::new(Semaphore::new(cores)),
+        }
+    }
+
+    fn module(&self, name: &str) -> Option<&Module> {
+        self.modules.iter().find(|module| module.name == name)
+    }
+
+    /// The modules that a host is told of: names and comments.
+    fn listed(&self) -> impl Iterator<Item = (&str, &str)> {
+        let listed = self.modules.iter().filter(|module| module.listed);
+        listed.map(|module| (module.name.as_str(), module.comment.as_str()))
+    }
+}
+
+/// Accepts connections until the soft stop; those that are open go on until the hard one.
+///
+/// # Errors
+/// None that a client can cause.
+pub async fn serve(listener: TcpListener, server: Arc<RsyncServer>, tasks: Tasks) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("the rsync listener has no address")?;
+    tracing::info!(%address, modules = server.modules.len(), "rsync: listening");
+    let soft = tasks.soft();
+    loop {
+        let accepted = tokio::select! {
+            () = soft.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a client that left already: neither is a reason to stop listening.
+                tracing::warn!(%error, "rsync: can't accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let host = peer.ip().to_canonical();
+        match server.sockets.clone().try_acquire_owned() {
+            Ok(socket) => {
+                let server = server.clone();
+                drop(tasks.spawn("rsync connection", async move {
+                    connection::run(stream, host, &server).await;
+                    drop(socket);
+                }));
+            }
+            Err(_) => drop(tasks.spawn("rsync refusal", turn_away(stream, host, server.slots.max()))),
+        }
+    }
+}
+
+/// Tells one connection too many so, without letting it say a word.
+async fn turn_away(mut stream: TcpStream, host: IpAddr, connections_max: usize) {
+    tracing::warn!(%host, "rsync: too many open sockets");
+    let text = [prologue::GREETING, &prologue::connections_exhausted(connections_max)].concat();
+    let written = tokio::time::timeout(Duration::from_secs(1), stream.write_all(text.as_bytes())).await;
+    if !matches!(written, Ok(Ok(()))) {
+        tracing::debug!(%host, "rsync: it did not listen either");
+    }
+}
+
+#[cfg(test)]
+mod tests;
