@@ -31,6 +31,15 @@ pub struct Addresses {
     pub index: SocketAddr,
 }
 
+/// What the mirror makes the tree prove before it serves it.
+#[derive(Debug, Clone)]
+pub enum Verify {
+    /// `consistent`
+    Consistent,
+    /// `signed`, by a key of this file.
+    Signed(PathBuf),
+}
+
 /// A farm: everything it owns lies in one temporary directory.
 #[derive(Debug)]
 pub struct Farm {
@@ -41,6 +50,7 @@ pub struct Farm {
     pub tree: GeneratedTree,
     /// Where to reach the mirror.
     pub addresses: Addresses,
+    verify: Verify,
     mirror: Option<Child>,
 }
 
@@ -50,20 +60,54 @@ impl Farm {
     /// # Errors
     /// Something could not be made or started.
     pub async fn start(extra: &[ExtraDistfile]) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let upstream = Upstream::start().await?;
-        let spec = TreeSpec { source_base: upstream.url(), packages: 20, ..TreeSpec::default() };
-        let tree = farm_sim::tree::generate(&spec, &dir.path().join("tree"))?;
-        upstream.put_tree(&tree);
+        let mut farm = Self::prepare(20, Verify::Consistent).await?;
         for file in extra {
-            file.add_to_tree(&tree.dir, &upstream.url())?;
-            file.put(&upstream);
+            file.add_to_tree(&farm.tree.dir, &farm.upstream.url())?;
+            file.put(&farm.upstream);
         }
-        let addresses = free_addresses()?;
-        let mut farm = Self { dir, upstream, tree, addresses, mirror: None };
-        fs::write(farm.config_file(), farm.config())?;
         farm.start_mirror().await?;
         Ok(farm)
+    }
+
+    /// A tree of that many packages, its upstream, and a mirror that is configured but does not run yet.
+    ///
+    /// # Errors
+    /// Something could not be made.
+    pub async fn prepare(packages: usize, verify: Verify) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let upstream = Upstream::start().await?;
+        let spec = TreeSpec { source_base: upstream.url(), packages, ..TreeSpec::default() };
+        let tree = farm_sim::tree::generate(&spec, &dir.path().join("tree"))?;
+        upstream.put_tree(&tree);
+        let addresses = free_addresses()?;
+        let farm = Self { dir, upstream, tree, addresses, verify, mirror: None };
+        fs::write(farm.config_file(), farm.config())?;
+        Ok(farm)
+    }
+
+    /// Brings the source tree to a later revision. What is published is another matter.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn bump_tree(&mut self, revision: u32) -> Result<()> {
+        let packages = self.tree.counts.packages;
+        let source_base = self.upstream.url();
+        let spec = TreeSpec { source_base, packages, revision, ..TreeSpec::default() };
+        self.tree = farm_sim::tree::generate(&spec, &self.tree.dir)?;
+        self.upstream.put_tree(&self.tree);
+        Ok(())
+    }
+
+    /// What a box has as `sync-uri`.
+    #[must_use]
+    pub fn sync_uri(&self) -> String {
+        format!("rsync://{}/gentoo-portage", self.addresses.rsync)
+    }
+
+    /// What a box has as its mirror.
+    #[must_use]
+    pub fn mirror_url(&self) -> String {
+        format!("http://{}", self.addresses.http)
     }
 
     /// The farm's directory.
@@ -92,10 +136,14 @@ impl Farm {
 
     fn config(&self) -> String {
         let Addresses { rsync, http, web, tree, index } = self.addresses;
+        let verify = match &self.verify {
+            Verify::Consistent => "verify = \"consistent\"".to_owned(),
+            Verify::Signed(key) => format!("verify = \"signed\"\nopenpgp_key = \"{}\"", key.display()),
+        };
         format!(
             "[sync]\nlisten = \"{rsync}\"\ngrpc = \"{tree}\"\nstate_dir = \"{0}/trees\"\n\n\
              [[sync.modules]]\nname = \"gentoo-portage\"\ncomment = \"Test tree\"\n\
-             source = {{ dir = \"{1}\" }}\nverify = \"consistent\"\n\n\
+             source = {{ dir = \"{1}\" }}\n{verify}\n\n\
              [proxy]\nlisten = \"{http}\"\ncache_dir = \"{0}/cache\"\ncapacity = \"2 GiB\"\n\
              mirrors = [\"{2}\"]\nallow_private_upstreams = [\"127.0.0.0/8\"]\n\n\
              [proxy.maintenance]\nendpoint = \"http://{index}\"\n\n\

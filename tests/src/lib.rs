@@ -6,4 +6,5 @@
 pub mod cache_check;
 pub mod distfile;
 pub mod farm;
+pub mod portage;
 pub mod program;
