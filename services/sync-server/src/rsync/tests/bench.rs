@@ -87,7 +87,7 @@ pub(super) fn generation(state: &Path, source: &Path) -> Generation {
         source,
         excludes: &Excludes::new::<&str>([]).unwrap(),
         started: SystemTime::now() + Duration::from_hours(1),
-        reread: false,
+        afresh: false,
         stop: &AtomicBool::new(false),
     });
     let Built::Candidate(candidate) = built.unwrap() else { panic!("unchanged") };
