@@ -1,3 +1,114 @@
-//! Serves immutable generations over the rsync daemon protocol.
+//! Serves immutable generations over the rsync daemon protocol, and says over gRPC what is in them.
+//!
+//! Start reading at [`start`]. `generations` is the life of a module: look at the source, verify, publish,
+//! collect; [`rsync`] is the daemon, which is given the live generation of each module for each connection;
+//! `tree_service` tells maintenance.
+//!
+//! It must never open a file at a path that a client named: clients name nodes of a generation, and only
+//! tree-store opens files.
 
+mod config;
+mod convert;
+mod generations;
+mod module;
 pub mod rsync;
+mod tree_service;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rookery_proto::v1::tree_server::TreeServer;
+use service_kit::readiness::Readiness;
+use service_kit::{Kit, grpc, listen};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tonic::service::Routes;
+use tree_store::TreeError;
+
+pub use config::{Config, Hosts, ModuleConfig, SourceConfig, VerifyMode};
+pub use module::{Attempt, Looked, Module, Modules};
+
+use config::ModulePlan;
+use generations::{FirstTurn, Shared};
+use module::Request;
+use rsync::{HostAccess, Limits, RsyncServer};
+use tree_service::TreeService;
+
+/// A service that listens.
+#[derive(Debug)]
+pub struct Running {
+    /// Where rsync clients connect.
+    pub rsync_addr: SocketAddr,
+    /// Where maintenance asks.
+    pub grpc_addr: SocketAddr,
+    /// What is served.
+    pub modules: Modules,
+}
+
+/// Opens the stores, listens, and starts to look at the sources. What is stored is served at once.
+///
+/// # Errors
+/// The configuration is wrong, an address is taken, or the state directory can't be used.
+pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
+    // Reading keys and indexes blocks.
+    let (readiness, checked) = (kit.readiness.clone(), config.clone());
+    let opened =
+        tokio::task::spawn_blocking(move || open(&checked, &readiness)).await.context("opening stores")??;
+    let rsync = listen::bind(config.listen, "sync.listen").await?;
+    let grpc = grpc::bind(config.grpc, "sync.grpc", &kit.grpc).await?;
+    let rsync_addr = rsync.local_addr().context("the rsync listener")?;
+
+    let modules = Modules::new(opened.iter().map(|(module, _)| Arc::clone(module)).collect());
+    let shared = Shared { modules: modules.clone(), turn: Arc::new(Mutex::new(())) };
+    let mut before = None;
+    for (module, inbox) in opened {
+        let (done, after) = oneshot::channel();
+        let first = FirstTurn { before: before.replace(after), done };
+        let run = generations::run(module, inbox, shared.clone(), first, kit.tasks.soft());
+        kit.tasks.spawn_critical("generations", run);
+    }
+    let routes = Routes::new(TreeServer::new(TreeService::new(modules.clone())));
+    let grpc_addr = grpc::serve(grpc, routes, kit)?;
+    let server = Arc::new(rsync_server(&config, &modules));
+    kit.tasks.spawn_critical("rsync daemon", rsync::serve(rsync, server, kit.tasks.clone()));
+    Ok(Running { rsync_addr, grpc_addr, modules })
+}
+
+type Opened = Vec<(Arc<Module>, mpsc::Receiver<Request>)>;
+
+fn open(config: &Config, readiness: &Readiness) -> anyhow::Result<Opened> {
+    let plans = config.plans()?;
+    make_private(&config.state_dir)?;
+    let open = |plan: ModulePlan| {
+        let (module, inbox) = Module::open(plan, &config.state_dir, readiness)?;
+        Ok::<_, anyhow::Error>((Arc::new(module), inbox))
+    };
+    plans.into_iter().map(open).collect()
+}
+
+fn make_private(state_dir: &Path) -> Result<(), TreeError> {
+    std::fs::create_dir_all(state_dir).map_err(|error| TreeError::Store {
+        path: PathBuf::from(state_dir),
+        doing: "create sync.state_dir",
+        error,
+    })
+}
+
+/// The daemon asks for a module's live generation once for each connection.
+fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
+    let served = modules.iter().map(|module| {
+        let ModuleConfig { comment, hosts_allow, hosts_deny, .. } = &module.plan().config;
+        let live = Arc::clone(module);
+        rsync::Module {
+            name: module.name().to_owned(),
+            comment: comment.clone(),
+            listed: true,
+            access: HostAccess { allow: hosts_allow.0.clone(), deny: hosts_deny.0.clone() },
+            timeout_s: 0,
+            live: Arc::new(move || live.live()),
+        }
+    });
+    let limits = Limits { max_connections: config.max_connections, queue_timeout: config.queue_timeout.0 };
+    RsyncServer::new(served.collect(), String::new(), &limits)
+}

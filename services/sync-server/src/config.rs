@@ -1,0 +1,322 @@
+//! The `[sync]` section.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use service_kit::config::{ConfigError, HumanDuration, none_if_empty};
+use tree_store::{Excludes, Keyring, ModuleName, TreeError, Verify};
+
+/// A directory is cheap to look at.
+const DIR_POLL: Duration = Duration::from_mins(30);
+
+/// What an operator may say. Every key has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where rsync clients connect.
+    pub listen: SocketAddr,
+    /// Where maintenance asks for generations.
+    pub grpc: SocketAddr,
+    /// Where generations are kept: one directory for each module.
+    pub state_dir: PathBuf,
+    /// Connections that use a module at a time; 0 for any number.
+    pub max_connections: usize,
+    /// How long one more waits for its turn before it is refused as rsync does.
+    pub queue_timeout: HumanDuration,
+    /// An rsyncd.conf to read modules and limits from. Not supported yet.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub rsyncd_conf: Option<PathBuf>,
+    /// What is served, in this order.
+    pub modules: Vec<ModuleConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 873),
+            grpc: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7069),
+            state_dir: PathBuf::from("/var/lib/rookery/trees"),
+            max_connections: 200,
+            queue_timeout: HumanDuration(Duration::from_secs(10)),
+            rsyncd_conf: None,
+            modules: Vec::new(),
+        }
+    }
+}
+
+/// One repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModuleConfig {
+    /// Boxes sync from `rsync://HOST/NAME`.
+    #[serde(deserialize_with = "module_name")]
+    pub name: String,
+    /// What the list of modules says about it: one line.
+    #[serde(default, deserialize_with = "one_line")]
+    pub comment: String,
+    /// Where the tree comes from.
+    pub source: SourceConfig,
+    /// What it must prove before it is served.
+    #[serde(default)]
+    pub verify: VerifyMode,
+    /// The keys that may sign it.
+    #[serde(default = "openpgp_key")]
+    pub openpgp_key: PathBuf,
+    /// What is left out beyond [`tree_store::ALWAYS`]: rsync's patterns.
+    #[serde(default, deserialize_with = "patterns")]
+    pub exclude: Vec<String>,
+    /// Generations kept besides those in use.
+    #[serde(default = "keep")]
+    pub keep: usize,
+    /// How often the source is looked at; by default every half an hour.
+    #[serde(default)]
+    pub poll: Option<HumanDuration>,
+    /// Who may sync; empty: everybody who can reach the port.
+    #[serde(default)]
+    pub hosts_allow: Hosts,
+    /// Who may not, unless allowed.
+    #[serde(default)]
+    pub hosts_deny: Hosts,
+}
+
+impl ModuleConfig {
+    /// A module with a directory and defaults for all else.
+    #[must_use]
+    pub fn of_dir(name: &str, dir: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            comment: String::new(),
+            source: SourceConfig { dir: Some(dir.to_owned()), rsync: None },
+            verify: VerifyMode::default(),
+            openpgp_key: openpgp_key(),
+            exclude: Vec::new(),
+            keep: keep(),
+            poll: None,
+            hosts_allow: Hosts::default(),
+            hosts_deny: Hosts::default(),
+        }
+    }
+
+    /// How long after one look the next one follows.
+    #[must_use]
+    pub fn poll(&self) -> Duration {
+        self.poll.map_or(DIR_POLL, |poll| poll.0)
+    }
+}
+
+/// Exactly one of the two.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceConfig {
+    /// A directory of this host.
+    pub dir: Option<PathBuf>,
+    /// An rsync URL. Not supported yet.
+    pub rsync: Option<String>,
+}
+
+/// What a tree must prove before it is served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifyMode {
+    /// GLEP 74: one of the keys signed it, and every file is what was signed.
+    #[default]
+    Signed,
+    /// Manifests can be read and every `SRC_URI` name has its DIST line.
+    Consistent,
+    /// Only that it has a timestamp.
+    None,
+}
+
+/// Addresses and networks; `"*"` is everybody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hosts(pub Vec<IpNet>);
+
+impl<'de> Deserialize<'de> for Hosts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut networks = Vec::new();
+        for text in Vec::<String>::deserialize(deserializer)? {
+            let text = text.trim();
+            if text == "*" {
+                networks.extend([IpNet::from(Ipv4Net::default()), IpNet::from(Ipv6Net::default())]);
+                continue;
+            }
+            let network = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
+            networks.push(network.map_err(|_| {
+                D::Error::custom(format!(
+                    "a network such as \"10.13.18.0/24\", an address or \"*\", not {text:?}"
+                ))
+            })?);
+        }
+        Ok(Self(networks))
+    }
+}
+
+impl Serialize for Hosts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+fn openpgp_key() -> PathBuf {
+    PathBuf::from("/usr/share/openpgp-keys/gentoo-release.asc")
+}
+
+const fn keep() -> usize {
+    3
+}
+
+fn module_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    name.parse::<ModuleName>().map_err(D::Error::custom)?;
+    Ok(name)
+}
+
+fn one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.contains(char::is_control) {
+        return Err(D::Error::custom("one line without control characters"));
+    }
+    Ok(text)
+}
+
+fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let patterns = Vec::<String>::deserialize(deserializer)?;
+    Excludes::new(&patterns).map_err(D::Error::custom)?;
+    Ok(patterns)
+}
+
+/// A module's configuration as the rest of the service uses it.
+#[derive(Debug)]
+pub(crate) struct ModulePlan {
+    pub(crate) config: ModuleConfig,
+    pub(crate) name: ModuleName,
+    pub(crate) dir: PathBuf,
+    pub(crate) excludes: Excludes,
+    pub(crate) verify: Verify,
+}
+
+impl Config {
+    /// Whether the service could start with it, as far as that can be told without starting.
+    ///
+    /// # Errors
+    /// The first value that is wrong, or not supported yet.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.plans().map(drop)
+    }
+
+    pub(crate) fn plans(&self) -> Result<Vec<ModulePlan>, ConfigError> {
+        if let Some(path) = &self.rsyncd_conf {
+            let found = path.display();
+            return Err(ConfigError::wrong(
+                "sync.rsyncd_conf",
+                format!("not supported yet: expected [[sync.modules]] instead, found {found}"),
+            ));
+        }
+        if self.modules.is_empty() {
+            return Err(ConfigError::wrong(
+                "sync.modules",
+                "expected at least one [[sync.modules]], found none",
+            ));
+        }
+        let mut names = BTreeSet::new();
+        self.modules
+            .iter()
+            .map(|module| {
+                if !names.insert(&module.name) {
+                    let expected = format!("expected each name once, found {:?} twice", module.name);
+                    return Err(ConfigError::wrong("sync.modules.name", expected));
+                }
+                plan(module)
+            })
+            .collect()
+    }
+}
+
+fn plan(module: &ModuleConfig) -> Result<ModulePlan, ConfigError> {
+    let wrong = |key: &str, expected: String| {
+        ConfigError::wrong(format!("sync.modules.{key}"), format!("module {}: {expected}", module.name))
+    };
+    let refused = |key: &str, error: TreeError| wrong(key, error.to_string());
+    let name = module.name.parse().map_err(|error| refused("name", error))?;
+    let excludes = Excludes::new(&module.exclude).map_err(|error| refused("exclude", error))?;
+    let dir = match (&module.source.dir, &module.source.rsync) {
+        (Some(dir), None) if dir.is_absolute() => dir.clone(),
+        (Some(dir), None) => {
+            return Err(wrong("source", format!("expected an absolute path, found {}", dir.display())));
+        }
+        (None, Some(url)) => {
+            let expected = format!("not supported yet: expected {{ dir = \"…\" }} instead, found {url:?}");
+            return Err(wrong("source.rsync", expected));
+        }
+        _ => return Err(wrong("source", "expected { dir = \"…\" }".to_owned())),
+    };
+    if module.poll().is_zero() {
+        return Err(wrong("poll", "expected more than 0s".to_owned()));
+    }
+    let verify = match module.verify {
+        VerifyMode::None => Verify::None,
+        VerifyMode::Consistent => Verify::Consistent,
+        VerifyMode::Signed => {
+            let keyring =
+                Keyring::open(&module.openpgp_key).map_err(|error| refused("openpgp_key", error))?;
+            Verify::Signed(keyring)
+        }
+    };
+    Ok(ModulePlan { config: module.clone(), name, dir, excludes, verify })
+}
+
+#[cfg(test)]
+mod tests {
+    use service_kit::config::Settings;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let settings = Settings::from_layers(Some((PathBuf::from("r.toml"), text.to_owned())), [])?;
+        let config: Config = settings.section("sync")?;
+        config.check().map_err(|error| settings.locate(&error))?;
+        Ok(config)
+    }
+
+    #[test]
+    fn a_whole_section_is_read() {
+        let config = read(
+            "[sync]\nlisten = \"127.0.0.1:0\"\n[[sync.modules]]\nname = \"gentoo-portage\"\n\
+             source = { dir = \"/x\" }\nverify = \"consistent\"\nexclude = [\"/a\", \"*.tmp\"]\npoll = \"5m\"\n\
+             hosts_allow = [\"10.13.18.0/24\", \"10.1.1.1\"]\nhosts_deny = [\"*\"]\n",
+        )
+        .unwrap();
+        let module = &config.modules[0];
+        assert_eq!((module.keep, module.poll()), (3, Duration::from_mins(5)));
+        assert_eq!((module.hosts_allow.0.len(), module.hosts_deny.0.len()), (2, 2));
+        assert_eq!(config.grpc.port(), 7069);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let module = "[[sync.modules]]\nname = \"m\"\nsource = { dir = \"/x\" }\nverify = \"none\"\n";
+        for (text, expected) in [
+            (String::new(), "at least one"),
+            (module.replace("\"m\"", "\"a/b\""), "a/b"),
+            (format!("{module}{module}"), "twice"),
+            (module.replace("dir = \"/x\"", "dir = \"x\""), "absolute"),
+            (module.replace("dir = \"/x\"", ""), "dir"),
+            (module.replace("dir = \"/x\"", "rsync = \"rsync://h/m\""), "not supported yet"),
+            (module.replace("none", "some"), "some"),
+            (module.replace("none", "signed") + "openpgp_key = \"/none\"\n", "openpgp_key"),
+            (format!("{module}exclude = [\"[a\"]\n"), "exclude"),
+            (format!("{module}hosts_allow = [\"ws1\"]\n"), "hosts_allow"),
+            (format!("{module}poll = \"0\"\n"), "poll"),
+            (format!("{module}colour = 1\n"), "colour"),
+            ("[sync]\nrsyncd_conf = \"/etc/rsyncd.conf\"\n".to_owned(), "rsyncd_conf"),
+        ] {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}, but expected {expected}");
+        }
+    }
+}

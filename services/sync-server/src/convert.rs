@@ -1,0 +1,56 @@
+//! From our types to the contract's.
+
+use gentoo_repo::{Distfile, Restriction};
+use rookery_proto::v1;
+use tree_store::Generation;
+
+use crate::module::Module;
+
+pub(crate) fn generation(generation: &Generation) -> v1::Generation {
+    let summary = generation.summary();
+    v1::Generation {
+        module: generation.module().to_owned(),
+        number: generation.number(),
+        published_ms: summary.published_ms,
+        timestamp_ms: summary.timestamp_ms,
+        files: summary.files,
+        bytes: summary.bytes,
+        distfiles: summary.distfiles,
+        distfiles_without_source: summary.distfiles_without_source,
+        files_added: summary.changes.added,
+        files_changed: summary.changes.changed,
+        files_removed: summary.changes.removed,
+    }
+}
+
+pub(crate) fn module(module: &Module) -> v1::Module {
+    let attempt = module.attempt();
+    v1::Module {
+        name: module.name().to_owned(),
+        comment: module.plan().config.comment.clone(),
+        live: module.live().as_ref().map(generation),
+        last_error: attempt.error,
+        last_attempt_ms: i64::try_from(attempt.at_ms).unwrap_or(i64::MAX),
+        verify: module.plan().verify.as_str().to_owned(),
+    }
+}
+
+pub(crate) fn distfile(distfile: Distfile) -> v1::Distfile {
+    let restriction = match distfile.restriction {
+        Restriction::None => v1::Restriction::None,
+        Restriction::Mirror => v1::Restriction::Mirror,
+        Restriction::Fetch => v1::Restriction::Fetch,
+    };
+    let digests = distfile.digests.iter().map(|(algorithm, value)| v1::Digest {
+        algorithm: algorithm.manifest_name().to_owned(),
+        value: value.to_vec(),
+    });
+    v1::Distfile {
+        name: distfile.name.as_str().to_owned(),
+        size_bytes: distfile.size_bytes,
+        digests: digests.collect(),
+        sources: distfile.sources,
+        restriction: restriction.into(),
+        packages: distfile.packages,
+    }
+}
