@@ -147,7 +147,7 @@ impl Bench {
     /// Runs the client; `{}` in an argument stands for the daemon's address.
     pub(super) async fn rsync(&self, arguments: &[&str]) -> Output {
         let arguments = arguments.iter().map(|argument| argument.replace("{}", &self.url("")));
-        let mut command = Command::new("rsync");
+        let mut command = Command::new(client());
         command.args(arguments).current_dir(self.directory.path()).env("LC_ALL", "C.UTF-8");
         run(command).await
     }
@@ -181,6 +181,11 @@ impl Bench {
         assert!(output.status.success());
         String::from_utf8(output.stdout).unwrap()
     }
+}
+
+/// The client under test; another version's can be named.
+fn client() -> String {
+    std::env::var("ROOKERY_TEST_RSYNC").unwrap_or_else(|_| "rsync".to_owned())
 }
 
 async fn run(mut command: Command) -> Output {
