@@ -3,6 +3,7 @@
 //! Servers: [`bind`], then [`serve`]. Clients: [`connect`], and [`without_deadline`] for streams that watch.
 
 mod client;
+mod connection;
 mod credentials;
 mod deadline;
 mod server;
@@ -50,6 +51,19 @@ pub struct TlsConfig {
 pub async fn bind(address: SocketAddr, key: &str, config: &GrpcConfig) -> anyhow::Result<TcpListener> {
     check_exposure(address, key, config)?;
     Ok(crate::listen::bind(address, key).await?)
+}
+
+/// Are the token and the certificates there and usable? What `check-config` asks; [`serve`] and [`connect`]
+/// ask for themselves.
+///
+/// # Errors
+/// The key, and what was expected of its file.
+pub fn check_credentials(config: &GrpcConfig) -> Result<(), ConfigError> {
+    credentials::token(config)?;
+    if let Some(tls) = &config.tls {
+        credentials::client_tls(tls)?;
+    }
+    Ok(())
 }
 
 /// An address that other hosts can reach needs a token or mutual TLS.

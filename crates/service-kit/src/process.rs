@@ -13,7 +13,7 @@ use crate::config::{ConfigError, HumanDuration, Settings};
 use crate::exit_code::Exit;
 use crate::grpc::GrpcConfig;
 use crate::lifecycle::Tasks;
-use crate::telemetry::{self, Telemetry, TelemetryConfig};
+use crate::telemetry::{self, LogFormat, Telemetry, TelemetryConfig};
 
 /// How long the last spans may take to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -62,14 +62,17 @@ where
 {
     let settings = match settings {
         Ok(settings) => settings,
-        Err(error) => return refuse(service_name, &error.into(), Exit::Config),
+        Err(error) => return refuse(service_name, &error.into(), Exit::Config, LogFormat::Text),
     };
     match boot_and_stay(service_name, &settings, start) {
         Ok(Exit::Clean) => Exit::Clean.into(),
         Ok(exit) => exit.into(),
         Err(error) => {
             let exit = Exit::of(&error);
-            refuse(service_name, &located(&settings, error), exit)
+            let format = settings
+                .section("telemetry")
+                .map_or(LogFormat::Text, |telemetry: TelemetryConfig| telemetry.format);
+            refuse(service_name, &located(&settings, error), exit, format)
         }
     }
 }
@@ -191,8 +194,13 @@ fn located(settings: &Settings, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "said before, or after, there is a log")]
-fn refuse(service_name: &str, error: &anyhow::Error, exit: Exit) -> ExitCode {
-    eprintln!("{service_name}: {error:#}");
+/// The last line: for people as it is, for a log of JSON as JSON, if there is a log already.
+#[allow(clippy::print_stderr, reason = "there may be no log yet")]
+fn refuse(service_name: &str, error: &anyhow::Error, exit: Exit, format: LogFormat) -> ExitCode {
+    if format == LogFormat::Json && tracing::dispatcher::has_been_set() {
+        tracing::error!(code = exit.code(), "{service_name}: {error:#}");
+    } else {
+        eprintln!("{service_name}: {error:#}");
+    }
     exit.into()
 }

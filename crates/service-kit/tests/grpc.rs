@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -208,7 +209,7 @@ fn endpoints_and_certificates_are_checked_before_the_first_call() {
     let authority = Authority::new();
     let mut config = authority.party("x");
     config.tls.as_mut().unwrap().key = config.tls.as_ref().unwrap().ca.clone();
-    let error = grpc::connect(&config, "http://127.0.0.1:1", PATIENCE).unwrap_err().to_string();
+    let error = grpc::check_credentials(&config).unwrap_err().to_string();
     assert!(error.contains("grpc.tls.key: expected a PEM file with a PRIVATE KEY"), "{error}");
 }
 
@@ -262,10 +263,20 @@ async fn a_stop_ends_watches_and_finishes_the_server() {
     let request = grpc::without_deadline(WatchGenerationsRequest {});
     let mut watch = client.watch_generations(request).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().number, 1);
+    // Strangers that begin and say no more don't hold it up either.
+    let strangers: Vec<_> = ["", "PRI * HTTP", "GET / HTTP/1.1\r\n"]
+        .into_iter()
+        .map(|bytes| {
+            let mut stranger = std::net::TcpStream::connect(address).unwrap();
+            stranger.write_all(bytes.as_bytes()).unwrap();
+            stranger
+        })
+        .collect();
     let (ended, finished) = tokio::join!(watch.message(), tokio::time::timeout(PATIENCE, kit.tasks.finish()));
     assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
     assert!(finished.is_ok());
     assert_eq!(kit.tasks.crash_so_far(), None);
+    drop(strangers);
 }
 
 #[tokio::test]

@@ -233,7 +233,11 @@ fn the_log_can_be_json_even_where_it_panics() {
     let (code, said) = service.end();
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("a bad peer"), "{said}");
-    for line in said.lines() {
+    let failing =
+        Miniature::start(&[("ROOKERY__TELEMETRY__FORMAT", "json"), ("ROOKERY__PROXY__FAULT", "start-fails")]);
+    let (code, reason) = failing.end();
+    assert_eq!(code, 1, "{reason}");
+    for line in said.lines().chain(reason.lines()) {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     }
 }

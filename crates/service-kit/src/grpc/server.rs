@@ -19,17 +19,20 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use super::check_exposure;
+use super::connection::accept;
 use super::credentials::{self, Token};
 use crate::Kit;
 use crate::readiness::Readiness;
 use crate::telemetry::propagation;
+
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 512;
 
 /// Calls that one connection may have under way.
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
@@ -40,6 +43,10 @@ const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 /// A peer that is gone is noticed after both together.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection on which nothing at all comes in for so long is closed: one that never began to speak
+/// HTTP/2 gets no pings. Longer than both of the above.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// A stream that has nothing to say for so long after the soft stop is one that watches, and is ended.
 const QUIET_AFTER_STOP: Duration = Duration::from_millis(500);
@@ -64,18 +71,19 @@ pub fn serve(listener: TcpListener, routes: Routes, kit: &Kit) -> anyhow::Result
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .tcp_nodelay(true);
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
     if let Some(tls) = &kit.grpc.tls {
         crate::process::install_crypto_provider();
         server = server.tls_config(credentials::server_tls(tls)?)?;
     }
     let guard = GuardLayer { token: credentials::token(&kit.grpc)?.map(Arc::new), soft: soft.clone() };
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = server
         .layer(guard)
         .add_routes(routes.add_service(health).add_service(reflection))
-        .serve_with_incoming_shutdown(incoming, soft.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            accept(listener, CONNECTIONS_MAX, SILENCE_MAX),
+            soft.clone().cancelled_owned(),
+        );
     kit.tasks.spawn_critical("grpc health", follow_readiness(reporter, kit.readiness.clone(), soft));
     kit.tasks.spawn_critical("grpc server", async move { Ok(serving.await?) });
     Ok(address)
