@@ -19,7 +19,7 @@ const WRONG_CONFIGURATIONS: &[(&str, &[&str])] = &[
     ("[[sync.modules]]\nname = \"a/b\"\nsource = { dir = \"/tmp\" }\n", &["name", "a/b"]),
     ("[sync]\nmax_connections = -1\n", &["sync.max_connections"]),
     ("[maintenance]\nschedule = { nightly = \"25:00\" }\n", &["nightly", "25:00"]),
-    ("[proxy\n", &["line 1"]),
+    ("[proxy\n", &["wrong.toml:1:7"]),
     ("[maintenance]\nlisten = \"0.0.0.0:0\"\n", &["maintenance.listen", "token"]),
 ];
 
