@@ -82,17 +82,26 @@ pub fn init(config: &TelemetryConfig, service_name: &'static str) -> Result<Tele
         "" => None,
         endpoint => Some(provider(endpoint, service_name)?),
     };
-    let traces = provider.as_ref().map(|provider| trace_layer(provider.tracer(service_name)));
-    let log = match config.format {
+    let tracer = provider.as_ref().map(|provider| provider.tracer(service_name));
+    // Fails only if a subscriber is there already, which then goes on logging.
+    drop(subscriber(filter, config.format, tracer).try_init());
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(Telemetry { provider })
+}
+
+/// The log behind its filter, and traces behind theirs: what is exported doesn't depend on what is logged.
+fn subscriber(
+    filter: EnvFilter,
+    format: LogFormat,
+    tracer: Option<Tracer>,
+) -> impl tracing::Subscriber + Send + Sync {
+    let log = match format {
         LogFormat::Text => {
             fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).boxed()
         }
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
     };
-    // Fails only if a subscriber is there already, which then goes on logging.
-    drop(tracing_subscriber::registry().with(filter).with(log).with(traces).try_init());
-    std::panic::set_hook(Box::new(log_panic));
-    Ok(Telemetry { provider })
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(tracer.map(trace_layer))
 }
 
 /// Panics go to the log as everything else does: a line of their own would break a log of JSON.
@@ -102,17 +111,19 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(message = "panic", reason = message, place);
 }
 
-/// The layer that turns our spans into OpenTelemetry's. The RPC libraries' own spans are left out: the
-/// exporter itself runs on them and would feed on its own traffic.
+/// The layer that turns our spans, down to `info`, into OpenTelemetry's. The RPC libraries' own spans are
+/// left out: the exporter itself runs on them and would feed on its own traffic.
 #[must_use]
 pub fn trace_layer<S>(tracer: Tracer) -> impl Layer<S>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
-    const NOT_OURS: &[&str] = &["h2", "hyper", "hyper_util", "tonic", "tower", "reqwest", "opentelemetry"];
+    const NOT_OURS: &[&str] = &["h2", "hyper", "hyper_util", "tonic", "tower", "reqwest"];
     let ours = FilterFn::new(|metadata| {
         let root = metadata.target().split("::").next().unwrap_or_default();
-        !NOT_OURS.contains(&root) && !root.starts_with("opentelemetry")
+        *metadata.level() <= tracing::Level::INFO
+            && !NOT_OURS.contains(&root)
+            && !root.starts_with("opentelemetry")
     });
     tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours)
 }
@@ -157,5 +168,28 @@ impl Telemetry {
         {
             tracing::warn!(%error, "the last spans were not exported");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::trace::InMemorySpanExporter;
+
+    use super::*;
+
+    #[test]
+    fn what_is_exported_does_not_depend_on_what_is_logged() {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let silent = EnvFilter::try_new("off").unwrap();
+        let subscriber = subscriber(silent, LogFormat::Text, Some(provider.tracer("test")));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info_span!("a request").in_scope(|| ());
+            tracing::debug_span!("a detail").in_scope(|| ());
+            tracing::info_span!(target: "h2::proto", "a frame").in_scope(|| ());
+        });
+        let names: Vec<_> =
+            exporter.get_finished_spans().unwrap().into_iter().map(|span| span.name).collect();
+        assert_eq!(names, ["a request"]);
     }
 }
