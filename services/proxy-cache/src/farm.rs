@@ -16,7 +16,6 @@ mod inventory;
 mod lease;
 mod link;
 mod outbox;
-mod retry;
 mod seen;
 mod types;
 mod wire;

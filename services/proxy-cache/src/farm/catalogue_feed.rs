@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rookery_proto::v1;
+use service_kit::backoff::Backoff;
+use service_kit::grpc::without_deadline;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::link::{Link, watching};
-use super::retry::Retry;
+use super::link::Link;
 use crate::catalogue::{Catalogue, CatalogueError, Step};
 
 /// The longest pause between two parts of a step: an unfinished step holds the only writer.
@@ -47,7 +48,7 @@ pub(super) async fn run(
 }
 
 /// One connection, until it breaks.
-async fn feed(link: &Link, catalogue: &Catalogue, retry: &mut Retry) -> anyhow::Result<()> {
+async fn feed(link: &Link, catalogue: &Catalogue, retry: &mut Backoff) -> anyhow::Result<()> {
     let epoch = link.ensure_registered().await?;
     catalogue.set_module_order(&link.module_order()).await?;
     let request = v1::WatchCatalogueRequest {
@@ -56,7 +57,7 @@ async fn feed(link: &Link, catalogue: &Catalogue, retry: &mut Retry) -> anyhow::
     };
     debug!(have = ?request.have, "watching the catalogue");
     let mut client = link.client();
-    let opened = client.watch_catalogue(watching(request)).await;
+    let opened = client.watch_catalogue(without_deadline(request)).await;
     if opened.as_ref().is_err_and(|status| status.code() == tonic::Code::NotFound) {
         link.forget_registration(epoch);
     }

@@ -3,9 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use service_kit::backoff::Backoff;
 use tokio::time::Instant;
-
-use super::retry::Retry;
 
 /// Closed while calls succeed. A failure opens it for a pause that grows; then one caller may try while
 /// the others are still turned away.
@@ -18,11 +17,11 @@ pub(super) struct Circuit {
 #[derive(Debug)]
 struct State {
     away_until: Option<Instant>,
-    retry: Retry,
+    retry: Backoff,
 }
 
 impl Circuit {
-    pub(super) fn new(retry: Retry, probe_timeout: Duration) -> Self {
+    pub(super) fn new(retry: Backoff, probe_timeout: Duration) -> Self {
         Self { state: Mutex::new(State { away_until: None, retry }), probe_timeout }
     }
 
@@ -68,7 +67,7 @@ mod tests {
 
     #[test]
     fn after_a_failure_only_one_caller_a_pause_tries() {
-        let circuit = Circuit::new(Retry::new(SECOND, 8 * SECOND), 2 * SECOND);
+        let circuit = Circuit::new(Backoff::new(SECOND, 8 * SECOND), 2 * SECOND);
         let start = Instant::now();
         assert!(circuit.admits(start) && circuit.admits(start));
         circuit.note_failure(start);
@@ -84,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_caller_that_vanished_while_trying_is_followed_by_another() {
-        let circuit = Circuit::new(Retry::new(SECOND, 8 * SECOND), 2 * SECOND);
+        let circuit = Circuit::new(Backoff::new(SECOND, 8 * SECOND), 2 * SECOND);
         let start = Instant::now();
         circuit.note_failure(start);
         assert!(circuit.admits(start + 2 * SECOND));

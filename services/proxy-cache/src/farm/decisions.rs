@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gentoo_repo::DistfileName;
 use rookery_proto::v1;
 use rookery_proto::v1::decision::Action;
+use service_kit::backoff::Backoff;
+use service_kit::grpc::without_deadline;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::Inner;
-use super::link::watching;
 use super::outbox::Report;
-use super::retry::Retry;
 use super::seen::{Before, Seen};
 use super::types::{BlobHash, DecisionExecutor, Executed, Outcome};
 use super::wire;
@@ -98,12 +98,12 @@ impl Decisions {
 
     /// One connection, until it breaks. However it breaks, the next one registers again: maintenance
     /// may have been replaced, and learns the inventory anew.
-    async fn watch_once(&self, retry: &mut Retry) -> Result<(), tonic::Status> {
+    async fn watch_once(&self, retry: &mut Backoff) -> Result<(), tonic::Status> {
         let link = &self.farm.link;
         let epoch = link.ensure_registered().await?;
         let ended = async {
             let request = v1::WatchDecisionsRequest { replica_id: link.identity.replica_id.clone() };
-            let mut decisions = link.client().watch_decisions(watching(request)).await?.into_inner();
+            let mut decisions = link.client().watch_decisions(without_deadline(request)).await?.into_inner();
             retry.reset();
             while let Some(decision) = decisions.message().await? {
                 self.take(decision);
@@ -155,12 +155,9 @@ impl Decisions {
         while let Some(Some(Job { id, work })) = soft.run_until_cancelled(next()).await {
             let executor = Arc::clone(&self.executor);
             let running = self.farm.tasks.spawn("decision", async move { execute(executor, work).await });
-            let executed = match soft.run_until_cancelled(running).await {
-                None | Some(Ok(None)) => return Ok(()),
-                Some(Ok(Some(executed))) => executed,
-                Some(Err(error)) => Executed::new(Outcome::Busy, format!("it crashed: {error}")),
-            };
-            self.answer(id, executed);
+            let Some(ran) = soft.run_until_cancelled(running).await else { return Ok(()) };
+            let crashed = || Executed::new(Outcome::Busy, "carrying it out crashed");
+            self.answer(id, ran.ok().flatten().unwrap_or_else(crashed));
         }
         Ok(())
     }

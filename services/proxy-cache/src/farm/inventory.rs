@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Inner;
-use super::link::watching;
 use super::types::{DecisionExecutor, HeldBlob};
 use super::wire;
 
@@ -77,8 +76,10 @@ async fn report(farm: &Inner, executor: &dyn DecisionExecutor) -> anyhow::Result
 async fn stream(farm: &Inner, executor: &dyn DecisionExecutor) -> anyhow::Result<u64> {
     let (batches, received) = mpsc::channel(BATCHES_WAITING_MAX);
     let (messages, outgoing) = mpsc::channel(BATCHES_WAITING_MAX);
+    let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
+    request.set_timeout(farm.link.timing.inventory);
     let mut client = farm.link.client();
-    let mut call = std::pin::pin!(client.report_inventory(watching(ReceiverStream::new(outgoing))));
+    let mut call = std::pin::pin!(client.report_inventory(request));
     let scan = async {
         let (scanned, forwarded) =
             tokio::join!(executor.inventory(batches), forward(farm, received, messages.clone()));

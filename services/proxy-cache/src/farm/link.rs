@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rookery_proto::v1;
 use rookery_proto::v1::cache_index_client::CacheIndexClient;
+use service_kit::backoff::Backoff;
 use service_kit::grpc::ClientChannel;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,7 +15,6 @@ use tonic::{Code, Response, Status};
 use tracing::{debug, info};
 
 use super::circuit::Circuit;
-use super::retry::Retry;
 use super::types::{DecisionExecutor, Identity, Timing};
 
 /// A thousand distfiles of a large module, each with dozens of expanded mirrors, are more than the 4 MiB
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Executor {
 
 impl Link {
     pub(super) fn new(channel: ClientChannel, identity: Identity, timing: Timing) -> Self {
-        let retry = Retry::new(timing.retry_min, timing.retry_max);
+        let retry = Backoff::new(timing.retry_min, timing.retry_max);
         Self {
             client: CacheIndexClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
             identity,
@@ -83,8 +83,8 @@ impl Link {
         self.client.clone()
     }
 
-    pub(super) fn retry(&self) -> Retry {
-        Retry::new(self.timing.retry_min, self.timing.retry_max)
+    pub(super) fn retry(&self) -> Backoff {
+        Backoff::new(self.timing.retry_min, self.timing.retry_max)
     }
 
     pub(super) fn registrations(&self) -> watch::Receiver<Registration> {
@@ -173,11 +173,6 @@ impl Link {
         }
         answer.map(Response::into_inner)
     }
-}
-
-/// A request for a stream that never ends.
-pub(super) fn watching<T>(message: T) -> tonic::Request<T> {
-    tonic::Request::new(message)
 }
 
 /// Whether the same call may succeed later. A wrong token is: an operator may mend it.
