@@ -152,6 +152,7 @@ impl Farm {
                 Acquired::Away
             }
             Ok(Err(status)) => {
+                link.note(&status);
                 debug!(name = %distfile.distfile.name, %status, "no lease");
                 Acquired::Away
             }

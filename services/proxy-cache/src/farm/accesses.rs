@@ -58,6 +58,9 @@ impl AccessLog {
                 () = soft.cancelled() => {}
             }
             while let Some(accesses) = self.take() {
+                if accesses.is_empty() {
+                    continue;
+                }
                 number += 1;
                 let report = v1::ReportAccessesRequest {
                     replica_id: link.identity.replica_id.clone(),
@@ -75,7 +78,7 @@ impl AccessLog {
     fn take(&self) -> Option<Vec<v1::Access>> {
         let mut waiting = self.lock();
         let count = waiting.len().min(BATCH_MAX);
-        (count > 0).then(|| waiting.drain(..count).map(wire::access).collect())
+        (count > 0).then(|| waiting.drain(..count).filter_map(wire::access).collect())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Access>> {

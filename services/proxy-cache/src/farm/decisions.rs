@@ -123,14 +123,14 @@ impl Decisions {
             Before::Running => return,
             Before::Answered(executed) => {
                 debug!(decision = id, "delivered again");
-                return self.acknowledge(id, executed);
+                return self.acknowledge(&id, &executed);
             }
             Before::Never => {}
         }
         info!(decision = id, reason = decision.reason, action = ?decision.action, "decision");
         let work = match check(decision.action) {
             Ok(work) => work,
-            Err(executed) => return self.answer(id, executed),
+            Err(executed) => return self.answer(&id, executed),
         };
         let lane = match work {
             Work::Evict { .. } => &self.evictions,
@@ -140,7 +140,7 @@ impl Decisions {
         if let Err(refused) = lane.try_send(Job { id, work }) {
             let id = refused.into_inner().id;
             self.seen().forget(&id);
-            self.acknowledge(id, Executed::new(Outcome::Busy, "too many decisions wait"));
+            self.acknowledge(&id, &Executed::new(Outcome::Busy, "too many decisions wait"));
         }
     }
 
@@ -157,23 +157,23 @@ impl Decisions {
             let running = self.farm.tasks.spawn("decision", async move { execute(executor, work).await });
             let Some(ran) = soft.run_until_cancelled(running).await else { return Ok(()) };
             let crashed = || Executed::new(Outcome::Busy, "carrying it out crashed");
-            self.answer(id, ran.ok().flatten().unwrap_or_else(crashed));
+            self.answer(&id, ran.ok().flatten().unwrap_or_else(crashed));
         }
         Ok(())
     }
 
-    fn answer(&self, id: String, executed: Executed) {
+    fn answer(&self, id: &str, executed: Executed) {
         info!(decision = id, outcome = executed.outcome.as_str(), detail = executed.detail, "carried out");
-        self.seen().finish(&id, executed.clone());
-        self.acknowledge(id, executed);
+        self.acknowledge(id, &executed);
+        self.seen().finish(id, executed);
     }
 
-    fn acknowledge(&self, decision_id: String, executed: Executed) {
+    fn acknowledge(&self, decision_id: &str, executed: &Executed) {
         self.farm.outbox.push(Report::Acknowledge(v1::AcknowledgeDecisionRequest {
             replica_id: self.farm.link.identity.replica_id.clone(),
-            decision_id,
+            decision_id: decision_id.to_owned(),
             outcome: wire::outcome(executed.outcome).into(),
-            detail: executed.detail,
+            detail: wire::text(&executed.detail),
         }));
     }
 

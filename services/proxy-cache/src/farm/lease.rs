@@ -93,7 +93,7 @@ impl LeaseHold {
             replica_id: self.farm.link.identity.replica_id.clone(),
             lease_id: self.lease_id.clone(),
             fence: self.fence,
-            reason: reason.to_owned(),
+            reason: wire::text(reason),
         }));
     }
 }

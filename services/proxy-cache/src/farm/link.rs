@@ -126,7 +126,7 @@ impl Link {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let mut client = self.client();
-        let answer = self.bounded(client.register(request)).await?;
+        let answer = self.bounded(client.register(request)).await.inspect_err(|status| self.note(status))?;
         self.lease_ms.store(answer.lease_ms, Ordering::Relaxed);
         *self.module_order.lock().unwrap_or_else(PoisonError::into_inner) = answer.module_order;
         let epoch = registration.epoch + 1;
@@ -162,14 +162,21 @@ impl Link {
         }
     }
 
-    /// A call with the usual limit, and what the circuit learns from it.
+    /// Opens the circuit if `status` says that maintenance is away.
+    pub(super) fn note(&self, status: &Status) {
+        if is_transient(status) {
+            self.circuit.note_failure(Instant::now());
+        }
+    }
+
+    /// A call with the usual limit. Any answer closes the circuit; what opens it is not a report that
+    /// failed, for that may be the report's fault.
     async fn bounded<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
         let answer = tokio::time::timeout(self.timing.call, call)
             .await
             .unwrap_or_else(|_| Err(Status::deadline_exceeded("maintenance did not answer in time")));
-        match &answer {
-            Err(status) if is_transient(status) => self.circuit.note_failure(Instant::now()),
-            Ok(_) | Err(_) => self.circuit.note_answer(),
+        if !answer.as_ref().is_err_and(is_transient) {
+            self.circuit.note_answer();
         }
         answer.map(Response::into_inner)
     }
@@ -185,12 +192,12 @@ pub(super) fn is_transient(status: &Status) -> bool {
         | Code::Internal
         | Code::ResourceExhausted
         | Code::Aborted
-        | Code::Unauthenticated
-        | Code::PermissionDenied => true,
+        | Code::Unauthenticated => true,
         Code::Ok
         | Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
+        | Code::PermissionDenied
         | Code::FailedPrecondition
         | Code::OutOfRange
         | Code::Unimplemented

@@ -1,6 +1,6 @@
 //! Reports that must arrive: commits, released leases, acknowledgements.
 //!
-//! They wait here, bounded and in order, while maintenance is away. What is lost from here (by a
+//! They wait here, bounded, while maintenance is away; their order does not matter to it. What is lost from here (by a
 //! restart, or the oldest of too many) is said by the next inventory.
 
 use std::collections::VecDeque;
@@ -123,6 +123,7 @@ impl Outbox {
                 Err(_) if soft.is_cancelled() => return Ok(()),
                 Err(status) => {
                     debug!(report = report.as_str(), %status, waiting = self.len(), "will be sent later");
+                    self.postpone(number);
                     tokio::select! {
                         () = tokio::time::sleep(retry.next_pause()) => {}
                         _ = registrations.changed() => {}
@@ -138,6 +139,17 @@ impl Outbox {
     fn first(&self) -> Option<(u64, Report)> {
         let waiting = self.lock();
         Some((waiting.first, waiting.reports.front()?.clone()))
+    }
+
+    /// Puts the report with this number last, so that one that always fails does not stop the others.
+    fn postpone(&self, number: u64) {
+        let mut waiting = self.lock();
+        if waiting.first == number
+            && let Some(report) = waiting.reports.pop_front()
+        {
+            waiting.reports.push_back(report);
+            waiting.first += 1;
+        }
     }
 
     /// Removes the report with this number, unless it was dropped meanwhile.

@@ -1,9 +1,35 @@
 //! From the crate's types to the contract's messages.
+//!
+//! One refused field costs a whole report, so what a client or an upstream may have put into it is
+//! brought into bounds here.
 
+use gentoo_repo::DistfileName;
 use rookery_proto::v1;
 
 use super::types::{Access, AccessOutcome, CommittedBlob, HeldBlob, Outcome};
 use crate::catalogue::KnownDistfile;
+
+/// The longest text for people.
+const TEXT_OCTETS_MAX: usize = 1024;
+/// Names of one blob; more than a few are a curiosity.
+const NAMES_MAX: usize = 64;
+
+/// Text for people: one line, not too long.
+pub(super) fn text(text: &str) -> String {
+    let mut line = String::new();
+    for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if line.len() + character.len_utf8() > TEXT_OCTETS_MAX {
+            break;
+        }
+        line.push(character);
+    }
+    line
+}
+
+fn names(mut names: Vec<String>) -> Vec<String> {
+    names.truncate(NAMES_MAX);
+    names
+}
 
 /// Identity of a distfile in the farm: its name and the best digest of its DIST line. `None` if it has
 /// no digest, so that it can't be told from another file of that name.
@@ -20,7 +46,7 @@ pub(super) fn held_blob(blob: HeldBlob) -> v1::Blob {
     v1::Blob {
         blake2b: blob.blake2b.to_vec(),
         size_bytes: blob.size_bytes,
-        names: blob.names,
+        names: names(blob.names),
         last_access_ms: blob.last_access_ms,
     }
 }
@@ -41,28 +67,30 @@ pub(super) fn commit(
         blob: Some(v1::Blob {
             blake2b: blob.blake2b.to_vec(),
             size_bytes: blob.known.distfile.size_bytes,
-            names: blob.names,
+            names: names(blob.names),
             last_access_ms: blob.last_access_ms,
         }),
-        source: blob.source,
+        source: text(&blob.source),
         upstream_bytes: blob.upstream_bytes,
     }
 }
 
-pub(super) fn access(access: Access) -> v1::Access {
+/// `None` if what was asked for can't be the name of a distfile.
+pub(super) fn access(access: Access) -> Option<v1::Access> {
+    DistfileName::try_from(access.name.as_str()).ok()?;
     let outcome = match access.outcome {
         AccessOutcome::Hit => v1::AccessOutcome::Hit,
         AccessOutcome::Miss => v1::AccessOutcome::Miss,
         AccessOutcome::Failed => v1::AccessOutcome::Failed,
     };
-    v1::Access {
+    Some(v1::Access {
         name: access.name,
         blake2b: access.blake2b.map(|hash| hash.to_vec()).unwrap_or_default(),
         client: access.client.to_string(),
         at_ms: access.at_ms,
         bytes_served: access.bytes_served,
         outcome: outcome.into(),
-    }
+    })
 }
 
 pub(super) fn outcome(outcome: Outcome) -> v1::DecisionOutcome {
@@ -70,5 +98,34 @@ pub(super) fn outcome(outcome: Outcome) -> v1::DecisionOutcome {
         Outcome::Done => v1::DecisionOutcome::Done,
         Outcome::Busy => v1::DecisionOutcome::Busy,
         Outcome::Gone => v1::DecisionOutcome::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::AccessOutcome;
+    use super::*;
+
+    #[test]
+    fn text_is_one_bounded_line() {
+        assert_eq!(text("no space\nleft\u{1b}[0m"), "no space left [0m");
+        let long = text(&"é".repeat(TEXT_OCTETS_MAX));
+        assert_eq!(long.len(), TEXT_OCTETS_MAX);
+    }
+
+    #[test]
+    fn an_access_to_what_is_no_name_is_left_out() {
+        let access_to = |name: &str| {
+            access(Access {
+                name: name.to_owned(),
+                blake2b: None,
+                client: [10, 0, 0, 1].into(),
+                at_ms: 0,
+                bytes_served: 0,
+                outcome: AccessOutcome::Failed,
+            })
+        };
+        assert!(access_to("foo-1.tgz").is_some());
+        assert!(access_to("../x").is_none() && access_to("").is_none());
     }
 }

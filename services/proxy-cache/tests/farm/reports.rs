@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use proxy_cache::farm::{Access, AccessOutcome};
+use proxy_cache::farm::{Access, AccessOutcome, Acquired};
 use rookery_proto::v1;
 
 use crate::fake::{Fake, Inventory};
-use crate::replica::{Replica, TIMING, blob, held, until};
+use crate::replica::{Replica, TIMING, blob, held, known, until};
 
 fn access(number: usize) -> Access {
     Access {
@@ -142,4 +142,19 @@ async fn an_inventory_of_a_forgotten_replica_registers_it_again() {
     replica.farm.request_inventory();
     until("registered again", async || fake.state.lock().registrations.len() == 2).await;
     until("a second inventory", async || fake.state.lock().inventories.len() >= 2).await;
+}
+
+#[tokio::test]
+async fn a_report_that_always_fails_does_not_stop_the_others() {
+    let fake = Fake::start();
+    fake.state.lock().failures.insert("commit_fetch", vec![tonic::Code::Unavailable; 100_000].into());
+    let replica = Replica::start(&fake.endpoint()).await;
+    replica.farm.report_commit(blob("poison"));
+    for number in 0..5 {
+        let known = known(&format!("file-{number}"));
+        let is_granted = async || matches!(replica.farm.acquire(&known).await, Acquired::Granted(_));
+        until("a lease", is_granted).await;
+    }
+    until("the releases", async || fake.state.lock().releases.len() >= 5).await;
+    until("only the one waits", async || replica.farm.state().reports_waiting == 1).await;
 }
