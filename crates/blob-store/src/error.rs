@@ -26,6 +26,12 @@ pub enum StoreError {
         /// How many were tried.
         slots: usize,
     },
+    /// The work was not done to its end: its thread panicked, or the process is stopping.
+    #[error("interrupted: {reason}")]
+    Interrupted {
+        /// What the runtime said.
+        reason: String,
+    },
     /// A name was to be given to a blob that is not here.
     #[error("no blob {digest}")]
     NoSuchBlob {
@@ -46,7 +52,7 @@ impl StoreError {
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            Self::NoFreeSlot { .. } | Self::NoSuchBlob { .. } => false,
+            Self::NoFreeSlot { .. } | Self::Interrupted { .. } | Self::NoSuchBlob { .. } => false,
         }
     }
 }

@@ -38,6 +38,12 @@ impl OpenBlob {
         self.modified
     }
 
+    /// The file itself, for a sender that reads, maps or splices it. Never to be written.
+    #[must_use]
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
     /// Fills `buf` from `offset`. Blocks.
     ///
     /// # Errors

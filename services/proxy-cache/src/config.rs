@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use service_kit::config::{ByteSize, HumanDuration};
+use service_kit::config::{ByteSize, HumanDuration, Networks};
 
 /// What an operator may say about one replica. Every key has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,13 +22,15 @@ pub struct Config {
     /// they may be in private networks.
     pub mirrors: Vec<MirrorUrl>,
     /// Who may ask anything but `/healthz` and `/readyz`.
-    pub allow_clients: Vec<IpNet>,
+    pub allow_clients: Networks,
     /// Networks that sources may resolve into although they are private.
-    pub allow_private_upstreams: Vec<IpNet>,
+    pub allow_private_upstreams: Networks,
     /// Directories whose distfiles are adopted.
     pub import_dirs: Vec<ImportDir>,
     /// `http://host:port` at which other replicas reach this one; empty when they can't.
     pub advertise: String,
+    /// The rsync port of the mirror host, for `/client/repos.conf`.
+    pub rsync_port: u16,
     /// A PEM file with one more authority for `https` upstreams; empty: only the system's.
     pub upstream_ca: PathBuf,
     /// Directories served as they are, http-replicator's `--alias`.
@@ -48,9 +49,10 @@ impl Default for Config {
             capacity: ByteSize(50 << 30),
             mirrors: vec![MirrorUrl("https://distfiles.gentoo.org".to_owned())],
             allow_clients: private_networks(),
-            allow_private_upstreams: Vec::new(),
+            allow_private_upstreams: Networks::default(),
             import_dirs: Vec::new(),
             advertise: String::new(),
+            rsync_port: crate::client_config::RSYNC_PORT,
             upstream_ca: PathBuf::new(),
             aliases: Vec::new(),
             maintenance: MaintenanceConfig::default(),
@@ -60,7 +62,7 @@ impl Default for Config {
 }
 
 /// Loopback and the networks that are never routed on the Internet.
-fn private_networks() -> Vec<IpNet> {
+fn private_networks() -> Networks {
     ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"]
         .iter()
         .filter_map(|network| network.parse().ok())
@@ -203,6 +205,6 @@ mod tests {
 
     #[test]
     fn the_default_client_networks_all_parse() {
-        assert_eq!(private_networks().len(), 6);
+        assert_eq!(private_networks().iter().count(), 6);
     }
 }

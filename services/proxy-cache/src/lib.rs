@@ -5,16 +5,41 @@
 //! gets a name before its length and digests are those of the catalogue.
 //!
 //! This service must not decide what to evict (maintenance does) and must not know blob files' paths
-//! (blob-store does). Start reading at [`start`].
+//! (blob-store does). Start reading at [`start`]; then `http` for what clients see and `fetch` for
+//! what upstreams see.
 
+mod app;
 pub mod catalogue;
 pub mod client_config;
 pub mod config;
+mod executor;
 pub mod farm;
+mod fetch;
+mod http;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use blob_store::{Options, Store};
+use service_kit::Kit;
+use tracing::{info, warn};
 
 pub use config::Config;
+
+use crate::app::App;
+use crate::catalogue::Catalogue;
+use crate::farm::{Farm, Identity, Timing};
+use crate::fetch::candidate::Demotions;
+use crate::fetch::flight::Flights;
+use crate::fetch::refusals::Refusals;
+use crate::fetch::upstream::Upstreams;
+
+/// The local copy of the catalogue, in the replica's slot.
+const CATALOGUE_FILE: &str = "catalogue.db";
+/// Deadline of calls to maintenance; streams that watch have none.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a started replica tells its process.
 #[derive(Debug, Clone)]
@@ -27,8 +52,74 @@ pub struct Running {
 ///
 /// # Errors
 /// The cache directory can't be used, the port can't be bound, or a configured file can't be read.
-pub async fn start(config: Config, kit: &service_kit::Kit) -> anyhow::Result<Running> {
-    let _ = kit;
-    let listener = tokio::net::TcpListener::bind(config.listen).await?;
-    Ok(Running { http_addr: listener.local_addr()? })
+pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
+    let ready = kit.readiness.part("proxy-cache", "starting");
+    service_kit::process::install_crypto_provider();
+    let store = open_store(&config).await?;
+    let catalogue_path = store.slot_dir().join(CATALOGUE_FILE);
+    let catalogue = Catalogue::open(&catalogue_path).await?;
+    let listener = service_kit::listen::bind(config.listen, "proxy.listen").await?;
+    let http_addr = listener.local_addr()?;
+    let farm = farm(&config, kit, &store, &catalogue)?;
+    let pseudonym = format!("rookery-{}", store.replica_id().get(..12).unwrap_or_default());
+    let mut alias_prefixes: Vec<String> =
+        config.aliases.iter().map(|alias| http::alias_prefix(&alias.prefix).to_owned()).collect();
+    alias_prefixes.retain(|prefix| !prefix.is_empty());
+    alias_prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
+    let app = Arc::new(App {
+        alias_prefixes,
+        http_addr,
+        upstreams: Upstreams::new(&config, &pseudonym)?,
+        demotions: Demotions::default(),
+        refusals: Refusals::new(config.timeouts.refuse_ranges.0),
+        flights: Flights::default(),
+        tasks: kit.tasks.clone(),
+        readiness: kit.readiness.clone(),
+        config,
+        store,
+        catalogue,
+        farm,
+        pseudonym,
+    });
+    app.farm.start(executor::executor(&app));
+    kit.tasks.spawn_critical("http", http::server::run(app, listener));
+    ready.ready();
+    Ok(Running { http_addr })
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    if !config.import_dirs.is_empty() {
+        warn!("proxy.import_dirs: importing is not there yet; the directories are left alone");
+    }
+    let options =
+        Options { cache_dir: config.cache_dir.clone(), capacity_bytes: config.capacity.0, faults: None };
+    let opened = tokio::task::spawn_blocking(move || Store::open(options)).await?;
+    let (store, faults) =
+        opened.with_context(|| format!("proxy.cache_dir: {}", config.cache_dir.display()))?;
+    for fault in &faults {
+        warn!(path = %fault.path.display(), "in the cache directory: {}", fault.what);
+    }
+    info!(
+        slot = %store.slot_dir().display(),
+        replica = store.replica_id(),
+        blobs = store.inventory().len(),
+        used_bytes = store.used_bytes(),
+        "the store is open"
+    );
+    Ok(store)
+}
+
+fn farm(config: &Config, kit: &Kit, store: &Store, catalogue: &Catalogue) -> anyhow::Result<Farm> {
+    let endpoint = &config.maintenance.endpoint;
+    if endpoint.is_empty() {
+        return Ok(Farm::detached());
+    }
+    let channel = service_kit::grpc::connect(&kit.grpc, endpoint, CALL_TIMEOUT)
+        .with_context(|| format!("proxy.maintenance.endpoint: {endpoint}"))?;
+    let identity = Identity {
+        replica_id: store.replica_id().to_owned(),
+        advertise: config.advertise.clone(),
+        capacity_bytes: config.capacity.0,
+    };
+    Ok(Farm::new(channel, identity, catalogue.clone(), kit.tasks.clone(), Timing::default()))
 }

@@ -1,0 +1,202 @@
+//! Where a distfile may come from, in the order in which it is tried.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gentoo_repo::layout::hash_directory;
+use gentoo_repo::{Distfile, DistfileName, Restriction};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
+
+use super::upstream::Trust;
+use crate::config::MirrorUrl;
+
+/// How long a source that gave a wrong file is asked last.
+const DEMOTED_FOR: Duration = Duration::from_mins(10);
+/// Sources remembered as demoted.
+const DEMOTED_MAX: usize = 1024;
+
+/// Everything but what RFC 3986 calls unreserved.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What kind of place it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Another replica of this farm.
+    Peer,
+    /// A configured mirror, in the layout that Gentoo's mirrors have.
+    Mirror,
+    /// The same mirror, flat; only worth asking after the former said 404.
+    FlatMirror,
+    /// One of the distfile's own sources.
+    Source,
+    /// The URL that the client asked for.
+    Asked,
+}
+
+/// One place that may give a distfile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) url: Url,
+    pub(crate) trust: Trust,
+    pub(crate) kind: Kind,
+}
+
+impl Candidate {
+    /// Scheme, host and port.
+    pub(crate) fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+}
+
+/// Sources that gave a wrong file lately.
+#[derive(Debug, Default)]
+pub(crate) struct Demotions(Mutex<HashMap<String, Instant>>);
+
+impl Demotions {
+    /// Asks everything from `origin` last for some minutes.
+    pub(crate) fn demote(&self, origin: String) {
+        let now = Instant::now();
+        let mut demoted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if demoted.len() >= DEMOTED_MAX {
+            demoted.retain(|_, since| now.duration_since(*since) < DEMOTED_FOR);
+        }
+        if demoted.len() < DEMOTED_MAX {
+            demoted.insert(origin, now);
+        }
+    }
+
+    fn is_demoted(&self, origin: &str) -> bool {
+        let demoted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        demoted.get(origin).is_some_and(|since| since.elapsed() < DEMOTED_FOR)
+    }
+}
+
+/// `BASE/distfiles/XX/NAME`, or flat.
+fn mirror_url(base: &str, name: &DistfileName, is_hashed: bool) -> Option<Url> {
+    let encoded = utf8_percent_encode(name.as_str(), SEGMENT);
+    let url = if is_hashed {
+        format!("{base}/distfiles/{}/{encoded}", hash_directory(name))
+    } else {
+        format!("{base}/distfiles/{encoded}")
+    };
+    Url::parse(&url).ok()
+}
+
+/// The configured mirrors for a name, hashed and then flat, each.
+pub(crate) fn from_mirrors(mirrors: &[MirrorUrl], name: &DistfileName) -> Vec<Candidate> {
+    let kinds = [(Kind::Mirror, true), (Kind::FlatMirror, false)];
+    let each = |mirror: &MirrorUrl| {
+        kinds.map(|(kind, is_hashed)| {
+            let url = mirror_url(mirror.as_str(), name, is_hashed)?;
+            Some(Candidate { url, trust: Trust::Operator, kind })
+        })
+    };
+    mirrors.iter().flat_map(each).flatten().collect()
+}
+
+/// The replica at `advertise`.
+pub(crate) fn from_peer(advertise: &str, name: &DistfileName, module: Option<&str>) -> Option<Candidate> {
+    let base = advertise.trim_end_matches('/');
+    let base = match module {
+        Some(module) => format!("{base}/m/{}", utf8_percent_encode(module, SEGMENT)),
+        None => base.to_owned(),
+    };
+    let url = mirror_url(&base, name, true).filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    Some(Candidate { url, trust: Trust::Operator, kind: Kind::Peer })
+}
+
+/// Mirrors unless they are not to be asked, the distfile's own sources, last the URL that the client
+/// asked for. Demoted origins come last of all. Nothing for RESTRICT=fetch.
+pub(crate) fn for_distfile(
+    distfile: &Distfile,
+    mirrors: &[MirrorUrl],
+    asked: Option<&Url>,
+    demotions: &Demotions,
+) -> Vec<Candidate> {
+    let mut candidates = match distfile.restriction {
+        Restriction::Fetch => return Vec::new(),
+        Restriction::Mirror => Vec::new(),
+        Restriction::None => from_mirrors(mirrors, &distfile.name),
+    };
+    let sources = distfile.sources.iter().filter_map(|source| Url::parse(source).ok());
+    let sources = sources.map(|url| (url, Kind::Source)).chain(asked.map(|url| (url.clone(), Kind::Asked)));
+    for (url, kind) in sources {
+        let is_new = candidates.iter().all(|known| known.url != url);
+        if is_new && matches!(url.scheme(), "http" | "https") {
+            candidates.push(Candidate { url, trust: Trust::Checked, kind });
+        }
+    }
+    // Stable: the order within each half stays.
+    candidates.sort_by_key(|candidate| demotions.is_demoted(&candidate.origin()));
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use gentoo_repo::Digests;
+
+    use super::*;
+
+    fn distfile(restriction: Restriction) -> Distfile {
+        Distfile {
+            name: "gtk+-3.24.41.tar.xz".parse().unwrap(),
+            size_bytes: 1,
+            digests: Digests::default(),
+            sources: ["https://a.example/x.tar.xz", "ftp://b.example/x", "http://c.example/x"]
+                .map(str::to_owned)
+                .into(),
+            restriction,
+            packages: Vec::new(),
+        }
+    }
+
+    fn urls(restriction: Restriction, asked: Option<&str>, demotions: &Demotions) -> Vec<String> {
+        let mirrors = [MirrorUrl::try_from("http://m.example/gentoo".to_owned()).unwrap()];
+        let asked = asked.map(|url| Url::parse(url).unwrap());
+        for_distfile(&distfile(restriction), &mirrors, asked.as_ref(), demotions)
+            .into_iter()
+            .map(|candidate| candidate.url.into())
+            .collect()
+    }
+
+    const HASHED: &str = "http://m.example/gentoo/distfiles/b1/gtk%2B-3.24.41.tar.xz";
+    const FLAT: &str = "http://m.example/gentoo/distfiles/gtk%2B-3.24.41.tar.xz";
+    const A: &str = "https://a.example/x.tar.xz";
+    const C: &str = "http://c.example/x";
+
+    #[test]
+    fn restrictions_are_kept() {
+        let demotions = Demotions::default();
+        assert_eq!(urls(Restriction::None, None, &demotions), [HASHED, FLAT, A, C]);
+        assert_eq!(urls(Restriction::Mirror, None, &demotions), [A, C]);
+        assert!(urls(Restriction::Fetch, Some("http://d.example/x"), &demotions).is_empty());
+    }
+
+    #[test]
+    fn the_url_asked_for_comes_last_and_once() {
+        let demotions = Demotions::default();
+        assert_eq!(
+            urls(Restriction::Mirror, Some("http://d.example/x"), &demotions),
+            [A, C, "http://d.example/x"]
+        );
+        assert_eq!(urls(Restriction::Mirror, Some(C), &demotions), [A, C]);
+    }
+
+    #[test]
+    fn who_gave_a_wrong_file_is_asked_last() {
+        let demotions = Demotions::default();
+        demotions.demote("http://m.example".to_owned());
+        assert_eq!(urls(Restriction::None, None, &demotions), [A, C, HASHED, FLAT]);
+    }
+
+    #[test]
+    fn a_peer_is_asked_in_the_modules_directory_if_modules_disagree() {
+        let name: DistfileName = "foo-1.tar.gz".parse().unwrap();
+        let url = |module| from_peer("http://r1:8080/", &name, module).unwrap().url.to_string();
+        assert_eq!(url(None), "http://r1:8080/distfiles/1b/foo-1.tar.gz");
+        assert_eq!(url(Some("guru")), "http://r1:8080/m/guru/distfiles/1b/foo-1.tar.gz");
+        assert_eq!(from_peer("file:///etc", &name, None), None);
+    }
+}

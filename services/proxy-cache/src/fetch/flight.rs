@@ -1,0 +1,250 @@
+//! Single flight: one download per distfile, owned by the cache, followed by any number of clients.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use blob_store::{PartReader, PartState};
+use gentoo_repo::DistfileName;
+use http::StatusCode;
+use tokio::sync::watch;
+
+use crate::catalogue::KnownDistfile;
+
+/// Identity of what is fetched: name and contents.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FlightKey {
+    name: DistfileName,
+    digest: Vec<u8>,
+}
+
+impl FlightKey {
+    pub(crate) fn of(known: &KnownDistfile) -> Self {
+        let digest = known.distfile.digests.best().map(|(_, digest)| digest.to_vec()).unwrap_or_default();
+        Self { name: known.distfile.name.clone(), digest }
+    }
+}
+
+/// Where a flight is.
+#[derive(Debug, Clone)]
+pub(crate) enum FlightState {
+    /// Nothing that a client may see yet.
+    Starting,
+    /// Bytes arrive, or all are there; for small files: all are there and right.
+    Ready(PartReader),
+    /// Over.
+    Failed(Failure),
+}
+
+/// Why a flight gave nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    /// For the client and the log.
+    pub(crate) why: String,
+}
+
+/// Kinds of failure, by what follows from each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// Every source failed; the client is told this.
+    Sources(StatusCode),
+    /// All came and was wrong. The next flight asks others first.
+    WrongDigest,
+    /// There is no room to store it: it can only pass through.
+    NoRoom,
+    /// No digest that we can check: it can only pass through.
+    Unverifiable,
+    /// The disk failed or is full under way.
+    Disk,
+    /// Everybody had left, or the task ended: ask again.
+    Deserted,
+}
+
+impl FailureKind {
+    /// For logs and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sources(_) => "sources",
+            Self::WrongDigest => "wrong_digest",
+            Self::NoRoom => "no_room",
+            Self::Unverifiable => "unverifiable",
+            Self::Disk => "disk",
+            Self::Deserted => "deserted",
+        }
+    }
+}
+
+/// One download and those who wait for it.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) key: FlightKey,
+    state: watch::Sender<FlightState>,
+    followers: watch::Sender<usize>,
+}
+
+impl Flight {
+    /// Shows the bytes to everybody who waits.
+    pub(crate) fn publish(&self, reader: PartReader) {
+        self.state.send_replace(FlightState::Ready(reader));
+    }
+
+    /// True once a client may have seen bytes.
+    pub(crate) fn is_published(&self) -> bool {
+        matches!(*self.state.borrow(), FlightState::Ready(_))
+    }
+
+    pub(crate) fn followers(&self) -> usize {
+        *self.followers.borrow()
+    }
+
+    /// Ends when nobody follows any more.
+    pub(crate) async fn deserted(&self) {
+        // We hold the sender, so this can't fail.
+        drop(self.followers.subscribe().wait_for(|&count| count == 0).await);
+    }
+}
+
+/// A client's place in a flight. The flight goes on while somebody has one.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    flight: Arc<Flight>,
+    /// False for whoever made the flight start.
+    pub(crate) is_late: bool,
+}
+
+impl Follower {
+    /// Waits until there is something to see.
+    pub(crate) async fn ready(&self) -> Result<PartReader, Failure> {
+        let mut state = self.flight.state.subscribe();
+        loop {
+            match &*state.borrow_and_update() {
+                FlightState::Starting => {}
+                FlightState::Ready(reader) => return Ok(reader.clone()),
+                FlightState::Failed(failure) => return Err(failure.clone()),
+            }
+            if state.changed().await.is_err() {
+                return Err(Failure { kind: FailureKind::Deserted, why: "the download ended".to_owned() });
+            }
+        }
+    }
+}
+
+impl Follower {
+    /// Waits until all of it is here and right.
+    pub(crate) async fn finished(&self) -> Result<(), Failure> {
+        let reader = self.ready().await?;
+        let mut progress = reader.progress();
+        let last =
+            progress.wait_for(|progress| progress.state != PartState::Growing).await.map(|last| last.state);
+        match last {
+            Ok(PartState::Right) => Ok(()),
+            Ok(PartState::Wrong | PartState::Growing) | Err(_) => {
+                Err(Failure { kind: FailureKind::Deserted, why: "the download failed".to_owned() })
+            }
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.flight.followers.send_modify(|count| *count -= 1);
+    }
+}
+
+type Map = HashMap<FlightKey, Arc<Flight>>;
+
+/// All flights of this replica.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flights(Arc<Mutex<Map>>);
+
+/// The task's hold on its flight: however the task ends, the flight is over then.
+#[derive(Debug)]
+pub(crate) struct Pilot {
+    flights: Flights,
+    flight: Arc<Flight>,
+    outcome: Result<(), Failure>,
+}
+
+impl Flights {
+    fn map(&self) -> MutexGuard<'_, Map> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the flight for `key`; if there is none, makes one and hands out the pilot's seat.
+    pub(crate) fn join(&self, key: &FlightKey) -> (Follower, Option<Pilot>) {
+        let mut map = self.map();
+        if let Some(flight) = map.get(key) {
+            flight.followers.send_modify(|count| *count += 1);
+            return (Follower { flight: Arc::clone(flight), is_late: true }, None);
+        }
+        let flight = Arc::new(Flight {
+            key: key.clone(),
+            state: watch::Sender::new(FlightState::Starting),
+            followers: watch::Sender::new(1),
+        });
+        map.insert(key.clone(), Arc::clone(&flight));
+        let outcome =
+            Err(Failure { kind: FailureKind::Deserted, why: "the download was stopped".to_owned() });
+        let pilot = Pilot { flights: self.clone(), flight: Arc::clone(&flight), outcome };
+        (Follower { flight, is_late: false }, Some(pilot))
+    }
+
+    /// Joins only if somebody is fetching it already.
+    pub(crate) fn join_running(&self, key: &FlightKey) -> Option<Follower> {
+        let map = self.map();
+        let flight = map.get(key)?;
+        flight.followers.send_modify(|count| *count += 1);
+        Some(Follower { flight: Arc::clone(flight), is_late: true })
+    }
+}
+
+impl Pilot {
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Ends the flight.
+    pub(crate) fn land(mut self, outcome: Result<(), Failure>) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Pilot {
+    fn drop(&mut self) {
+        self.flights.map().remove(&self.flight.key);
+        if let Err(failure) = std::mem::replace(&mut self.outcome, Ok(())) {
+            self.flight.state.send_replace(FlightState::Failed(failure));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> FlightKey {
+        FlightKey { name: "a".parse().unwrap(), digest: vec![1] }
+    }
+
+    #[tokio::test]
+    async fn the_second_client_joins_and_the_last_one_deserts() {
+        let flights = Flights::default();
+        let (first, pilot) = flights.join(&key());
+        let pilot = pilot.unwrap();
+        let (second, none) = flights.join(&key());
+        assert!(none.is_none() && second.is_late && !first.is_late);
+        assert_eq!(pilot.flight().followers(), 2);
+        drop((first, second));
+        pilot.flight().deserted().await;
+    }
+
+    #[tokio::test]
+    async fn a_flight_whose_task_dies_is_over() {
+        let flights = Flights::default();
+        let (follower, pilot) = flights.join(&key());
+        drop(pilot);
+        assert_eq!(follower.ready().await.unwrap_err().kind, FailureKind::Deserted);
+        assert!(flights.join_running(&key()).is_none());
+        assert!(flights.join(&key()).1.is_some());
+    }
+}

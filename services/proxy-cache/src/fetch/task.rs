@@ -1,0 +1,291 @@
+//! One flight, from the right to fetch to the blob in place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use blob_store::{BeginError, Committed, Expected, FinishError, Part, PartState, Scope};
+use tracing::{Instrument as _, info, info_span, warn};
+
+use super::candidate::{self, Candidate};
+use super::download::{Download, Stop};
+use super::fault::{SourceFault, status_of};
+use super::flight::{Failure, FailureKind, Flight, FlightKey, Follower, Pilot};
+use super::upstream::redacted;
+use crate::app::App;
+use crate::catalogue::KnownDistfile;
+use crate::farm::{Acquired, CommittedBlob, LeaseHold};
+
+/// How often another replica's download is waited for before we fetch ourselves.
+const HELD_ROUNDS_MAX: usize = 8;
+/// Longest pause between two of these.
+const HELD_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How many wrong files one flight takes before it gives up.
+const WRONG_FILES_MAX: usize = 16;
+/// How often a part that somebody else writes is waited for.
+const BUSY_ROUNDS_MAX: usize = 50;
+
+/// Follows the flight for a distfile, starting it if nobody did. `asked` is tried last.
+pub(crate) fn follow(app: &Arc<App>, known: &KnownDistfile, asked: Option<&url::Url>) -> Follower {
+    let (follower, pilot) = app.flights.join(&FlightKey::of(known));
+    if let Some(pilot) = pilot {
+        let span = info_span!(
+            "fetch",
+            name = known.distfile.name.as_str(),
+            module = known.module,
+            size = known.distfile.size_bytes
+        );
+        let candidates = candidate::for_distfile(&known.distfile, &app.config.mirrors, asked, &app.demotions);
+        let fetch = Fetch {
+            app: Arc::clone(app),
+            flight: Arc::clone(pilot.flight()),
+            known: known.clone(),
+            candidates,
+        };
+        // The client's task may end before this one does.
+        drop(app.tasks.spawn("fetch", fetch.run(pilot).instrument(span)));
+    }
+    follower
+}
+
+struct Fetch {
+    app: Arc<App>,
+    flight: Arc<Flight>,
+    known: KnownDistfile,
+    candidates: Vec<Candidate>,
+}
+
+/// The right to fetch, or why it can be done without.
+enum Right {
+    Lease(LeaseHold),
+    /// Nobody to ask, or nobody else does it.
+    None,
+    /// These replicas have it.
+    Peers(Vec<String>),
+}
+
+fn failure(kind: FailureKind, why: impl Into<String>) -> Failure {
+    Failure { kind, why: why.into() }
+}
+
+impl Fetch {
+    async fn run(self, pilot: Pilot) {
+        let outcome = self.fetch().await;
+        if let Err(failure) = &outcome {
+            warn!(kind = failure.kind.as_str(), "not fetched: {}", failure.why);
+        }
+        pilot.land(outcome);
+    }
+
+    async fn fetch(&self) -> Result<(), Failure> {
+        let distfile = &self.known.distfile;
+        let expected = Expected::new(distfile.name.clone(), distfile.size_bytes, distfile.digests.clone())
+            .map_err(|error| failure(FailureKind::Unverifiable, error.to_string()))?;
+        let scope = self.scope().await;
+        let mut candidates = self.candidates.clone();
+        let mut faults = Vec::new();
+        // Every round but the last one ends with a file whose digest differs.
+        for _ in 0..WRONG_FILES_MAX {
+            let part = self.begin(expected.clone()).await?;
+            let resumed_bytes = part.resumed_bytes();
+            let mut download = Download::new(Arc::clone(&self.app), Arc::clone(&self.flight), part);
+            let lease = self.download(&mut download, &candidates, &scope, &mut faults).await?;
+            let (contributors, upstream_bytes) = (download.contributors.clone(), download.upstream_bytes);
+            let Some(part) = download.into_part() else {
+                return Err(failure(FailureKind::Disk, "the part was lost"));
+            };
+            match self.finish(part, &scope).await {
+                Ok(committed) => {
+                    self.report(&committed, lease, contributors.last(), upstream_bytes);
+                    return Ok(());
+                }
+                Err(FinishError::Mismatch { algorithm, .. }) => {
+                    if let Some(lease) = lease {
+                        lease.release("wrong digest");
+                    }
+                    self.app.refusals.note_wrong(&distfile.name);
+                    faults.push(SourceFault::WrongDigest(algorithm));
+                    if resumed_bytes == 0 {
+                        self.blame(&contributors);
+                        candidates.retain(|candidate| !contributors.contains(candidate));
+                    }
+                    if self.flight.is_published() {
+                        let why = format!("{algorithm} differs from the tree's");
+                        return Err(failure(FailureKind::WrongDigest, why));
+                    }
+                }
+                Err(FinishError::Short { have_bytes, size_bytes }) => {
+                    return Err(failure(FailureKind::Disk, format!("{have_bytes} of {size_bytes} bytes")));
+                }
+                Err(FinishError::Store(error)) => {
+                    return Err(failure(FailureKind::Disk, error.to_string()));
+                }
+            }
+        }
+        Err(failure(FailureKind::Sources(status_of(&faults)), "every file that came was wrong"))
+    }
+
+    /// Under which name the blob is found: the module's own if modules disagree about it.
+    async fn scope(&self) -> Scope {
+        let first = self.app.catalogue.resolve(&self.known.distfile.name, None).await.ok().flatten();
+        let agrees = first.is_none_or(|first| {
+            first.module == self.known.module || FlightKey::of(&first) == FlightKey::of(&self.known)
+        });
+        let own = if agrees { None } else { Scope::module(&self.known.module) };
+        own.unwrap_or(Scope::DISTFILES)
+    }
+
+    async fn begin(&self, expected: Expected) -> Result<Part, Failure> {
+        for _ in 0..BUSY_ROUNDS_MAX {
+            let (store, expected) = (self.app.store.clone(), expected.clone());
+            let begun = tokio::task::spawn_blocking(move || store.begin(expected)).await;
+            let begun = begun.map_err(|_| failure(FailureKind::Disk, "the store failed"))?;
+            match begun {
+                Ok(part) => return Ok(part),
+                // The last flight's part is about to be closed.
+                Err(BeginError::Busy) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error @ BeginError::Full { .. }) => {
+                    return Err(failure(FailureKind::NoRoom, error.to_string()));
+                }
+                Err(BeginError::Store(error)) => {
+                    let kind = if error.is_full() { FailureKind::NoRoom } else { FailureKind::Disk };
+                    return Err(failure(kind, error.to_string()));
+                }
+            }
+        }
+        Err(failure(FailureKind::Disk, "the part is being written by somebody else"))
+    }
+
+    /// Fills the part, by right of a lease if there is somebody who gives one.
+    async fn download(
+        &self,
+        download: &mut Download,
+        candidates: &[Candidate],
+        scope: &Scope,
+        faults: &mut Vec<SourceFault>,
+    ) -> Result<Option<LeaseHold>, Failure> {
+        if download.missing_bytes() == 0 {
+            return Ok(None);
+        }
+        let mut all = Vec::new();
+        let lease = match self.right(download, scope).await? {
+            Right::Lease(lease) => Some(lease),
+            Right::None => None,
+            Right::Peers(peers) => {
+                let name = &self.known.distfile.name;
+                all.extend(
+                    peers.iter().filter_map(|peer| candidate::from_peer(peer, name, scope.as_module())),
+                );
+                None
+            }
+        };
+        all.extend(candidates.iter().cloned());
+        match download.fill(&all, lease.as_ref()).await {
+            Ok(()) => Ok(lease),
+            Err(stop) => {
+                let failed = self.stopped(stop, faults);
+                if let Some(lease) = lease {
+                    lease.release(failed.kind.as_str());
+                }
+                Err(failed)
+            }
+        }
+    }
+
+    /// Asks for the lease. While another replica holds it, its growing file is followed.
+    async fn right(&self, download: &mut Download, scope: &Scope) -> Result<Right, Failure> {
+        for _ in 0..HELD_ROUNDS_MAX {
+            match self.app.farm.acquire(&self.known).await {
+                Acquired::Granted(lease) => return Ok(Right::Lease(lease)),
+                Acquired::Away => return Ok(Right::None),
+                Acquired::Present { advertise } => return Ok(Right::Peers(advertise)),
+                Acquired::Held { advertise, retry_in } => {
+                    let name = &self.known.distfile.name;
+                    let peer =
+                        advertise.and_then(|peer| candidate::from_peer(&peer, name, scope.as_module()));
+                    if let Some(peer) = peer {
+                        match download.fill(&[peer], None).await {
+                            Ok(()) => return Ok(Right::None),
+                            Err(Stop::Sources(_)) => {}
+                            Err(stop) => return Err(self.stopped(stop, &mut Vec::new())),
+                        }
+                    }
+                    tokio::time::sleep(retry_in.clamp(Duration::from_millis(50), HELD_PAUSE_MAX)).await;
+                }
+            }
+        }
+        info!("another replica held the lease for too long");
+        Ok(Right::None)
+    }
+
+    fn stopped(&self, stop: Stop, faults: &mut Vec<SourceFault>) -> Failure {
+        match stop {
+            Stop::Sources(more) => {
+                faults.extend(more);
+                let why = match faults.last() {
+                    Some(last) => format!("{} faults, the last: {last}", faults.len()),
+                    None if self.known.distfile.lacks_source() => {
+                        "no mirror and no source is known".to_owned()
+                    }
+                    None => "nobody may be asked for it".to_owned(),
+                };
+                failure(FailureKind::Sources(status_of(faults)), why)
+            }
+            Stop::Deserted => failure(FailureKind::Deserted, "nobody waits for it; the part is kept"),
+            Stop::Disk(why) => failure(FailureKind::Disk, why),
+        }
+    }
+
+    /// Verifies and commits. Clients see the end as soon as it is known to be right.
+    async fn finish(&self, part: Part, scope: &Scope) -> Result<Committed, FinishError> {
+        let reader = part.reader();
+        let scopes = [scope.clone()];
+        let finishing = tokio::task::spawn_blocking(move || part.finish(&scopes));
+        let mut progress = reader.progress();
+        let state = progress.wait_for(|progress| progress.state != PartState::Growing).await;
+        let is_right = state.is_ok_and(|progress| progress.state == PartState::Right);
+        if is_right && !self.flight.is_published() {
+            self.flight.publish(reader.clone());
+        }
+        match finishing.await {
+            Ok(finished) => finished,
+            Err(_) => Err(FinishError::Short { have_bytes: 0, size_bytes: 0 }),
+        }
+    }
+
+    fn blame(&self, contributors: &[Candidate]) {
+        for culprit in contributors {
+            warn!(url = redacted(&culprit.url), "gave a wrong file; asked last for some minutes");
+            self.app.demotions.demote(culprit.origin());
+        }
+    }
+
+    fn report(
+        &self,
+        committed: &Committed,
+        lease: Option<LeaseHold>,
+        source: Option<&Candidate>,
+        upstream_bytes: u64,
+    ) {
+        let source = source.map(|source| redacted(&source.url)).unwrap_or_default();
+        info!(source, upstream_bytes, blob = %committed.digest, "stored");
+        let names = self.app.store.info(&committed.digest).map(|info| info.names).unwrap_or_default();
+        let is_wanted = self.flight.followers() > 0;
+        let blob = CommittedBlob {
+            known: self.known.clone(),
+            blake2b: *committed.digest.as_bytes(),
+            names: names.iter().map(|name| name.as_str().to_owned()).collect(),
+            last_access_ms: if is_wanted { crate::app::now_ms() } else { 0 },
+            source,
+            upstream_bytes,
+        };
+        match lease {
+            Some(lease) => lease.commit(blob),
+            None => self.app.farm.report_commit(blob),
+        }
+        if is_wanted {
+            let (store, digest) = (self.app.store.clone(), committed.digest);
+            // Opening a blob is what says that a client asked for it.
+            drop(tokio::task::spawn_blocking(move || store.read(&digest).map(drop)));
+        }
+    }
+}

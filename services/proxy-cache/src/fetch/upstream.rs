@@ -1,0 +1,269 @@
+//! The HTTP client side: checked addresses, redirects followed by hand, a limit on every wait.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, RANGE};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, Response};
+use url::{Host, Url};
+
+use super::address::AddressPolicy;
+use super::fault::SourceFault;
+use crate::config::{Config, Timeouts};
+
+/// Redirects followed for one request.
+const REDIRECTS_MAX: usize = 5;
+
+/// Who named a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// The operator, or maintenance: it may be in a private network.
+    Operator,
+    /// The tree, a client or a redirect: only where the address policy permits.
+    Checked,
+}
+
+/// The clients, one for each kind of trust.
+#[derive(Debug, Clone)]
+pub(crate) struct Upstreams {
+    operator: Client,
+    checked: Client,
+    policy: Arc<AddressPolicy>,
+    timeouts: Timeouts,
+    via: HeaderValue,
+}
+
+/// Resolves a name and keeps the addresses that may be used; the connection is made to one of these
+/// and not to what the name may resolve to a moment later.
+#[derive(Debug)]
+struct CheckingResolver(Arc<AddressPolicy>);
+
+/// The name has no address that we connect to.
+#[derive(Debug)]
+struct RefusedName(String);
+
+impl fmt::Display for RefusedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is in a private network that allow_private_upstreams does not list", self.0)
+    }
+}
+
+impl StdError for RefusedName {}
+
+impl Resolve for CheckingResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let policy = Arc::clone(&self.0);
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let permitted: Vec<SocketAddr> = found.filter(|address| policy.permits(address.ip())).collect();
+            if permitted.is_empty() {
+                return Err(RefusedName(name.as_str().to_owned()).into());
+            }
+            Ok(Box::new(permitted.into_iter()) as Addrs)
+        })
+    }
+}
+
+impl Upstreams {
+    /// `via` is what we call ourselves in `Via`.
+    pub(crate) fn new(config: &Config, via: &str) -> anyhow::Result<Self> {
+        let policy = Arc::new(AddressPolicy::new(config.allow_private_upstreams.clone()));
+        let builder = || -> anyhow::Result<reqwest::ClientBuilder> {
+            let mut builder = Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(config.timeouts.connect.0)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .user_agent(concat!("rookery/", env!("CARGO_PKG_VERSION")));
+            if !config.upstream_ca.as_os_str().is_empty() {
+                let path = &config.upstream_ca;
+                let pem =
+                    std::fs::read(path).with_context(|| format!("proxy.upstream_ca: {}", path.display()))?;
+                let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                    .with_context(|| format!("proxy.upstream_ca: {}", path.display()))?;
+                builder = builder.tls_certs_merge(certificates);
+            }
+            Ok(builder)
+        };
+        Ok(Self {
+            operator: builder()?.build()?,
+            checked: builder()?.dns_resolver(Arc::new(CheckingResolver(Arc::clone(&policy)))).build()?,
+            policy,
+            timeouts: config.timeouts,
+            via: HeaderValue::from_str(&format!("1.1 {via}"))?,
+        })
+    }
+
+    /// One GET or HEAD, without following redirects. The answer's head is there; any status.
+    pub(crate) async fn send(
+        &self,
+        method: http::Method,
+        url: &Url,
+        trust: Trust,
+        headers: HeaderMap,
+    ) -> Result<Response, SourceFault> {
+        let client = match trust {
+            Trust::Operator => &self.operator,
+            Trust::Checked => {
+                self.check_literal(url)?;
+                &self.checked
+            }
+        };
+        let mut request = client.request(method, url.clone()).headers(headers);
+        // What is stored, or passed on, is the file itself.
+        request = request.header(ACCEPT_ENCODING, "identity").header(http::header::VIA, self.via.clone());
+        match tokio::time::timeout(self.timeouts.headers.0, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(fault_of(&error)),
+            Err(_) => Err(SourceFault::TimedOut("its answer")),
+        }
+    }
+
+    /// GET from `start` on, following redirects; each one is checked as the first URL was. The answer
+    /// is a 200 or a 206.
+    pub(crate) async fn get(
+        &self,
+        url: &Url,
+        trust: Trust,
+        start: u64,
+        extra: &HeaderMap,
+    ) -> Result<Response, SourceFault> {
+        let mut headers = extra.clone();
+        if start > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={start}-"));
+            headers.insert(RANGE, range.map_err(|_| SourceFault::WrongRange)?);
+        }
+        self.follow(http::Method::GET, url, trust, headers).await
+    }
+
+    /// As [`Self::get`] with any headers, for GET and HEAD.
+    pub(crate) async fn follow(
+        &self,
+        method: http::Method,
+        url: &Url,
+        trust: Trust,
+        headers: HeaderMap,
+    ) -> Result<Response, SourceFault> {
+        let mut at = url.clone();
+        let mut trust = trust;
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.send(method.clone(), &at, trust, headers.clone()).await?;
+            match response.status().as_u16() {
+                200 | 206 => return Ok(response),
+                301 | 302 | 303 | 307 | 308 => {
+                    let next = redirect(&at, &response)?;
+                    if next.origin() != at.origin() {
+                        trust = Trust::Checked;
+                    }
+                    at = next;
+                }
+                status @ (404 | 410) => return Err(SourceFault::Missing(status)),
+                status => return Err(SourceFault::Status(status)),
+            }
+        }
+        Err(SourceFault::BadRedirect(format!("more than {REDIRECTS_MAX} redirects")))
+    }
+
+    /// The next piece of a body; `None` at its clean end.
+    pub(crate) async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, SourceFault> {
+        match tokio::time::timeout(self.timeouts.chunk.0, response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(fault_of(&error)),
+            Err(_) => Err(SourceFault::TimedOut("its body")),
+        }
+    }
+
+    /// Addresses in a URL are not resolved, so they are checked here.
+    fn check_literal(&self, url: &Url) -> Result<(), SourceFault> {
+        let address: IpAddr = match url.host() {
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        if self.policy.permits(address) {
+            Ok(())
+        } else {
+            Err(SourceFault::Refused(RefusedName(address.to_string()).to_string()))
+        }
+    }
+}
+
+fn redirect(from: &Url, response: &Response) -> Result<Url, SourceFault> {
+    let bad = |what: &str| SourceFault::BadRedirect(what.to_owned());
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let to = from.join(location.ok_or_else(|| bad("a redirect without a place"))?);
+    let to = to.map_err(|_| bad("a redirect to no URL"))?;
+    if matches!(to.scheme(), "http" | "https") { Ok(to) } else { Err(bad("a redirect to another scheme")) }
+}
+
+/// The innermost reason tells most; a URL may hold a password, so it is left out.
+fn fault_of(error: &reqwest::Error) -> SourceFault {
+    let mut innermost: &(dyn StdError + 'static) = error;
+    while let Some(source) = innermost.source() {
+        if let Some(refused) = source.downcast_ref::<RefusedName>() {
+            return SourceFault::Refused(refused.to_string());
+        }
+        innermost = source;
+    }
+    if error.is_connect() && error.is_timeout() {
+        SourceFault::TimedOut("the connection")
+    } else if error.is_timeout() {
+        SourceFault::TimedOut("its answer")
+    } else if std::ptr::addr_eq(innermost, error) {
+        SourceFault::Broken("the request failed".to_owned())
+    } else {
+        SourceFault::Broken(innermost.to_string())
+    }
+}
+
+/// A URL for the log: without a user, a password, a query.
+pub(crate) fn redacted(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{host}{port}{}", url.scheme(), url.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstreams() -> Upstreams {
+        service_kit::process::install_crypto_provider();
+        Upstreams::new(&Config::default(), "rookery-test").unwrap()
+    }
+
+    #[tokio::test]
+    async fn private_upstreams_are_refused_as_literals_and_by_name() {
+        let upstreams = upstreams();
+        let none = HeaderMap::new();
+        for url in [
+            "http://127.0.0.1:1/x",
+            "http://0x7f.1:1/x",
+            "http://2130706433:1/x",
+            "http://[::1]:1/x",
+            "http://[::ffff:7f00:1]:1/x",
+            "http://169.254.169.254/latest/meta-data",
+            "http://localhost:1/x",
+        ] {
+            let url = Url::parse(url).unwrap();
+            let fault = upstreams.get(&url, Trust::Checked, 0, &none).await.unwrap_err();
+            assert!(matches!(fault, SourceFault::Refused(_)), "{url}: {fault:?}");
+        }
+        let url = Url::parse("http://127.0.0.1:1/x").unwrap();
+        let fault = upstreams.get(&url, Trust::Operator, 0, &none).await.unwrap_err();
+        assert!(matches!(fault, SourceFault::Broken(_)), "nobody listens there: {fault:?}");
+    }
+
+    #[test]
+    fn the_log_has_no_password() {
+        let url = Url::parse("https://me:secret@h.example:8443/a/b?token=secret#x").unwrap();
+        assert_eq!(redacted(&url), "https://h.example:8443/a/b");
+    }
+}

@@ -1,0 +1,25 @@
+//! The HTTP port.
+//!
+//! [`server`] accepts and limits, [`router`] decides what a request is, [`distfile`] serves hits and
+//! misses, [`forward`] is the forward role, [`body`] is the one place that reads files for clients.
+//! Nothing here talks to maintenance, and nothing here knows where a blob is on the disk.
+
+mod alias;
+pub(crate) mod body;
+mod client_files;
+mod conditional;
+mod distfile;
+mod file_reply;
+mod forward;
+mod lookup;
+mod passthrough;
+pub(crate) mod range;
+mod reply;
+mod request;
+mod router;
+pub(crate) mod server;
+mod tally;
+mod target;
+pub(crate) mod window;
+
+pub(crate) use alias::trimmed as alias_prefix;

@@ -1,0 +1,182 @@
+//! One distfile for one client.
+
+use std::sync::Arc;
+
+use blob_store::{BlobDigest, OpenBlob, PartReader, StoreError};
+use gentoo_repo::{DistfileName, HashAlgorithm, Restriction};
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+use tracing::warn;
+use url::Url;
+
+use super::body::{self, Witness};
+use super::conditional::Validators;
+use super::file_reply::{CacheStatus, FileHead};
+use super::lookup::Lookup;
+use super::passthrough;
+use super::reply::{self, Reply};
+use super::request::ClientRequest;
+use super::tally::Tally;
+use crate::app::App;
+use crate::catalogue::KnownDistfile;
+use crate::farm::AccessOutcome;
+use crate::fetch::candidate;
+use crate::fetch::flight::{Failure, FailureKind, FlightKey, Follower};
+
+/// How often a client whose flight ended for no fault of the file's gets into the next one.
+const FLIGHTS_MAX: usize = 4;
+
+/// Answers for a name that was looked up. `asked` is the URL of the forward role.
+pub(crate) async fn answer(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    name: &DistfileName,
+    lookup: Result<Lookup, StoreError>,
+    asked: Option<&Url>,
+) -> Option<Reply> {
+    if request.has_range() && app.refusals.is_refused(name, request.client) {
+        return Some(reply::not_found("what you have of it is wrong: start from the beginning"));
+    }
+    match lookup {
+        Ok(Lookup::Hit(digest, blob)) => Some(hit(app, request, name, digest, blob)),
+        Ok(Lookup::Miss(known)) => Some(miss(app, request, &known, asked).await),
+        Ok(Lookup::Unknown) => None,
+        Err(error) => {
+            warn!(%error, name = name.as_str(), "the store can't be read");
+            Some(reply::unavailable("the cache's disk has a fault"))
+        }
+    }
+}
+
+fn etag(digest: &[u8]) -> String {
+    format!("\"{}\"", hex::encode(digest))
+}
+
+fn hit(app: &App, request: &ClientRequest, name: &DistfileName, digest: BlobDigest, blob: OpenBlob) -> Reply {
+    let validators = Validators { etag: Some(etag(digest.as_bytes())), modified: blob.modified() };
+    let head = FileHead { size_bytes: blob.size_bytes(), validators, status: CacheStatus::Hit };
+    head.reply(&request.method, &request.headers, |part| {
+        let bytes = part.end - part.start;
+        let tally = Tally::new(&app.farm, name, Some(digest), request.client, AccessOutcome::Hit, bytes);
+        body::blob(blob, part, tally)
+    })
+}
+
+fn head_of(known: &KnownDistfile, status: CacheStatus) -> FileHead {
+    let digest = known.distfile.digests.get(HashAlgorithm::Blake2b);
+    let validators = Validators { etag: digest.map(etag), modified: None };
+    FileHead { size_bytes: known.distfile.size_bytes, validators, status }
+}
+
+async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, asked: Option<&Url>) -> Reply {
+    let distfile = &known.distfile;
+    if distfile.restriction == Restriction::Fetch {
+        return reply::not_found("it may not be fetched for you (RESTRICT=fetch), and nobody imported it");
+    }
+    if request.method == Method::HEAD {
+        return head_of(known, CacheStatus::Stored)
+            .reply(&request.method, &request.headers, |_| body::empty());
+    }
+    let deadline = Instant::now() + app.config.timeouts.first_byte.0;
+    let mut last = None;
+    for _ in 0..FLIGHTS_MAX {
+        let follower = if request.is_from_peer() {
+            match app.flights.join_running(&FlightKey::of(known)) {
+                Some(follower) => follower,
+                None => return reply::not_found("this replica has it not, and does not fetch it"),
+            }
+        } else {
+            crate::fetch::follow(app, known, asked)
+        };
+        match tokio::time::timeout_at(deadline, follower.ready()).await {
+            Ok(Ok(reader)) => return follow(app, request, known, follower, &reader),
+            Ok(Err(failure)) => {
+                if let Some(reply) = failed(app, request, known, asked, &failure).await {
+                    return reply;
+                }
+                last = Some(failure);
+            }
+            Err(_) => {
+                record_failure(app, request, &distfile.name);
+                return reply::text(StatusCode::GATEWAY_TIMEOUT, "no source answered in time");
+            }
+        }
+    }
+    record_failure(app, request, &distfile.name);
+    let why = last.map(|failure| failure.why).unwrap_or_default();
+    reply::text(StatusCode::BAD_GATEWAY, &why)
+}
+
+fn record_failure(app: &App, request: &ClientRequest, name: &DistfileName) {
+    drop(Tally::new(&app.farm, name, None, request.client, AccessOutcome::Failed, 1));
+}
+
+/// What a failed flight means for a client that has seen nothing of it; `None`: try another one.
+async fn failed(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    known: &KnownDistfile,
+    asked: Option<&Url>,
+    failure: &Failure,
+) -> Option<Reply> {
+    match failure.kind {
+        FailureKind::WrongDigest | FailureKind::Deserted => return None,
+        FailureKind::NoRoom | FailureKind::Unverifiable => {
+            warn!(name = known.distfile.name.as_str(), "passes through: {}", failure.why);
+            let candidates =
+                candidate::for_distfile(&known.distfile, &app.config.mirrors, asked, &app.demotions);
+            let size = Some(known.distfile.size_bytes);
+            return Some(passthrough::from_candidates(app, request, &candidates, size).await);
+        }
+        FailureKind::Sources(_) | FailureKind::Disk => {}
+    }
+    record_failure(app, request, &known.distfile.name);
+    Some(match failure.kind {
+        FailureKind::Sources(status) => reply::text(status, &failure.why),
+        FailureKind::Disk
+        | FailureKind::WrongDigest
+        | FailureKind::Deserted
+        | FailureKind::NoRoom
+        | FailureKind::Unverifiable => reply::unavailable(&failure.why),
+    })
+}
+
+fn follow(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    known: &KnownDistfile,
+    follower: Follower,
+    reader: &PartReader,
+) -> Reply {
+    let status = if follower.is_late { CacheStatus::Collapsed } else { CacheStatus::Stored };
+    let name = &known.distfile.name;
+    let digest =
+        known.distfile.digests.get(HashAlgorithm::Blake2b).and_then(|d| BlobDigest::try_from(d).ok());
+    head_of(known, status).reply(&request.method, &request.headers, |part| {
+        let bytes = part.end - part.start;
+        let tally = Tally::new(&app.farm, name, digest, request.client, AccessOutcome::Miss, bytes);
+        let witness = Client { app: Arc::clone(app), name: name.clone(), address: request.client };
+        body::growing(reader, follower, part, tally, Box::new(witness))
+    })
+}
+
+/// A client that is given bytes before they are verified.
+struct Client {
+    app: Arc<App>,
+    name: DistfileName,
+    address: std::net::IpAddr,
+}
+
+impl Witness for Client {
+    fn unverified(&self) {
+        self.app.refusals.note_unverified(&self.name, self.address);
+    }
+
+    fn right(&self) {
+        self.app.refusals.note_right(&self.name, self.address);
+    }
+
+    fn wrong(&self) {
+        self.app.refusals.note_wrong(&self.name);
+    }
+}

@@ -1,0 +1,98 @@
+//! Name → blob here, known distfile, or neither.
+
+use std::sync::Arc;
+
+use blob_store::{BlobDigest, Expected, OpenBlob, Scope, StoreError};
+use gentoo_repo::DistfileName;
+
+use crate::app::App;
+use crate::catalogue::KnownDistfile;
+
+/// What we know of a name.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    /// It is here, and it is what the catalogue says, if that says anything.
+    Hit(BlobDigest, OpenBlob),
+    /// The catalogue has it; we don't.
+    Miss(Box<KnownDistfile>),
+    /// Nobody knows it.
+    Unknown,
+}
+
+/// Resolves a name in the local catalogue and looks for its contents.
+pub(crate) async fn by_name(
+    app: &Arc<App>,
+    name: &DistfileName,
+    module: Option<&str>,
+) -> Result<Lookup, StoreError> {
+    let known = match app.catalogue.resolve(name, module).await {
+        Ok(known) => known,
+        Err(error) => {
+            // What is here was verified when it came.
+            tracing::warn!(%error, "serving without the catalogue");
+            None
+        }
+    };
+    let scope = match module {
+        None => Scope::DISTFILES,
+        Some(module) => match Scope::module(module) {
+            Some(scope) => scope,
+            None => return Ok(Lookup::Unknown),
+        },
+    };
+    if let Some(known) = known {
+        return of_known(app, known, scope).await;
+    }
+    let Some(digest) = app.store.named(&scope, name) else { return Ok(Lookup::Unknown) };
+    let store = app.store.clone();
+    let blob = blocking(move || store.read(&digest)).await?;
+    Ok(blob.map_or(Lookup::Unknown, |blob| Lookup::Hit(digest, blob)))
+}
+
+/// Looks for the contents of a distfile, under whichever name they came.
+pub(crate) async fn of_known(
+    app: &Arc<App>,
+    known: KnownDistfile,
+    scope: Scope,
+) -> Result<Lookup, StoreError> {
+    let distfile = &known.distfile;
+    let expected = Expected::new(distfile.name.clone(), distfile.size_bytes, distfile.digests.clone());
+    let Ok(expected) = expected else { return Ok(Lookup::Miss(Box::new(known))) };
+    let named = [app.store.named(&scope, &distfile.name), app.store.named(&Scope::DISTFILES, &distfile.name)];
+    let candidates: Vec<BlobDigest> =
+        expected.blob().map_or_else(|| named.into_iter().flatten().collect(), |digest| vec![digest]);
+    if candidates.iter().all(|digest| app.store.info(digest).is_none()) {
+        return Ok(Lookup::Miss(Box::new(known)));
+    }
+    let is_named = named.iter().any(|digest| digest.is_some_and(|digest| candidates.contains(&digest)));
+    let store = app.store.clone();
+    let found = blocking(move || {
+        for digest in candidates {
+            if store.matches(&digest, &expected)?
+                && let Some(blob) = store.read(&digest)?
+            {
+                // A renamed or re-rolled file whose contents are here already.
+                if !is_named && let Err(error) = store.name(&scope, expected.name(), &digest) {
+                    tracing::warn!(%error, "a blob could not be given its name");
+                }
+                return Ok(Some((digest, blob)));
+            }
+        }
+        Ok(None)
+    })
+    .await?;
+    Ok(match found {
+        Some((digest, blob)) => Lookup::Hit(digest, blob),
+        None => Lookup::Miss(Box::new(known)),
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // The runtime is going down, or the store panicked: neither is a hit.
+        Err(error) => Err(StoreError::Interrupted { reason: error.to_string() }),
+    }
+}

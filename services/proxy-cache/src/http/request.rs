@@ -1,0 +1,62 @@
+//! A request, looked at before anything is done for it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, RANGE, TRANSFER_ENCODING, VIA};
+use http::{Method, Uri, Version, request};
+
+use super::reply::{self, Reply};
+use crate::app::{App, HOP_HEADER};
+
+/// What the rest of the service sees of a request.
+#[derive(Debug)]
+pub(crate) struct ClientRequest {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    /// Who asks.
+    pub(crate) client: IpAddr,
+    /// At which of our addresses.
+    pub(crate) local: SocketAddr,
+}
+
+impl ClientRequest {
+    /// Refuses what could be read in two ways, and what no request to us has: a body.
+    pub(crate) fn check(head: request::Parts, client: IpAddr, local: SocketAddr) -> Result<Self, Box<Reply>> {
+        let headers = head.headers;
+        let refuse = |line: &str| Err(Box::new(reply::bad_request(line)));
+        if headers.contains_key(TRANSFER_ENCODING) {
+            return refuse("a request here has no body");
+        }
+        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+        if lengths.next().is_some_and(|length| length != "0") || lengths.next().is_some() {
+            return refuse("a request here has no body");
+        }
+        match headers.get_all(HOST).iter().count() {
+            0 if head.version >= Version::HTTP_11 => return refuse("no Host"),
+            0 | 1 => {}
+            _ => return refuse("more than one Host"),
+        }
+        Ok(Self { method: head.method, uri: head.uri, headers, client, local })
+    }
+
+    /// Whether another replica asks.
+    pub(crate) fn is_from_peer(&self) -> bool {
+        self.headers.contains_key(HOP_HEADER)
+    }
+
+    /// Whether it has been through here already.
+    pub(crate) fn is_loop(&self, app: &App) -> bool {
+        let ours = |value: &http::HeaderValue| {
+            value.to_str().is_ok_and(|value| {
+                value.split(',').any(|hop| hop.split_whitespace().nth(1) == Some(app.pseudonym.as_str()))
+            })
+        };
+        self.headers.get_all(VIA).iter().any(ours)
+    }
+
+    /// Whether it asks for something else than the whole file.
+    pub(crate) fn has_range(&self) -> bool {
+        self.headers.get(RANGE).is_some_and(|value| value != "bytes=0-")
+    }
+}

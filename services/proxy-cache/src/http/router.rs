@@ -1,0 +1,91 @@
+//! From a request to a response.
+
+use std::sync::Arc;
+
+use http::header::VIA;
+use http::{HeaderValue, Method, StatusCode};
+use tracing::debug;
+
+use super::client_files;
+use super::distfile;
+use super::lookup;
+use super::passthrough;
+use super::reply::{self, Reply};
+use super::request::ClientRequest;
+use super::target::{Form, RequestTarget, parse_path};
+use super::{alias, forward};
+use crate::app::App;
+use crate::fetch::candidate;
+
+const LAYOUT_CONF: &str = "[structure]\n0=filename-hash BLAKE2B 8\n1=flat";
+
+/// Answers one request of a client that may ask.
+pub(crate) async fn answer(app: &Arc<App>, request: &ClientRequest) -> Reply {
+    let mut reply = route(app, request).await;
+    debug!(status = reply.status().as_u16(), client = %request.client, "{} {}", request.method, request.uri.path());
+    if let Ok(via) = HeaderValue::from_str(&format!("1.1 {}", app.pseudonym)) {
+        reply.headers_mut().insert(VIA, via);
+    }
+    reply
+}
+
+async fn route(app: &Arc<App>, request: &ClientRequest) -> Reply {
+    if request.method == Method::CONNECT {
+        let why = "CONNECT is off: this cache can't see into https. Point GENTOO_MIRRORS at it; it fetches \
+                   https sources itself (see /client/make.conf)";
+        return reply::closing(reply::text(StatusCode::FORBIDDEN, why));
+    }
+    if request.method != Method::GET && request.method != Method::HEAD {
+        return reply::method_not_allowed();
+    }
+    if request.uri.authority().is_some() {
+        return forward::answer(app, request).await;
+    }
+    origin_form(app, request, request.uri.path()).await
+}
+
+/// The mirror role, and everything about ourselves.
+pub(crate) async fn origin_form(app: &Arc<App>, request: &ClientRequest, path: &str) -> Reply {
+    match parse_path(path, &app.alias_prefixes) {
+        RequestTarget::LayoutConf => head_too(request, reply::text(StatusCode::OK, LAYOUT_CONF)),
+        RequestTarget::Distfile { name, module, form } => {
+            let found = lookup::by_name(app, &name, module.as_deref()).await;
+            if let Some(reply) = distfile::answer(app, request, &name, found, None).await {
+                return reply;
+            }
+            if request.is_loop(app) {
+                return reply::text(StatusCode::LOOP_DETECTED, "this request has been through here already");
+            }
+            if form == Form::Bare || request.is_from_peer() {
+                return reply::not_found("nobody knows this name");
+            }
+            let candidates = candidate::from_mirrors(&app.config.mirrors, &name);
+            passthrough::from_candidates(app, request, &candidates, None).await
+        }
+        RequestTarget::Alias { prefix, segments } => alias::answer(app, request, &prefix, &segments).await,
+        RequestTarget::Client(file) => client_files::answer(app, request, file).await,
+        RequestTarget::Front => client_files::front(app, request),
+        RequestTarget::Health => head_too(request, health(app, false)),
+        RequestTarget::Ready => head_too(request, health(app, true)),
+        RequestTarget::Unknown => reply::not_found("nothing is here"),
+    }
+}
+
+/// `/healthz`: this process answers. `/readyz`: every part of it can serve.
+pub(crate) fn health(app: &App, readiness_too: bool) -> Reply {
+    let state = if readiness_too { app.readiness.check() } else { Ok(()) };
+    match state {
+        Ok(()) => reply::text(StatusCode::OK, if readiness_too { "ready" } else { "ok" }),
+        Err(parts) => {
+            let lines: Vec<String> = parts.into_iter().map(|(part, why)| format!("{part}: {why}")).collect();
+            reply::text(StatusCode::SERVICE_UNAVAILABLE, &lines.join("\n"))
+        }
+    }
+}
+
+fn head_too(request: &ClientRequest, mut reply: Reply) -> Reply {
+    if request.method == Method::HEAD {
+        *reply.body_mut() = super::body::empty();
+    }
+    reply
+}
