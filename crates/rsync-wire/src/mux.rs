@@ -225,6 +225,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn data_survives_any_frames_and_any_cuts(
             pieces in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..50_000), any::<bool>()), 0..6),

@@ -26,6 +26,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn vstrings_survive(text in proptest::collection::vec(any::<u8>(), 0..1000)) {
             let mut out = Vec::new();

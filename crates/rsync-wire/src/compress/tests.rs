@@ -118,10 +118,10 @@ fn round_trip(kind: CompressorKind, level: Option<i32>, files: &[Vec<u8>], step:
 
 #[test]
 fn every_compressor_carries_files_of_all_sizes() {
-    let sizes = [0, 1, 2, 16_382, 16_383, 16_384, 0, 32_768, 32_769, 70_000, 300_001];
+    let sizes = [0, 1, 2, 16_382, 16_383, 16_384, 0, 32_769, 140_001];
     let files: Vec<_> = (1..).zip(sizes).map(|(seed, len)| sample(len, seed)).collect();
     for kind in CompressorKind::OFFERED {
-        for level in [None, Some(0), Some(1), Some(9), Some(-100), Some(100)] {
+        for level in [None, Some(0), Some(-100), Some(100)] {
             for step in [131_072, 5000] {
                 assert!(round_trip(kind, level, &files, step) == files, "{kind:?} {level:?} {step}");
             }
@@ -130,7 +130,7 @@ fn every_compressor_carries_files_of_all_sizes() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn any_files_survive(
         files in proptest::collection::vec((0_usize..40_000, any::<u32>()), 1..6),

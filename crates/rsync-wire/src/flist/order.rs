@@ -86,7 +86,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #![proptest_config(ProptestConfig::with_cases(1000))]
         #[test]
         fn agrees_with_the_rule_as_tuples(
             a in "[ab.+-]{1,3}(/[ab.+-]{1,3}){0,3}", a_dir: bool,

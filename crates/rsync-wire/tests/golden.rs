@@ -1,0 +1,173 @@
+//! Recorded sessions of stock clients, replayed: what we answer must mean the same as what the stock daemon
+//! answered, entry by entry, reply by reply, sum by sum.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod support;
+
+use rsync_wire::CloseReason;
+use std::fs;
+use support::client::{Said, listen};
+use support::talk::answer;
+use support::tree::fixed;
+
+fn recorded(case: &str) -> (Vec<u8>, Vec<u8>) {
+    let read = |name| fs::read(format!("{}/tests/golden/{case}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    (read("client.bin"), read("server.bin"))
+}
+
+/// What both servers said to the recorded client: ours first.
+fn replay(case: &str) -> (Said, Said, CloseReason) {
+    let (client, server) = recorded(case);
+    let theirs = listen(&server, &client);
+    let changed = client.windows(9).any(|window| window == b"\nchanged\n");
+    let timeout_s = if case == "io-timeout" { 30 } else { 0 };
+    let (said, reason) = answer(&fixed(changed), theirs.seed, timeout_s, &client, client.len());
+    (listen(&said, &client), theirs, reason)
+}
+
+const WHOLE: &[&str] = &[
+    "portage-full-noinc-p32",
+    "portage-nochange-noinc",
+    "portage-deletes-noinc",
+    "excludes",
+    "excludes-delete",
+    "dry-run",
+    "listing-top",
+    "dirs-only",
+    "dir-noslash",
+    "two-dirs",
+    "relative",
+    "relative-noimplied",
+    "files-from",
+    "archive",
+    "archive-numeric",
+    "append",
+    "changed-delta",
+    "checksum-md5",
+    "checksum-sha1",
+    "checksum-xxh128",
+    "checksum-xxh3",
+    "checksum-xxh64",
+    "checksum-negotiated",
+    "checksum-none",
+    "checksum-negative-seed",
+    "z-zlib-full",
+    "z-lz4-full",
+    "z-zstd-full",
+    "z-zstd-delta",
+    "old-v3.1.3-portage-noinc",
+    "old-v3.4.1-portage-noinc",
+    "old-v3.1.3-delta",
+    "secluded",
+    "wildcard",
+    "space-name",
+    "io-timeout",
+    "missing-and-present",
+];
+
+#[test]
+fn stock_clients_are_answered_as_by_the_stock_daemon() {
+    for case in WHOLE {
+        let (ours, theirs, reason) = replay(case);
+        assert_eq!(reason, CloseReason::Complete, "{case}");
+        assert_eq!(ours.entries, theirs.entries, "{case}");
+        assert_eq!(ours.io_error, theirs.io_error, "{case}");
+        assert_eq!(ours.messages, theirs.messages, "{case}");
+        assert_eq!(ours.done, theirs.done, "{case}");
+        assert_eq!(ours.deletion_stats, theirs.deletion_stats, "{case}");
+        assert_eq!(ours.total_size, theirs.total_size, "{case}");
+        assert_eq!(ours.seed, theirs.seed, "{case}");
+        // Bits 0 (incremental recursion) and 2 (conversion of link targets) are ours to leave out.
+        assert_eq!(ours.flags, theirs.flags & !0x05, "{case}");
+        assert_eq!(ours.items.len(), theirs.items.len(), "{case}");
+        for (ours, theirs) in ours.items.iter().zip(&theirs.items) {
+            assert_eq!(
+                (ours.index, ours.flags, &ours.head),
+                (theirs.index, theirs.flags, &theirs.head),
+                "{case}"
+            );
+            // The sum of the same contents, whether sent whole or in the client's blocks.
+            assert_eq!(ours.sum, theirs.sum, "{case} {}", ours.index);
+            assert_eq!(ours.blocks, 0);
+            if theirs.blocks == 0 {
+                assert!(ours.literals == theirs.literals, "{case} {}", ours.index);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_redo_is_served_again() {
+    let (ours, theirs, reason) = replay("redo");
+    assert_eq!(reason, CloseReason::Complete);
+    assert_eq!(ours.entries, theirs.entries);
+    let indexes = |said: &Said| said.items.iter().map(|item| item.index).collect::<Vec<_>>();
+    assert_eq!(indexes(&ours), indexes(&theirs));
+    ours.check_sums(rsync_wire::sums::ChecksumKind::Xxh128);
+    assert_eq!(ours.done, (3, 1));
+}
+
+#[test]
+fn a_missing_path_ends_the_talk_with_the_clients_report() {
+    let (client, server) = recorded("missing-path-noinc");
+    let theirs = listen(&server, &client);
+    // The report only comes after the list.
+    let (said, reason) = answer(&fixed(false), theirs.seed, 0, &client, 1);
+    let ours = listen(&said, &client);
+    assert_eq!(reason, CloseReason::EmptyList);
+    assert_eq!(ours.texts(1), theirs.texts(1));
+    assert_eq!((ours.io_error, ours.entries.len()), (theirs.io_error, 0));
+    assert_eq!(ours.messages.last(), Some(&(86, Vec::new())), "the report is answered");
+}
+
+#[test]
+fn a_push_is_refused_with_exit_code_1() {
+    let (client, _) = recorded("push-refused");
+    let (said, reason) = answer(&fixed(false), 1, 0, &client, client.len());
+    assert_eq!(reason, CloseReason::Refused);
+    let ours = listen(&said, &client);
+    assert_eq!(ours.texts(3), ["ERROR: module is read only\n"]);
+    assert_eq!(ours.messages.last(), Some(&(86, vec![1, 0, 0, 0])));
+}
+
+#[test]
+fn modules_are_listed() {
+    let (client, _) = recorded("module-list");
+    let (said, reason) = answer(&fixed(false), 1, 0, &client, 1);
+    assert_eq!(reason, CloseReason::ModulesListed);
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.ends_with("\nportage        \ttest portage tree\n@RSYNCD: EXIT\n"), "{said}");
+}
+
+#[test]
+fn any_pieces_mean_the_same_as_the_whole() {
+    for case in [
+        "portage-deletes-noinc",
+        "old-v3.1.3-portage-noinc",
+        "files-from",
+        "checksum-md5",
+        "secluded",
+        "redo",
+    ] {
+        let (client, server) = recorded(case);
+        let seed = listen(&server, &client).seed;
+        let tree = fixed(case == "checksum-md5");
+        let (whole, whole_reason) = answer(&tree, seed, 0, &client, client.len());
+        let whole = listen(&whole, &client);
+        for step in [1, 2, 3, 7, 64] {
+            let (said, reason) = answer(&tree, seed, 0, &client, step);
+            assert_eq!(listen(&said, &client), whole, "{case} {step}");
+            assert_eq!(reason, whole_reason, "{case} {step}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_stops_anywhere_ends_the_talk() {
+    let (client, _) = recorded("files-from");
+    let tree = fixed(false);
+    for end in 0..client.len() {
+        let (_, reason) = answer(&tree, 1, 0, &client[..end], client.len());
+        assert_eq!(reason, CloseReason::ClientClosed, "{end}");
+    }
+}

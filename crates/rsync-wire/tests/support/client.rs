@@ -1,0 +1,383 @@
+//! A client's understanding of what a server said, written from the notes and not from the encoders.
+
+use super::tokens::Tokens;
+use rsync_wire::flist::compare_names;
+use rsync_wire::options::{ArgumentList, Arguments, Options};
+use rsync_wire::setup::{Agreement, CompatFlags, Exchange};
+use rsync_wire::{codec, sums::ChecksumKind};
+use std::collections::BTreeMap;
+
+/// Octets of one direction.
+#[derive(Debug)]
+pub struct Input {
+    octets: Vec<u8>,
+    at: usize,
+}
+
+impl Input {
+    pub fn new(octets: &[u8]) -> Self {
+        Self { octets: octets.to_vec(), at: 0 }
+    }
+
+    pub fn left(&self) -> usize {
+        self.octets.len() - self.at
+    }
+
+    pub fn take(&mut self, len: usize) -> Vec<u8> {
+        assert!(self.left() >= len, "{len} octets wanted, {} left", self.left());
+        self.at += len;
+        self.octets[self.at - len..self.at].to_vec()
+    }
+
+    fn read<T>(
+        &mut self,
+        read: impl FnOnce(&mut codec::Reader<'_>) -> Result<T, rsync_wire::WireError>,
+    ) -> T {
+        let mut reader = codec::Reader::new(&self.octets[self.at..]);
+        let value = read(&mut reader).unwrap();
+        self.at += reader.position();
+        value
+    }
+
+    pub fn byte(&mut self) -> u8 {
+        self.read(|reader| reader.byte())
+    }
+
+    pub fn short(&mut self) -> u16 {
+        self.read(|reader| reader.short())
+    }
+
+    pub fn int(&mut self) -> i32 {
+        self.read(|reader| reader.int())
+    }
+
+    pub fn varint(&mut self) -> i32 {
+        self.read(|reader| reader.varint())
+    }
+
+    fn varlong(&mut self, octets_min: usize) -> i64 {
+        self.read(|reader| reader.varlong(octets_min))
+    }
+
+    fn line(&mut self) -> String {
+        let end = self.octets[self.at..].iter().position(|&o| o == b'\n').expect("a line");
+        let line = self.take(end + 1);
+        String::from_utf8(line[..end].to_vec()).unwrap()
+    }
+
+    fn vstring(&mut self) -> String {
+        String::from_utf8(self.read(|reader| Ok(reader.vstring(1000)?.to_vec()))).unwrap()
+    }
+}
+
+/// What a client said before the frames.
+#[derive(Debug)]
+pub struct Wishes {
+    pub module: String,
+    pub options: Options,
+    names: Vec<String>,
+}
+
+impl Wishes {
+    /// `varint_flags` says whether the server granted the negotiation.
+    pub fn read(octets: &[u8], varint_flags: bool) -> Self {
+        let mut input = Input::new(octets);
+        let _greeting = input.line();
+        let module = input.line();
+        let mut arguments = Arguments::default();
+        for secluded in [false, true] {
+            if secluded && !arguments.options.secluded || input.left() == 0 {
+                break;
+            }
+            let mut list = ArgumentList::default();
+            loop {
+                let (len, whole) = list.take(&input.octets[input.at..]).unwrap();
+                input.at += len;
+                if let Some(whole) = whole {
+                    arguments.read(&whole, secluded);
+                    break;
+                }
+            }
+        }
+        let options = arguments.options;
+        let lists = usize::from(options.checksum_choice.is_none())
+            + usize::from(options.compress && options.compress_choice.is_none());
+        let lists = if varint_flags { lists } else { 0 };
+        let names = (0..lists).map(|_| input.vstring()).collect();
+        Self { module, options, names }
+    }
+
+    fn agreement(&self, flags: CompatFlags) -> Agreement {
+        let mut octets = Vec::new();
+        self.names.iter().for_each(|names| codec::put_vstring(&mut octets, names.as_bytes()));
+        let exchange = Exchange::new(flags, &self.options);
+        exchange.settle(&mut codec::Reader::new(&octets), &self.options).unwrap()
+    }
+}
+
+/// One entry of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entry {
+    pub name: Vec<u8>,
+    pub mode: i32,
+    pub size: i64,
+    pub mtime: (i64, i32),
+    pub ids: (i32, i32),
+    pub target: Vec<u8>,
+    pub sum: Vec<u8>,
+    /// Bits 0 and 8 of a directory's flags.
+    pub directory_bits: i32,
+}
+
+impl Entry {
+    pub fn is_directory(&self) -> bool {
+        self.mode & 0o170_000 == 0o040_000
+    }
+
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
+}
+
+/// One reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    pub index: usize,
+    pub flags: u16,
+    pub head: Vec<i32>,
+    pub sum: Vec<u8>,
+    pub literals: Vec<u8>,
+    pub blocks: usize,
+}
+
+/// All that a server said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    pub flags: i32,
+    pub seed: i32,
+    /// Code and payload of every frame but DATA.
+    pub messages: Vec<(u8, Vec<u8>)>,
+    /// Sorted as both sides do.
+    pub entries: Vec<Entry>,
+    pub io_error: i32,
+    pub items: Vec<Item>,
+    pub deletion_stats: Vec<i32>,
+    pub total_size: i64,
+    /// `NDX_DONE` before the statistics, and after.
+    pub done: (usize, usize),
+}
+
+/// Takes apart what a server said from its first frame on.
+struct Listener<'a> {
+    options: &'a Options,
+    flags: CompatFlagsSeen,
+    agreement: Agreement,
+    data: Input,
+    said: Said,
+}
+
+#[derive(Clone, Copy)]
+struct CompatFlagsSeen {
+    varint: bool,
+    id0: bool,
+}
+
+/// Reads all of a server's octets; `client` are the client's.
+pub fn listen(server: &[u8], client: &[u8]) -> Said {
+    let mut input = Input::new(server);
+    while input.line() != "@RSYNCD: OK" {}
+    let flags = input.varint();
+    let granted = CompatFlagsSeen { varint: flags & 0x80 != 0, id0: flags & 0x100 != 0 };
+    let wishes = Wishes::read(client, granted.varint);
+    for _ in &wishes.names {
+        let _offer = input.vstring();
+    }
+    let seed = input.int();
+    let (data, messages) = split_frames(&input.take(input.left()));
+    let agreement = wishes.agreement(CompatFlags::answer(wishes.options.capabilities));
+    let mut listener = Listener {
+        options: &wishes.options,
+        flags: granted,
+        agreement,
+        data: Input::new(&data),
+        said: Said { flags, seed, messages, ..Said::default() },
+    };
+    if listener.data.left() > 0 {
+        listener.list();
+        if !listener.said.entries.is_empty() {
+            listener.replies();
+        }
+    }
+    assert_eq!(listener.data.left(), 0, "more than a client would read");
+    listener.said
+}
+
+fn split_frames(octets: &[u8]) -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
+    let mut input = Input::new(octets);
+    let (mut data, mut messages) = (Vec::new(), Vec::new());
+    while input.left() > 0 {
+        let header = input.take(4);
+        let len = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
+        let payload = input.take(len);
+        match header[3] - 7 {
+            0 => data.extend(payload),
+            code => messages.push((code, payload)),
+        }
+    }
+    (data, messages)
+}
+
+impl Listener<'_> {
+    fn list(&mut self) {
+        let mut previous = Entry::default();
+        while let Some(flags) = self.entry_flags() {
+            previous = self.entry(flags, &previous);
+            self.said.entries.push(previous.clone());
+        }
+        let key = |entry: &Entry| (entry.name.clone(), entry.is_directory());
+        self.said.entries.sort_by(|a, b| {
+            let ((a, a_dir), (b, b_dir)) = (key(a), key(b));
+            compare_names((&a, a_dir), (&b, b_dir))
+        });
+        if self.options.numeric_ids {
+            return;
+        }
+        for wanted in [self.options.owner, self.options.group] {
+            if !wanted {
+                continue;
+            }
+            while self.data.varint() != 0 {
+                self.short_name();
+            }
+            if self.flags.id0 {
+                self.short_name();
+            }
+        }
+    }
+
+    fn short_name(&mut self) {
+        let len = usize::from(self.data.byte());
+        self.data.take(len);
+    }
+
+    /// The flags of the next entry; `None` at the end.
+    fn entry_flags(&mut self) -> Option<i32> {
+        if self.flags.varint {
+            let flags = self.data.varint();
+            if flags == 0 {
+                self.said.io_error = self.data.varint();
+                return None;
+            }
+            return Some(flags);
+        }
+        let mut flags = i32::from(self.data.byte());
+        if flags & 4 != 0 {
+            flags |= i32::from(self.data.byte()) << 8;
+        }
+        if flags == 0x1004 {
+            self.said.io_error = self.data.varint();
+            return None;
+        }
+        (flags != 0).then_some(flags)
+    }
+
+    fn entry(&mut self, flags: i32, previous: &Entry) -> Entry {
+        let has = |bit: i32| flags & bit != 0;
+        let data = &mut self.data;
+        let shared = if has(0x20) { usize::from(data.byte()) } else { 0 };
+        let len = if has(0x40) { usize::try_from(data.varint()).unwrap() } else { usize::from(data.byte()) };
+        let mut entry = Entry { name: previous.name[..shared].to_vec(), ..Entry::default() };
+        entry.name.extend(data.take(len));
+        entry.size = data.varlong(3);
+        let seconds = if has(0x80) { previous.mtime.0 } else { data.varlong(4) };
+        let nanoseconds = if has(0x2000) { data.varint() } else { 0 };
+        entry.mtime = (seconds, nanoseconds);
+        entry.mode = if has(0x02) { previous.mode } else { data.int() };
+        entry.ids = previous.ids;
+        if self.options.owner && !has(0x08) {
+            entry.ids.0 = data.varint();
+        }
+        if self.options.group && !has(0x10) {
+            entry.ids.1 = data.varint();
+        }
+        if self.options.links && entry.mode & 0o170_000 == 0o120_000 {
+            let len = usize::try_from(data.varint()).unwrap();
+            entry.target = data.take(len);
+        }
+        if self.options.checksum && entry.is_file() {
+            entry.sum = data.take(self.agreement.list.len());
+        }
+        entry.directory_bits = if entry.is_directory() { flags & 0x0101 } else { 0 };
+        entry
+    }
+
+    fn replies(&mut self) {
+        let mut tokens = Tokens::new(self.agreement.compressor);
+        let mut ndx = codec::NdxReader::default();
+        loop {
+            match self.data.read(|reader| ndx.read(reader)) {
+                codec::Ndx::Entry(index) => self.item(index as usize, &mut tokens),
+                codec::Ndx::DeletionStats => self.deletion_stats(),
+                codec::Ndx::Done => {
+                    self.said.done.0 += 1;
+                    if self.said.done.0 == 3 {
+                        break;
+                    }
+                }
+            }
+        }
+        let stats: Vec<i64> = (0..5).map(|_| self.data.varlong(3)).collect();
+        self.said.total_size = stats[2];
+        while self.data.left() > 0 {
+            match self.data.read(|reader| ndx.read(reader)) {
+                codec::Ndx::DeletionStats => self.deletion_stats(),
+                codec::Ndx::Done => self.said.done.1 += 1,
+                codec::Ndx::Entry(index) => panic!("a reply for {index} after the end"),
+            }
+        }
+    }
+
+    fn deletion_stats(&mut self) {
+        self.said.deletion_stats = (0..5).map(|_| self.data.varint()).collect();
+    }
+
+    fn item(&mut self, index: usize, tokens: &mut Tokens) {
+        let flags = self.data.short();
+        if flags & 0x0800 != 0 {
+            self.data.byte();
+        }
+        if flags & 0x1000 != 0 {
+            self.data.vstring();
+        }
+        let mut item =
+            Item { index, flags, head: Vec::new(), sum: Vec::new(), literals: Vec::new(), blocks: 0 };
+        if flags & 0x8000 != 0 && !self.options.dry_run {
+            assert!(self.said.entries[index].is_file());
+            item.head = (0..4).map(|_| self.data.int()).collect();
+            (item.literals, item.blocks) = tokens.file(&mut self.data);
+            item.sum = self.data.take(self.agreement.transfer.len());
+        }
+        self.said.items.push(item);
+    }
+}
+
+impl Said {
+    /// The contents that were sent whole, by name.
+    pub fn files(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let whole = self.items.iter().filter(|item| !item.head.is_empty() && item.blocks == 0);
+        whole.map(|item| (self.entries[item.index].name.clone(), item.literals.clone())).collect()
+    }
+
+    /// Texts of a code.
+    pub fn texts(&self, code: u8) -> Vec<String> {
+        let of_code = self.messages.iter().filter(|(seen, _)| *seen == code);
+        of_code.map(|(_, text)| String::from_utf8_lossy(text).into_owned()).collect()
+    }
+
+    /// Every sum is that of what was sent whole.
+    pub fn check_sums(&self, kind: ChecksumKind) {
+        for item in self.items.iter().filter(|item| !item.head.is_empty() && item.blocks == 0) {
+            assert_eq!(kind.of(&item.literals).as_slice(), item.sum, "{}", item.index);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The server's side of a talk: a session whose commands are carried out at once.
+
+use rsync_wire::memory::MemoryTree;
+use rsync_wire::session::Selection;
+use rsync_wire::{CloseReason, Command, Session, SessionConfig};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A session and what it said so far.
+pub struct Talk<'a> {
+    pub session: Session,
+    pub said: Vec<u8>,
+    pub closed: Option<CloseReason>,
+    pub now: Instant,
+    tree: &'a MemoryTree,
+    timeout_s: u32,
+}
+
+impl<'a> Talk<'a> {
+    pub fn new(tree: &'a MemoryTree, seed: i32, timeout_s: u32) -> Self {
+        let now = Instant::now();
+        let session = Session::new(SessionConfig { motd: String::new(), seed }, now);
+        Self { session, said: Vec::new(), closed: None, now, tree, timeout_s }
+    }
+
+    pub fn hear(&mut self, octets: &[u8]) {
+        self.session.handle_input(octets, self.now);
+        self.carry_out();
+    }
+
+    pub fn carry_out(&mut self) {
+        while let Some(command) = self.session.poll() {
+            match command {
+                Command::Write(octets) => {
+                    self.session.handle_written(octets.len(), self.now);
+                    self.said.extend_from_slice(&octets);
+                }
+                Command::ListModules => self.session.modules_listed([("portage", "test portage tree")]),
+                Command::SelectModule(_) => {
+                    let selection = Selection::Accepted { timeout_s: self.timeout_s };
+                    self.session.module_selected(selection, self.now);
+                }
+                Command::BuildList(plan) => {
+                    let built = plan.build(self.tree).map(Arc::new);
+                    self.session.list_built(built, self.now);
+                }
+                Command::SendFiles(mut batch) => {
+                    batch.run(self.tree);
+                    self.session.batch_done(*batch);
+                }
+                Command::Note(_) => {}
+                Command::Close(reason) => self.closed = Some(reason),
+            }
+        }
+    }
+}
+
+/// All that a session says to a client that says all of `octets`, `step` at a time, and then closes.
+pub fn answer(
+    tree: &MemoryTree,
+    seed: i32,
+    timeout_s: u32,
+    octets: &[u8],
+    step: usize,
+) -> (Vec<u8>, CloseReason) {
+    let mut talk = Talk::new(tree, seed, timeout_s);
+    for piece in octets.chunks(step) {
+        talk.hear(piece);
+    }
+    talk.session.handle_end_of_input();
+    talk.carry_out();
+    (talk.said, talk.closed.expect("the session did not end"))
+}
