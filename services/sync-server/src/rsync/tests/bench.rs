@@ -46,8 +46,8 @@ pub(super) fn write_tree(root: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, contents).unwrap();
     }
-    // Enough small files for several batches and for indexes of more than one octet.
-    for number in 0..700 {
+    // Enough small files for indexes of more than one octet.
+    for number in 0..300 {
         let path = root.join(format!("many/d{:02}/f{number}", number % 40));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("contents of {number}\n").repeat(number % 30)).unwrap();
