@@ -74,6 +74,8 @@ impl Farm {
     /// # Errors
     /// Something could not be made.
     pub async fn prepare(packages: usize, verify: Verify) -> Result<Self> {
+        // reqwest comes without a TLS implementation of its own, even for plain http.
+        service_kit::process::install_crypto_provider();
         let dir = tempfile::tempdir()?;
         let upstream = Upstream::start().await?;
         let spec = TreeSpec { source_base: upstream.url(), packages, ..TreeSpec::default() };
