@@ -1,0 +1,126 @@
+//! What only the whole can show.
+
+use std::time::Duration;
+
+use farm_sim::upstream::{Fault, Gate, mirror_path};
+use rookery_proto::v1;
+
+use crate::rig::{Rig, Sim, until, wires};
+
+/// Reads at least so many bytes.
+async fn read(response: &mut reqwest::Response, bytes: usize) -> Vec<u8> {
+    let mut read = Vec::new();
+    while read.len() < bytes {
+        let chunk =
+            tokio::time::timeout(Duration::from_secs(20), response.chunk()).await.expect("bytes come");
+        read.extend_from_slice(&chunk.unwrap().expect("more was promised"));
+    }
+    read
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_replica_streams_what_the_first_one_is_fetching() {
+    let file = Sim::new("large-1.tar.xz", 8 << 20);
+    let rig = Rig::start(&[&file]).await;
+    let (first, second) = (rig.replica(1, &file.name).await, rig.replica(2, &file.name).await);
+    let gate = Gate::closed();
+    let fault = Fault::Gated { after_bytes: 4 << 20, gate: gate.clone() };
+    rig.upstream.add_fault(&mirror_path(&file.name), fault);
+
+    let mut at_first = first.begin(&file).await;
+    let mut from_first = read(&mut at_first, 1 << 20).await;
+    let mut at_second = second.begin(&file).await;
+    let mut from_second = read(&mut at_second, 1 << 20).await;
+    let lease = rig.status().await.unwrap().leases;
+    assert_eq!(lease.len(), 1, "{lease:?}");
+    gate.open();
+    from_first.extend_from_slice(&at_first.bytes().await.unwrap());
+    from_second.extend_from_slice(&at_second.bytes().await.unwrap());
+    assert!(from_first == file.contents.to_bytes() && from_second == from_first);
+    let count = rig.upstream.count_of_distfile(&file.name);
+    assert_eq!((count.requests, count.bytes), (1, 8 << 20), "once for the farm");
+    rig.until_blobs(&[1, 1]).await;
+    assert!(rig.status().await.unwrap().leases.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_maintenance_hits_and_misses_go_on_and_are_told_later() {
+    let (old, new) = (Sim::new("old-1.tar.xz", 100_000), Sim::new("new-1.tar.xz", 2 << 20));
+    let mut rig = Rig::start(&[&old, &new]).await;
+    let replica = rig.replica(1, &old.name).await;
+    assert!(replica.fetch(&old).await.contains("fwd=miss"));
+    rig.until_blobs(&[1]).await;
+
+    rig.kill_maintenance();
+    assert!(replica.fetch(&old).await.contains("hit"));
+    assert!(replica.fetch(&new).await.contains("fwd=miss"));
+    until("the blob is in place", async || replica.fetch(&new).await.contains("hit")).await;
+    assert_eq!(rig.upstream.count_of_distfile(&new.name).requests, 1);
+
+    rig.start_maintenance().await;
+    rig.until_blobs(&[2]).await;
+    let all_is_counted = async || {
+        let savings = rig.status().await.and_then(|status| status.savings).unwrap_or_default();
+        savings.bytes_fetched == old.contents.size_bytes() + new.contents.size_bytes()
+            && savings.requests >= 4
+    };
+    until("what was fetched meanwhile is counted", all_is_counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_module_refers_to_is_evicted_by_decision() {
+    let (kept, dropped) = (Sim::new("kept-1.tar.xz", 50_000), Sim::new("dropped-1.tar.xz", 60_000));
+    let rig = Rig::start(&[&kept, &dropped]).await;
+    let replica = rig.replica(1, &kept.name).await;
+    replica.fetch(&kept).await;
+    replica.fetch(&dropped).await;
+    rig.until_blobs(&[2]).await;
+    assert_eq!(replica.blobs_on_disk(), 2);
+
+    rig.tree.publish(2, wires(&[&kept]));
+    let mut evictions = Vec::new();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while evictions.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "nothing is ever evicted");
+        evictions = rig.admin().evict(v1::EvictRequest {}).await.unwrap().into_inner().evictions;
+    }
+    assert_eq!(evictions[0].names, std::slice::from_ref(&dropped.name));
+    assert!(!evictions[0].reason.is_empty());
+    rig.until_blobs(&[1]).await;
+    assert_eq!(replica.blobs_on_disk(), 1);
+    let is_acknowledged = async || rig.status().await.is_some_and(|status| status.decisions_pending == 0);
+    until("the decision is acknowledged", is_acknowledged).await;
+    assert!(replica.fetch(&kept).await.contains("hit"));
+    assert!(replica.fetch(&dropped).await.contains("bypass"), "nobody names it: it goes through");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_index_is_rebuilt_from_the_inventories() {
+    let (one, two) = (Sim::new("one-1.tar.xz", 2 << 20), Sim::new("two-1.tar.xz", 10_000));
+    let mut rig = Rig::start(&[&one, &two]).await;
+    let (first, second) = (rig.replica(1, &one.name).await, rig.replica(2, &one.name).await);
+    first.fetch(&one).await;
+    first.fetch(&two).await;
+    second.fetch(&two).await;
+    rig.until_blobs(&[2, 1]).await;
+
+    rig.kill_maintenance();
+    rig.delete_index();
+    rig.start_maintenance().await;
+    rig.until_blobs(&[2, 1]).await;
+    let is_imported = async || {
+        let status = rig.status().await.unwrap_or_default();
+        status.modules.iter().all(|module| module.catalogue_generation == 1) && !status.modules.is_empty()
+    };
+    until("the catalogue is imported again", is_imported).await;
+    second.fetch(&one).await;
+    for file in [&one, &two] {
+        assert_eq!(
+            rig.upstream.count_of_distfile(&file.name).requests,
+            1,
+            "{} came from the peer",
+            file.name
+        );
+    }
+    rig.until_blobs(&[2, 2]).await;
+}

@@ -1,0 +1,8 @@
+//! Two real replicas and a real maintenance in one process, over a real upstream's count. Only
+//! sync-server is a stand-in.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod farm;
+mod rig;
+mod tree;

@@ -1,0 +1,231 @@
+//! The services, each to be started and killed on its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use farm_sim::contents::Contents;
+use farm_sim::tree::{GeneratedDistfile, Restriction};
+use farm_sim::upstream::Upstream;
+use maintenance::IndexUrl;
+use proxy_cache::config::MaintenanceConfig;
+use rookery_proto::v1;
+use rookery_proto::v1::admin_client::AdminClient;
+use service_kit::Kit;
+use service_kit::config::HumanDuration;
+use service_kit::grpc::{ClientChannel, GrpcConfig, connect};
+
+use crate::tree::FakeTree;
+
+/// One distfile that the upstream has.
+pub(crate) struct Sim {
+    pub(crate) name: String,
+    pub(crate) contents: Contents,
+}
+
+impl Sim {
+    pub(crate) fn new(name: &str, size_bytes: u64) -> Self {
+        Self { name: name.to_owned(), contents: Contents::new(1, name, size_bytes) }
+    }
+
+    fn wire(&self) -> v1::Distfile {
+        let digests = self.contents.digests();
+        let digest = |algorithm: &str, value: [u8; 64]| v1::Digest {
+            algorithm: algorithm.to_owned(),
+            value: value.to_vec(),
+        };
+        v1::Distfile {
+            name: self.name.clone(),
+            size_bytes: self.contents.size_bytes(),
+            digests: vec![digest("BLAKE2B", digests.blake2b), digest("SHA512", digests.sha512)],
+            packages: vec!["app-misc/foo".to_owned()],
+            ..v1::Distfile::default()
+        }
+    }
+}
+
+pub(crate) fn wires(files: &[&Sim]) -> Vec<v1::Distfile> {
+    files.iter().map(|file| file.wire()).collect()
+}
+
+/// An upstream, a tree, and a maintenance that can be killed.
+pub(crate) struct Rig {
+    pub(crate) upstream: Upstream,
+    pub(crate) tree: FakeTree,
+    dir: tempfile::TempDir,
+    maintenance_addr: SocketAddr,
+    /// Its own, so that killing it kills its connections too.
+    maintenance: Option<tokio::runtime::Runtime>,
+}
+
+impl Rig {
+    pub(crate) async fn start(files: &[&Sim]) -> Self {
+        service_kit::process::install_crypto_provider();
+        let upstream = Upstream::start().await.unwrap();
+        for file in files {
+            upstream.put_distfile(&GeneratedDistfile {
+                name: file.name.clone(),
+                size_bytes: file.contents.size_bytes(),
+                seed: 1,
+                digests: file.contents.digests(),
+                sources: Vec::new(),
+                restriction: Restriction::None,
+                packages: Vec::new(),
+            });
+        }
+        let tree = FakeTree::start(wires(files)).await;
+        let maintenance_addr = free_address();
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = Self { upstream, tree, dir, maintenance_addr, maintenance: None };
+        rig.start_maintenance().await;
+        rig
+    }
+
+    pub(crate) async fn start_maintenance(&mut self) {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let config = maintenance::Config {
+            listen: self.maintenance_addr,
+            web: ([127, 0, 0, 1], 0).into(),
+            sync: format!("http://{}", self.tree.addr).parse().unwrap(),
+            index: IndexUrl::from_path(&self.index()).unwrap(),
+            unreferenced_grace: HumanDuration(Duration::ZERO),
+            ..maintenance::Config::default()
+        };
+        // The last one may still be letting go of its port and its index.
+        let started = async || {
+            let config = config.clone();
+            let start = runtime.spawn(async move { maintenance::start(config, &Kit::default()).await });
+            start.await.unwrap().is_ok()
+        };
+        until("maintenance starts", started).await;
+        self.maintenance = Some(runtime);
+    }
+
+    /// Ends it in mid-sentence.
+    pub(crate) fn kill_maintenance(&mut self) {
+        self.maintenance.take().unwrap().shutdown_background();
+    }
+
+    pub(crate) fn delete_index(&self) {
+        for file in std::fs::read_dir(self.index().parent().unwrap()).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+    }
+
+    fn index(&self) -> PathBuf {
+        let dir = self.dir.path().join("index");
+        std::fs::create_dir_all(&dir).unwrap();
+        dir.join("index.db")
+    }
+
+    pub(crate) fn admin(&self) -> AdminClient<ClientChannel> {
+        let endpoint = format!("http://{}", self.maintenance_addr);
+        let channel = connect(&GrpcConfig::default(), &endpoint, Duration::from_secs(10)).unwrap();
+        AdminClient::new(channel)
+    }
+
+    pub(crate) async fn status(&self) -> Option<v1::GetStatusResponse> {
+        let status = self.admin().get_status(v1::GetStatusRequest {}).await;
+        status.ok().map(tonic::Response::into_inner)
+    }
+
+    /// Waits until all replicas are connected and have so many blobs, most first.
+    pub(crate) async fn until_blobs(&self, expected: &[u64]) {
+        let is_so = async || {
+            let Some(status) = self.status().await else { return false };
+            let mut blobs: Vec<u64> = status.replicas.iter().map(|replica| replica.blobs).collect();
+            blobs.sort_unstable_by(|a, b| b.cmp(a));
+            blobs == expected && status.replicas.iter().all(|replica| replica.connected)
+        };
+        until("the replicas' blobs", is_so).await;
+    }
+
+    /// A replica that has the catalogue with `name` in it.
+    pub(crate) async fn replica(&self, number: u8, name: &str) -> Replica {
+        let listen = free_address();
+        let cache_dir = self.dir.path().join(format!("cache-{number}"));
+        let config = proxy_cache::Config {
+            listen,
+            cache_dir: cache_dir.clone(),
+            mirrors: vec![self.upstream.url().try_into().unwrap()],
+            advertise: format!("http://{listen}"),
+            maintenance: MaintenanceConfig { endpoint: format!("http://{}", self.maintenance_addr) },
+            ..proxy_cache::Config::default()
+        };
+        let kit = Kit::default();
+        let running = proxy_cache::start(config, &kit).await.unwrap();
+        let replica = Replica { base: format!("http://{}", running.http_addr), cache_dir, kit };
+        // The bare form never asks a mirror.
+        let knows = async || replica.get(&format!("/{name}"), true).await.status().is_success();
+        until("the catalogue is imported", knows).await;
+        replica
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.maintenance.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+pub(crate) struct Replica {
+    base: String,
+    pub(crate) cache_dir: PathBuf,
+    kit: Kit,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.kit.tasks.hard().cancel();
+        self.kit.tasks.soft().cancel();
+    }
+}
+
+impl Replica {
+    async fn get(&self, path: &str, head_only: bool) -> reqwest::Response {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let method = if head_only { reqwest::Method::HEAD } else { reqwest::Method::GET };
+        client.request(method, format!("{}{path}", self.base)).send().await.unwrap()
+    }
+
+    /// Begins a download.
+    pub(crate) async fn begin(&self, file: &Sim) -> reqwest::Response {
+        let response = self.get(&format!("/distfiles/{}", file.name), false).await;
+        assert!(response.status().is_success(), "{}: {}", file.name, response.status());
+        response
+    }
+
+    /// A whole download, compared with what it should be; how the cache came by it.
+    pub(crate) async fn fetch(&self, file: &Sim) -> String {
+        let response = self.begin(file).await;
+        let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
+        assert_eq!(response.bytes().await.unwrap(), file.contents.to_bytes(), "{}", file.name);
+        status
+    }
+
+    pub(crate) fn blobs_on_disk(&self) -> usize {
+        files_below(&self.cache_dir.join("r0").join("blobs"))
+    }
+}
+
+fn files_below(dir: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let count = |path: PathBuf| if path.is_dir() { files_below(&path) } else { 1 };
+    entries.map(|entry| count(entry.unwrap().path())).sum()
+}
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
