@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 /// What Portage never syncs, at the top of a tree.
-const EXCLUDED: &[&str] = &["distfiles", "local", "packages", "lost+found", ".git"];
+pub(super) const EXCLUDED: &[&str] = &["distfiles", "local", "packages", "lost+found", ".git"];
 
 /// One way in which a path differs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod compare;
 mod get;
 mod manifest;
 mod programs;
+mod pull;
 mod rsync;
 mod wget;
 

@@ -1,4 +1,5 @@
-//! `emerge --sync` with the stock `rsync` and Portage's own options.
+//! `emerge --sync`: the probe, then the tree, with the stock `rsync` and Portage's own options, or with the
+//! box's own client.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -7,7 +8,8 @@ use std::time::Instant;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::programs::{Program, command, failure};
-use super::{BoxError, BoxSpec, Listener, Progress, SyncReport};
+use super::pull::{Wanted, pull};
+use super::{BoxError, BoxSpec, Listener, Progress, SyncReport, blocking};
 
 /// What Portage passes to rsync, in its order.
 pub(super) const PORTAGE_OPTIONS: &[&str] = &[
@@ -39,18 +41,11 @@ pub(super) async fn sync(
     listener: &Listener,
 ) -> Result<SyncReport, BoxError> {
     let began = Instant::now();
-    let Some(program) = &spec.programs.rsync else {
-        return Err(BoxError::Program {
-            program: "rsync",
-            code: 127,
-            said: "not installed, and the box has no client of its own yet".to_owned(),
-        });
-    };
-    let probe = spec.dir.join("timestamp.chk");
-    probe_timestamp(program, spec, &probe).await?;
-    let theirs = read_timestamp(&probe).await?;
-    let mut report =
-        SyncReport { client: program.version.clone(), files: 0, unchanged: false, elapsed: began.elapsed() };
+    probe_timestamp(spec).await?;
+    let theirs = read_timestamp(&spec.dir.join("timestamp.chk")).await?;
+    let program = spec.programs.rsync.as_ref();
+    let client = program.map_or_else(|| "own rsync client".to_owned(), |program| program.version.clone());
+    let mut report = SyncReport { client, files: 0, unchanged: false, elapsed: began.elapsed() };
     if let Ok(ours) = read_timestamp(&repository.join(TIMESTAMP)).await {
         if ours.1 == theirs.1 {
             report.unchanged = true;
@@ -60,15 +55,25 @@ pub(super) async fn sync(
             return Err(BoxError::OutOfDate { theirs: theirs.1, ours: ours.1 });
         }
     }
-    report.files = pull(program, spec, repository, listener).await?;
+    report.files = match program {
+        Some(program) => pull_with(program, spec, repository, listener).await?,
+        None => pull_ourselves(spec, repository, listener).await?,
+    };
     report.elapsed = began.elapsed();
     Ok(report)
 }
 
-async fn probe_timestamp(program: &Program, spec: &BoxSpec, probe: &Path) -> Result<(), BoxError> {
+/// Gets the server's timestamp into the box's own directory.
+async fn probe_timestamp(spec: &BoxSpec) -> Result<(), BoxError> {
+    let uri = format!("{}/{TIMESTAMP}", spec.sync_uri.trim_end_matches('/'));
+    let Some(program) = &spec.programs.rsync else {
+        let dir = spec.dir.clone();
+        let probe = move || Ok(pull(&Wanted { uri: &uri, delete: false }, &dir, &|_| {})?);
+        return blocking(probe).await.map(|_| ());
+    };
     let mut command = command(&program.path);
     command.args(PORTAGE_OPTIONS).arg("--inplace");
-    command.arg(format!("{}/{TIMESTAMP}", spec.sync_uri.trim_end_matches('/'))).arg(probe);
+    command.arg(uri).arg(spec.dir.join("timestamp.chk"));
     let output = command.output().await?;
     if !output.status.success() {
         return Err(failure("rsync", output.status.code(), &output.stderr));
@@ -83,8 +88,18 @@ async fn read_timestamp(path: &Path) -> Result<(i64, String), BoxError> {
     Ok((time.timestamp().as_second(), text))
 }
 
+async fn pull_ourselves(spec: &BoxSpec, repository: &Path, listener: &Listener) -> Result<u64, BoxError> {
+    let uri = format!("{}/", spec.sync_uri.trim_end_matches('/'));
+    let (repository, listener) = (repository.to_owned(), listener.clone());
+    blocking(move || {
+        let progress = |files| listener(Progress::Synced { files });
+        Ok(pull(&Wanted { uri: &uri, delete: true }, &repository, &progress)?)
+    })
+    .await
+}
+
 /// Pulls the tree and says how many files were transferred.
-async fn pull(
+async fn pull_with(
     program: &Program,
     spec: &BoxSpec,
     repository: &Path,
