@@ -134,7 +134,15 @@ async fn wait_for_import(core: &Core, module: &str, generation: u64) -> Result<b
 
 #[cfg(test)]
 mod tests {
+    use cache_policy::eviction::BlobKey;
+    use rookery_proto::v1::Generation;
+    use service_kit::grpc::GrpcConfig;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::clock::{Clock as _, ManualClock};
+    use crate::config::Config;
+    use crate::index::{BlobRecord, Index, Inventory, Replica};
 
     fn at(text: &str) -> UnixMs {
         UnixMs::new(text.parse::<Timestamp>().unwrap().as_millisecond())
@@ -172,5 +180,58 @@ mod tests {
         // It exists twice on 25 October 2026; the first one counts, and only that.
         assert_eq!(due("2026-10-24T12:00:00Z", half_past_two), at("2026-10-25T00:30:00Z"));
         assert_eq!(due("2026-10-25T00:30:00Z", half_past_two), at("2026-10-26T01:30:00Z"));
+    }
+
+    const NOON: &str = "2026-07-01T12:00:00Z";
+
+    /// A core whose sync-server nobody answers for, with one module and one blob that it doesn't refer to.
+    async fn core(dir: &tempfile::TempDir, clock: &Arc<ManualClock>) -> Core {
+        let index = Index::open(&dir.path().join("index.db"), clock.now()).await.unwrap();
+        let generation = Generation { module: "gentoo".to_owned(), number: 1, ..Generation::default() };
+        index.begin_import(&generation).await.unwrap();
+        index.finish_import(&generation, true, clock.now()).await.unwrap();
+        let replica = Replica {
+            id: "r1".to_owned(),
+            advertise: String::new(),
+            capacity_bytes: 0,
+            used_bytes: 0,
+            version: String::new(),
+        };
+        index.register(&replica, clock.now()).await.unwrap();
+        let blob = BlobRecord {
+            blob: BlobKey::new([7; 64]),
+            size_bytes: 1,
+            names: vec!["old".to_owned()],
+            last_access_ms: 0,
+        };
+        let inventory = Inventory { replica_id: "r1".to_owned(), blobs: vec![blob], ..Inventory::default() };
+        index.replace_inventory(&inventory, clock.now()).await.unwrap();
+        // Port 9 (discard) of this host: nothing listens there.
+        let away = service_kit::grpc::connect(&GrpcConfig::default(), "http://127.0.0.1:9", LOOK_EVERY);
+        let stop = CancellationToken::new();
+        Core::new(&Config::default(), index, clock.clone(), away.unwrap(), stop)
+    }
+
+    #[tokio::test]
+    async fn due_night_evicts_from_the_last_catalogue_although_sync_server_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(at(NOON)));
+        let core = core(&dir, &clock).await;
+        let decided = async || core.index.count_pending_decisions().await.unwrap();
+        look(&core, Nightly::default(), &TimeZone::UTC).await;
+        assert_eq!(core.index.last_done_ms(RunKind::Evict).await.unwrap(), 0, "not due on its first day");
+        clock.advance_ms(8 * 24 * 60 * 60 * 1000);
+        look(&core, Nightly::Off, &TimeZone::UTC).await;
+        assert_eq!(decided().await, 0);
+        look(&core, Nightly::default(), &TimeZone::UTC).await;
+        assert_eq!(decided().await, 1);
+        let first = core.index.last_done_ms(RunKind::Evict).await.unwrap();
+        assert_eq!(first, clock.now().get());
+        clock.advance_ms(60_000);
+        look(&core, Nightly::default(), &TimeZone::UTC).await;
+        assert_eq!(core.index.last_done_ms(RunKind::Evict).await.unwrap(), first, "eight nights, one run");
+        clock.advance_ms(24 * 60 * 60 * 1000);
+        look(&core, Nightly::default(), &TimeZone::UTC).await;
+        assert!(core.index.last_done_ms(RunKind::Evict).await.unwrap() > first);
     }
 }

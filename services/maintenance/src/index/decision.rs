@@ -2,9 +2,9 @@
 
 use cache_policy::UnixMs;
 use cache_policy::eviction::BlobKey;
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{Index, IndexError, blob, counter, from_sql};
+use super::{Index, IndexError, ROWS_PER_INSERT, blob, counter, from_sql, to_sql};
 
 /// The one action that is decided today.
 pub(super) const EVICT: &str = "evict";
@@ -61,28 +61,30 @@ pub(super) struct NewEviction<'a> {
     pub(super) unless_accessed_after_ms: i64,
 }
 
-/// Stores a decision, unless the same one is still pending.
+/// Stores the decisions, but not those that are still pending from before.
 pub(super) async fn decide(
     tx: &mut SqliteConnection,
-    eviction: &NewEviction<'_>,
+    evictions: &[NewEviction<'_>],
     now: UnixMs,
-) -> Result<bool, IndexError> {
-    let sequence = counter::add(tx, counter::DECISION, 1).await?;
-    let sql = "INSERT INTO decisions
-                 (sequence, id, replica_id, action, blake2b, reason, unless_accessed_after_ms, created_ms)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
-    let done = sqlx::query(sql)
-        .bind(sequence)
-        .bind(format!("decision-{sequence}"))
-        .bind(eviction.replica_id)
-        .bind(EVICT)
-        .bind(eviction.blob.as_bytes().as_slice())
-        .bind(eviction.reason)
-        .bind(eviction.unless_accessed_after_ms)
-        .bind(now.get())
-        .execute(tx)
-        .await?;
-    Ok(done.rows_affected() > 0)
+) -> Result<(), IndexError> {
+    let count = to_sql(evictions.len() as u64);
+    let mut sequence = counter::add(tx, counter::DECISION, count).await? - count;
+    for rows in evictions.chunks(ROWS_PER_INSERT) {
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO decisions
+               (sequence, id, replica_id, action, blake2b, reason, unless_accessed_after_ms, created_ms) ",
+        );
+        sql.push_values(rows, |mut values, row| {
+            sequence += 1;
+            values.push_bind(sequence).push_bind(format!("decision-{sequence}"));
+            values.push_bind(row.replica_id.to_owned()).push_bind(EVICT);
+            values.push_bind(row.blob.as_bytes().to_vec()).push_bind(row.reason.to_owned());
+            values.push_bind(row.unless_accessed_after_ms).push_bind(now.get());
+        });
+        sql.push(" ON CONFLICT DO NOTHING");
+        sql.build().execute(&mut *tx).await?;
+    }
+    Ok(())
 }
 
 impl Index {

@@ -67,17 +67,15 @@ impl Index {
         }
         refresh_references(&mut tx, now).await?;
         let plans = plan_all(&mut tx, limits, now).await?;
-        for planned in plans.iter().flat_map(|plan| &plan.evictions) {
-            let eviction = NewEviction {
-                replica_id: &planned.replica_id,
-                blob: planned.blob,
-                reason: &planned.reason,
-                // The plan rests on nobody having asked for the blob within the grace. Accesses are
-                // reported late, so the replica, which knows its own, is asked to hold it to that.
-                unless_accessed_after_ms: now.before_ms(limits.unreferenced_grace_ms).get(),
-            };
-            decide(&mut tx, &eviction, now).await?;
-        }
+        let evictions = plans.iter().flat_map(|plan| &plan.evictions).map(|planned| NewEviction {
+            replica_id: &planned.replica_id,
+            blob: planned.blob,
+            reason: &planned.reason,
+            // The plan rests on nobody having asked for the blob within the grace. Accesses are reported
+            // late, so the replica, which knows its own, is asked to hold it to that.
+            unless_accessed_after_ms: now.before_ms(limits.unreferenced_grace_ms).get(),
+        });
+        decide(&mut tx, &evictions.collect::<Vec<_>>(), now).await?;
         tx.commit().await?;
         Ok(Ok(plans))
     }
