@@ -76,10 +76,7 @@ impl FromStr for Nightly {
         if text == "off" {
             return Ok(Self::Off);
         }
-        let wrong = || ValueError {
-            expected: "a time of day as \"HH:MM\", from 00:00 to 23:59, or \"off\"",
-            found: text.to_owned(),
-        };
+        let wrong = || ValueError { expected: "a time of day as \"HH:MM\", from 00:00 to 23:59, or \"off\"" };
         let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
         let number = |digits: &str| {
             let plain = (1..=2).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit());
@@ -124,7 +121,7 @@ impl FromStr for Endpoint {
         if fits {
             Ok(Self(text.to_owned()))
         } else {
-            Err(ValueError { expected: "an address as \"http://host:port\"", found: text.to_owned() })
+            Err(ValueError { expected: "an address as \"http://host:port\"" })
         }
     }
 }
@@ -151,7 +148,7 @@ impl IndexUrl {
         if path.is_absolute() {
             return Ok(Self { path: path.to_owned() });
         }
-        Err(ValueError { expected: "an absolute path", found: path.display().to_string() })
+        Err(ValueError { expected: "an absolute path" })
     }
 
     /// The SQLite file.
@@ -166,10 +163,8 @@ impl FromStr for IndexUrl {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let path = text.strip_prefix("sqlite://").filter(|path| path.starts_with('/') && *path != "/");
-        path.map(|path| Self { path: PathBuf::from(path) }).ok_or_else(|| ValueError {
-            expected: "an index as \"sqlite:///absolute/path\"",
-            found: text.to_owned(),
-        })
+        path.map(|path| Self { path: PathBuf::from(path) })
+            .ok_or(ValueError { expected: "an index as \"sqlite:///absolute/path\"" })
     }
 }
 
@@ -179,12 +174,11 @@ impl fmt::Display for IndexUrl {
     }
 }
 
-/// A value that is not what its key takes.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected {expected}, found {found:?}")]
+/// A value that is not what its key takes. Whoever read the value says what was found and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
 pub struct ValueError {
     expected: &'static str,
-    found: String,
 }
 
 macro_rules! as_string {
@@ -215,7 +209,7 @@ mod tests {
         assert_eq!("23:59".parse::<Nightly>().unwrap().to_string(), "23:59");
         for wrong in ["", "3", "24:00", "12:60", "+3:30", "03:30:00", "003:30", "noon", "03:-1"] {
             let error = wrong.parse::<Nightly>().unwrap_err().to_string();
-            assert!(error.contains("HH:MM") && error.contains(&format!("{wrong:?}")), "{error}");
+            assert!(error.contains("HH:MM"), "{wrong:?}: {error}");
         }
     }
 

@@ -19,6 +19,7 @@ use tonic::Code;
 
 use crate::core::Core;
 use crate::index::Step;
+use crate::trees;
 
 /// How often the modules' state is looked at although no generation was published: a source that fails
 /// publishes nothing.
@@ -38,7 +39,7 @@ pub(crate) async fn run(core: Arc<Core>, ready: Part) -> anyhow::Result<()> {
         update_readiness(&core, &ready).await;
         let followed = core.stop.run_until_cancelled(follow(&core, &ready, &mut backoff)).await;
         let Some(Err(error)) = followed else { return Ok(()) };
-        let reason = format!("{error:#}");
+        let reason = reason(&error);
         // Said once for each time that it goes away, not for each attempt.
         if backoff.failures() == 0 {
             tracing::warn!(reason, "sync-server is away; going on with the last catalogue");
@@ -50,6 +51,13 @@ pub(crate) async fn run(core: Arc<Core>, ready: Part) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn reason(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<tonic::Status>() {
+        Some(status) => trees::reason(status),
+        None => format!("{error:#}"),
+    }
 }
 
 async fn follow(core: &Core, ready: &Part, backoff: &mut Backoff) -> anyhow::Result<()> {
@@ -96,7 +104,7 @@ async fn import(core: &Core, generation: &Generation) -> anyhow::Result<()> {
     match imported {
         Ok(()) => core.trees.imported(module, None),
         Err(error) => {
-            let text = format!("{error:#}");
+            let text = reason(&error);
             tracing::warn!(module, generation = generation.number, error = text, "catalogue not imported");
             core.trees.imported(module, Some(text));
             let kind = error.downcast_ref::<tonic::Status>().map(tonic::Status::code);

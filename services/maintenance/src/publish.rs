@@ -7,6 +7,7 @@ use service_kit::grpc::without_deadline;
 use tonic::{Code, Status};
 
 use crate::core::Core;
+use crate::trees;
 
 /// A first pull of the whole tree over a slow line.
 const PUBLISH_MAX: Duration = Duration::from_hours(2);
@@ -30,7 +31,7 @@ impl Core {
             match tokio::time::timeout(PUBLISH_MAX, tree.publish(request)).await {
                 Ok(Ok(answer)) => published.push(answer.into_inner()),
                 Ok(Err(status)) => {
-                    failures.push((status.code(), format!("module {module}: {}", status.message())));
+                    failures.push((status.code(), format!("module {module}: {}", trees::reason(&status))));
                 }
                 Err(_) => failures.push((Code::DeadlineExceeded, format!("module {module}: no answer"))),
             }
@@ -45,5 +46,5 @@ impl Core {
 }
 
 fn away(status: &Status) -> Status {
-    Status::new(status.code(), format!("sync-server: {}", status.message()))
+    Status::new(status.code(), format!("sync-server: {}", trees::reason(status)))
 }

@@ -9,7 +9,7 @@ use rookery_proto::v1::{
 use crate::core::Core;
 use crate::index::{IndexError, ModuleState, ReplicaRow, RunKind};
 use crate::text::age;
-use crate::trees::Seen;
+use crate::trees::{self, Seen};
 
 /// How long the screen waits for sync-server before it shows what was last known.
 const LISTING_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -66,7 +66,7 @@ impl Core {
         let answer = tokio::time::timeout(LISTING_WAIT_MAX, tree.list_modules(ListModulesRequest {})).await;
         match answer {
             Ok(Ok(listing)) => self.trees.listed(listing.into_inner().modules),
-            Ok(Err(status)) => self.trees.away(status.message().to_owned()),
+            Ok(Err(status)) => self.trees.away(trees::reason(&status)),
             Err(_) => self.trees.away(format!("no answer within {} s", LISTING_WAIT_MAX.as_secs())),
         }
     }

@@ -53,3 +53,12 @@ impl Trees {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Why a call to sync-server failed, in few words: its own, or what the system said of the connection.
+pub(crate) fn reason(status: &tonic::Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if cause.is::<tonic::Status>() { status.message().to_owned() } else { cause.to_string() }
+}

@@ -151,7 +151,8 @@ async fn accesses_and_fetch_restriction_protect() {
 async fn reports_count_once() {
     let rig = farm().await;
     for report_id in ["1", "1", "2"] {
-        report(&rig, report_id, vec![access("a", START_MS), access("b", START_MS)]).await;
+        let odd = access("../../etc/passwd", START_MS);
+        report(&rig, report_id, vec![access("a", START_MS), odd, access("b", START_MS)]).await;
     }
     let savings = rig.status().await.savings.unwrap();
     assert_eq!((savings.requests, savings.hits, savings.bytes_served), (4, 4, 4000));

@@ -200,7 +200,13 @@ impl CacheIndex for CacheIndexService {
         let replica_id = self.known(&request.replica_id).await?;
         let report_id = input::id("report_id", &request.report_id)?;
         input::count("accesses", request.accesses.len(), input::ACCESSES_MAX)?;
-        let accesses = request.accesses.iter().map(input::access).collect::<Result<Vec<_>, _>>()?;
+        // One odd access must not keep the others from being counted: the replica would repeat them all.
+        let accesses: Vec<_> =
+            request.accesses.iter().filter_map(|access| input::access(access).ok()).collect();
+        let left_out = request.accesses.len() - accesses.len();
+        if left_out > 0 {
+            tracing::debug!(replica_id, report_id, left_out, "unsound accesses");
+        }
         self.core.index.count_accesses(replica_id, report_id, &accesses, self.now()).await?;
         Ok(Response::new(ReportAccessesResponse {}))
     }
