@@ -259,6 +259,8 @@ pub async fn tick() {
 }
 
 async fn answers_ready(address: SocketAddr) -> bool {
+    // Without one no client can be made, whatever it is for.
+    service_kit::process::install_crypto_provider();
     let answer = reqwest::get(format!("http://{address}/readyz")).await;
     answer.is_ok_and(|answer| answer.status().is_success())
 }
