@@ -5,7 +5,7 @@
 //! a pack with the contents that are new.
 //!
 //! Start reading at [`Store`], which says how a directory survives a kill at any moment, then
-//! [`Store::build`], [`verify`] and [`Store::publish`]; readers only need [`Generation`].
+//! [`Store::build`], [`verify()`] and [`Store::publish`]; readers only need [`Generation`].
 //!
 //! This crate owns the tree files and nothing else does. It must not open a socket, know a protocol or
 //! decide when to build; everything in it may block and belongs off the reactor. It must never open a
