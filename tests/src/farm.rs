@@ -157,6 +157,16 @@ impl Farm {
         )
     }
 
+    /// Adds lines to the configuration, for the next start.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let file = self.config_file();
+        fs::write(&file, fs::read_to_string(&file)? + lines)?;
+        Ok(())
+    }
+
     /// A `rookery` command with this farm's configuration.
     #[must_use]
     pub fn rookery(&self) -> Command {
@@ -213,9 +223,27 @@ impl Farm {
     /// # Errors
     /// It did not end in time.
     pub async fn stop_mirror(&mut self) -> Result<ExitStatus> {
-        let mut mirror = self.mirror.take().context("no mirror is running")?;
+        self.terminate_mirror()?;
+        self.mirror_ended().await
+    }
+
+    /// SIGTERM, without waiting.
+    ///
+    /// # Errors
+    /// There is nothing to send it to.
+    pub fn terminate_mirror(&self) -> Result<()> {
+        let mirror = self.mirror.as_ref().context("no mirror is running")?;
         let status = program::stock("kill").arg(mirror.id().to_string()).status()?;
         anyhow::ensure!(status.success(), "kill: {status}");
+        Ok(())
+    }
+
+    /// Waits for the mirror's end.
+    ///
+    /// # Errors
+    /// It did not end in time.
+    pub async fn mirror_ended(&mut self) -> Result<ExitStatus> {
+        let mut mirror = self.mirror.take().context("no mirror is running")?;
         let started = Instant::now();
         loop {
             if let Some(status) = mirror.try_wait()? {

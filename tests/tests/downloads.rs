@@ -87,3 +87,33 @@ async fn a_mirror_killed_ten_times_in_mid_download_ends_with_the_right_file() ->
     assert!(count.bytes < LARGE_BYTES * 2, "the upstream sent {} bytes", count.bytes);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_that_retries_by_itself_outlives_five_kills() -> Result<()> {
+    let file = ExtraDistfile::new("large-3.tar", LARGE_BYTES / 2);
+    let mut farm = Farm::start(std::slice::from_ref(&file)).await?;
+    farm.upstream.add_fault(&file.mirror_path(), Fault::RateLimit { bytes_per_second: 20_000_000 });
+    let destination = farm.dir().join("box");
+    let mut client = wget_resume(&destination, &farm.distfile_url(&file.name))
+        .args(["--tries=0", "--retry-connrefused", "--waitretry=1"])
+        .stderr(Stdio::null())
+        .spawn()?;
+    for kill in 0..5 {
+        let had_bytes = arrived(&destination);
+        eventually("the client has more than before the last kill", || {
+            arrived(&destination) > had_bytes || client.try_wait().is_ok_and(|ended| ended.is_some())
+        })
+        .await?;
+        farm.kill_mirror()?;
+        assert_eq!(cache_check::faults(&farm.cache_dir())?, Vec::<String>::new(), "kill {kill}");
+        farm.start_mirror().await?;
+    }
+    assert!(client.wait()?.success(), "{}", farm.log_end());
+    assert!(file.is_at(&destination)?, "the client's file differs");
+    assert_eq!(cache_check::faults(&farm.cache_dir())?, Vec::<String>::new());
+    Ok(())
+}
+
+fn arrived(path: &std::path::Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
