@@ -4,7 +4,9 @@
 
 mod support;
 
+use proptest::prelude::*;
 use rsync_wire::CloseReason;
+use rsync_wire::memory::MemoryTree;
 use std::fs;
 use support::client::{Said, listen};
 use support::talk::answer;
@@ -170,4 +172,31 @@ fn a_client_that_stops_anywhere_ends_the_talk() {
         let (_, reason) = answer(&tree, 1, 0, &client[..end], client.len());
         assert_eq!(reason, CloseReason::ClientClosed, "{end}");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn changed_octets_are_survived(
+        case in prop::sample::select(WHOLE.to_vec()),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        step in 1_usize..300,
+    ) {
+        let (mut client, _) = recorded(case);
+        for (at, octet) in changes {
+            let at = at.index(client.len());
+            client[at] = octet;
+        }
+        // Whatever it means now: no panic, and an end.
+        let (_, reason) = answer(&small(), 1, 0, &client, step);
+        prop_assert!(!reason.as_str().is_empty());
+    }
+}
+
+fn small() -> MemoryTree {
+    let mut tree = MemoryTree::new(0);
+    for path in ["metadata/timestamp.chk", "app-misc/foo/Manifest", "big/a", "header.txt"] {
+        tree.file(path, &[b'x'; 1000], 0o644, (1, 2));
+    }
+    tree
 }

@@ -155,8 +155,9 @@ impl Connection<'_> {
     fn build_list(&mut self, plan: Box<ListPlan>) {
         self.pace.set(self.session.bandwidth_kib());
         let Some(tree) = self.tree() else { return };
+        let turns = if plan.checksum.is_some() { &self.server.hashing } else { &self.server.listing };
         let build = move || Done::Listed(plan.build(&tree).map(Arc::new));
-        self.work = Some(Box::pin(blocking(self.server.listing.clone(), build)));
+        self.work = Some(Box::pin(blocking(turns.clone(), build)));
     }
 
     fn send_files(&mut self, mut batch: Box<Batch>) {

@@ -72,6 +72,8 @@ pub struct RsyncServer {
     sending: Arc<Semaphore>,
     /// Lists that are built at a time: they take much longer than a piece of contents.
     listing: Arc<Semaphore>,
+    /// Those that need every file's checksum, so that they don't hold up the others.
+    hashing: Arc<Semaphore>,
 }
 
 /// Sockets beyond the connections that may use a module.
@@ -90,6 +92,7 @@ impl RsyncServer {
             slots,
             sending: Arc::new(Semaphore::new(cores * 2)),
             listing: Arc::new(Semaphore::new(cores)),
+            hashing: Arc::new(Semaphore::new(cores.div_ceil(2))),
         }
     }
 

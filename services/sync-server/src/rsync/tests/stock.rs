@@ -163,7 +163,9 @@ async fn filters_are_honoured() {
         bench.target(&theirs);
         let source = format!("{}/", bench.source().display());
         bench.succeeds(&[&["-rlpt"], *filters, &["--exclude=/many", "{}m/", &ours]].concat()).await;
-        bench.succeeds(&[&["-rlpt"], *filters, &["--exclude=/many", source.as_str(), &theirs]].concat()).await;
+        bench
+            .succeeds(&[&["-rlpt"], *filters, &["--exclude=/many", source.as_str(), &theirs]].concat())
+            .await;
         let compare = ["-rlpt", "--checksum", "--omit-dir-times", "--delete", "-ni", &theirs, &ours];
         assert_eq!(bench.succeeds(&compare).await, "", "{filters:?}");
     }
