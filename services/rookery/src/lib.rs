@@ -1,1 +1,44 @@
-//! rookery
+//! rookery: the three services in one process, the operator's command line and the demo.
+//!
+//! Start reading at [`run`], then [`all_in_one::start`]. This crate wires and asks; it must not decide
+//! anything that a service decides, and commands change things only through the Admin service.
+
+#![allow(clippy::print_stderr, reason = "a command line for people")]
+
+pub mod all_in_one;
+mod choices;
+mod cli;
+mod commands;
+pub mod demo;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use service_kit::exit_code::Exit;
+
+use cli::{Cli, Command};
+
+/// The whole program: reads the command line, does it, and says how it went.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Up(up) => return commands::up::run(&cli, up),
+        Command::Demo(demo) => commands::demo::run(&cli, demo),
+        Command::CheckConfig => commands::check_config::run(&cli),
+        Command::ClientConfig(client) => commands::client_config::run(&cli, client),
+        Command::Health(health) => commands::health::run(&cli, health),
+        Command::Status(admin) => commands::admin::status(&cli, admin),
+        Command::Plan(admin) => commands::admin::plan(&cli, admin),
+        Command::Evict(admin) => commands::admin::evict(&cli, admin),
+        Command::Publish { module, admin } => commands::admin::publish(&cli, module, admin),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("rookery: {error:#}");
+            Exit::of(&error).into()
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What may be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A local Gentoo mirror for a farm of boxes.
+#[derive(Debug, Parser)]
+#[command(name = "rookery", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// The configuration file [default: `ROOKERY_CONFIG`, else /etc/rookery/rookery.toml if it is there].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the three services in this process until it is told to stop.
+    Up(Up),
+    /// A whole farm on this machine: no network, no root. Exits 1 if anything is wrong.
+    Demo(Demo),
+    /// Is it fresh, is it full, what did it save, what is wrong?
+    Status(Admin),
+    /// Is it up? Exits 0 if it is ready, 1 if not.
+    Health(Health),
+    /// Print the files that point a Gentoo box at this mirror.
+    ClientConfig(ClientConfig),
+    /// Print the merged configuration, or what is wrong with it.
+    CheckConfig,
+    /// Look at a module's source tree now, and serve it if it is new and right.
+    Publish {
+        /// The module; without it, all of them.
+        #[arg(default_value = "")]
+        module: String,
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// What would be deleted now, and why. Changes nothing.
+    Plan(Admin),
+    /// Delete what `plan` lists.
+    Evict(Admin),
+}
+
+/// How the Admin service is reached.
+#[derive(Debug, Args)]
+pub(crate) struct Admin {
+    /// Where maintenance is [default: `maintenance.listen` of the configuration].
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    /// What to ask [default: `maintenance.web` of the configuration].
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// Only whether it answers at all, ready or not.
+    #[arg(long)]
+    pub(crate) live: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientConfig {
+    /// The mirror's name, as boxes know it [default: this host's].
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Print only this file.
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<ClientFile>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClientFile {
+    /// `/etc/portage/make.conf`
+    MakeConf,
+    /// `/etc/portage/repos.conf/gentoo.conf`
+    ReposConf,
+    /// `/etc/portage/mirrors`
+    Mirrors,
+}
+
+/// What the command line says beyond the configuration.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Up {
+    /// Serve this tree as the module gentoo-portage.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tree: Option<PathBuf>,
+    /// How a tree is checked before it is served.
+    #[arg(long, value_enum)]
+    pub(crate) verify: Option<Verify>,
+    /// The mirror that distfiles come from; may be repeated.
+    #[arg(long = "mirror", value_name = "URL")]
+    pub(crate) mirrors: Vec<String>,
+    /// Keep everything below this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// The port of the rsync side.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) rsync_port: Option<u16>,
+    /// The port of the HTTP side.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) http_port: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Verify {
+    /// The tree's OpenPGP signature and every file (GLEP 74).
+    Signed,
+    /// Manifests parse, and every file that an ebuild fetches has a digest.
+    Consistent,
+    /// Nothing.
+    None,
+}
+
+impl Verify {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Consistent => "consistent",
+            Self::None => "none",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Leave everything running at the end, and print how to use it.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// How many packages the generated tree has.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(20..=100_000))]
+    pub(crate) packages: u32,
+    /// How many distfiles all boxes fetch.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) shared: u32,
+    /// How many distfiles each box fetches for itself.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) private: u32,
+    /// Decides everything that is generated.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_anywhere() {
+        for words in [
+            &["rookery", "--json", "--config", "x", "status"][..],
+            &["rookery", "status", "--config", "x", "--json"],
+        ] {
+            let cli = Cli::try_parse_from(words).unwrap();
+            assert!(cli.json && cli.config.is_some(), "{words:?}");
+        }
+        let cli = Cli::try_parse_from(["rookery", "publish"]).unwrap();
+        assert!(matches!(cli.command, Command::Publish { module, .. } if module.is_empty()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for words in [
+            &["rookery"][..],
+            &["rookery", "fly"],
+            &["rookery", "up", "--verify", "maybe"],
+            &["rookery", "up", "--http-port", "70000"],
+            &["rookery", "demo", "--packages", "0"],
+            &["rookery", "client-config", "--only", "rc.conf"],
+        ] {
+            assert!(Cli::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
+}

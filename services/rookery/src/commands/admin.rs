@@ -1,0 +1,88 @@
+//! `rookery status`, `plan`, `evict` and `publish`: maintenance's Admin service.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use rookery_proto::v1::admin_client::AdminClient;
+use rookery_proto::v1::{EvictRequest, GetStatusRequest, PlanEvictionRequest, PublishModuleRequest};
+use service_kit::config::Settings;
+use service_kit::grpc::{self, ClientChannel, GrpcConfig};
+use tonic::Code;
+
+use super::views::{EvictionView, PublishView, StatusView};
+use super::{block_on, show};
+use crate::all_in_one::endpoint;
+use crate::cli::{self, Cli};
+
+/// For questions.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// For publishing: a whole tree is read and verified.
+const PUBLISH_DEADLINE: Duration = Duration::from_mins(15);
+
+struct Admin {
+    client: AdminClient<ClientChannel>,
+    endpoint: String,
+}
+
+impl Admin {
+    fn connect(cli: &Cli, admin: &cli::Admin, deadline: Duration) -> anyhow::Result<Self> {
+        let settings = Settings::read(cli.config.as_deref())?;
+        let grpc: GrpcConfig = settings.section("grpc")?;
+        let endpoint = match &admin.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => endpoint(settings.section::<maintenance::Config>("maintenance")?.listen),
+        };
+        let channel = grpc::connect(&grpc, &endpoint, deadline)?;
+        Ok(Self { client: AdminClient::new(channel), endpoint })
+    }
+
+    /// What a refusal means to the person who typed the command.
+    fn explain(&self, status: &tonic::Status) -> anyhow::Error {
+        if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) {
+            return anyhow!(
+                "maintenance at {} does not answer ({}): is it running?",
+                self.endpoint,
+                status.message()
+            );
+        }
+        anyhow!("{}", status.message())
+    }
+}
+
+pub(crate) fn status(cli: &Cli, admin: &cli::Admin) -> anyhow::Result<ExitCode> {
+    let view = block_on(async {
+        let mut admin = Admin::connect(cli, admin, DEADLINE)?;
+        let answer = admin.client.get_status(GetStatusRequest {}).await;
+        Ok(StatusView::from(answer.map_err(|status| admin.explain(&status))?.into_inner()))
+    })?;
+    show(cli, &view)
+}
+
+pub(crate) fn plan(cli: &Cli, admin: &cli::Admin) -> anyhow::Result<ExitCode> {
+    let view = block_on(async {
+        let mut admin = Admin::connect(cli, admin, DEADLINE)?;
+        let answer = admin.client.plan_eviction(PlanEvictionRequest {}).await;
+        Ok(EvictionView::planned(answer.map_err(|status| admin.explain(&status))?.into_inner()))
+    })?;
+    show(cli, &view)
+}
+
+pub(crate) fn evict(cli: &Cli, admin: &cli::Admin) -> anyhow::Result<ExitCode> {
+    let view = block_on(async {
+        let mut admin = Admin::connect(cli, admin, DEADLINE)?;
+        let answer = admin.client.evict(EvictRequest {}).await;
+        Ok(EvictionView::ordered(answer.map_err(|status| admin.explain(&status))?.into_inner()))
+    })?;
+    show(cli, &view)
+}
+
+pub(crate) fn publish(cli: &Cli, module: &str, admin: &cli::Admin) -> anyhow::Result<ExitCode> {
+    let view = block_on(async {
+        let mut admin = Admin::connect(cli, admin, PUBLISH_DEADLINE)?;
+        let answer = admin.client.publish_module(PublishModuleRequest { module: module.to_owned() }).await;
+        Ok(PublishView::from(answer.map_err(|status| admin.explain(&status))?.into_inner()))
+    })?;
+    show(cli, &view)
+}

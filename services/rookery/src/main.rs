@@ -1,0 +1,7 @@
+//! The `rookery` program. See the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rookery::run()
+}
