@@ -67,7 +67,8 @@ impl Demotions {
         }
     }
 
-    fn is_demoted(&self, origin: &str) -> bool {
+    /// Whether `origin` gave a wrong file lately.
+    pub(crate) fn is_demoted(&self, origin: &str) -> bool {
         let demoted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         demoted.get(origin).is_some_and(|since| since.elapsed() < DEMOTED_FOR)
     }

@@ -57,9 +57,14 @@ impl Refusals {
         }
     }
 
-    /// All that the client was given of it was right.
+    /// All that the client was given of it was right. That ends no refusal: another client at the same
+    /// address may still hold what was wrong.
     pub(crate) fn note_right(&self, name: &DistfileName, client: IpAddr) {
-        self.notes().remove(&(name.clone(), client));
+        let mut notes = self.notes();
+        let key = (name.clone(), client);
+        if matches!(notes.get(&key), Some(Note::Unverified(_))) {
+            notes.remove(&key);
+        }
     }
 
     /// What came for `name` was wrong.

@@ -171,10 +171,7 @@ impl Fetch {
             Right::Lease(lease) => Some(lease),
             Right::None => None,
             Right::Peers(peers) => {
-                let name = &self.known.distfile.name;
-                all.extend(
-                    peers.iter().filter_map(|peer| candidate::from_peer(peer, name, scope.as_module())),
-                );
+                all.extend(peers.iter().filter_map(|peer| self.peer(peer, scope)));
                 None
             }
         };
@@ -199,9 +196,7 @@ impl Fetch {
                 Acquired::Away => return Ok(Right::None),
                 Acquired::Present { advertise } => return Ok(Right::Peers(advertise)),
                 Acquired::Held { advertise, retry_in } => {
-                    let name = &self.known.distfile.name;
-                    let peer =
-                        advertise.and_then(|peer| candidate::from_peer(&peer, name, scope.as_module()));
+                    let peer = advertise.and_then(|peer| self.peer(&peer, scope));
                     if let Some(peer) = peer {
                         match download.fill(&[peer], None).await {
                             Ok(()) => return Ok(Right::None),
@@ -215,6 +210,12 @@ impl Fetch {
         }
         info!("another replica held the lease for too long");
         Ok(Right::None)
+    }
+
+    /// Another replica as a candidate, unless it gave a wrong file lately.
+    fn peer(&self, advertise: &str, scope: &Scope) -> Option<Candidate> {
+        let peer = candidate::from_peer(advertise, &self.known.distfile.name, scope.as_module())?;
+        (!self.app.demotions.is_demoted(&peer.origin())).then_some(peer)
     }
 
     fn stopped(&self, stop: Stop, faults: &mut Vec<SourceFault>) -> Failure {

@@ -32,11 +32,12 @@ pub(crate) async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<
     let soft = app.tasks.soft();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return Ok(()) };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = soft.cancelled() => return Ok(()),
+        let accepting = async {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&room).acquire_owned().await.ok();
+            (permit, listener.accept().await)
         };
+        let Some((permit, accepted)) = soft.run_until_cancelled(accepting).await else { return Ok(()) };
         match accepted {
             Ok((socket, peer)) => {
                 let app_of_task = Arc::clone(&app);

@@ -1,0 +1,140 @@
+//! Clients that mean no good, or are no HTTP clients at all.
+
+use std::time::Duration;
+
+use farm_sim::upstream::{Object, Upstream};
+use service_kit::config::{HumanDuration, Networks};
+
+use crate::replica::{File, Replica, config, know, named};
+
+async fn replica(dir: &std::path::Path) -> Replica {
+    Replica::start(config(dir, &[])).await
+}
+
+#[tokio::test]
+async fn requests_that_can_be_read_in_two_ways_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = replica(dir.path()).await;
+    for request in [
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost : a\r\n\r\n",
+        "GET  /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /healthz HTTP/9.9\r\nHost: a\r\n\r\n",
+        "POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    ] {
+        let answer = replica.raw(request.as_bytes()).await;
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(matches!(status, "400" | "405" | "505"), "{request:?} got {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "a second request was read: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_http_at_all_is_answered_shortly() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = replica(dir.path()).await;
+    for junk in [
+        b"@RSYNCD: 31.0\n".as_slice(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\0\0\0\0\0\0\0\0\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\rx\n\n",
+    ] {
+        let answer = replica.raw(junk).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{junk:?} got {answer:?}");
+    }
+    assert_eq!(replica.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn heads_without_end_are_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), &[]);
+    config.timeouts.client_head = HumanDuration(Duration::from_millis(200));
+    let replica = Replica::start(config).await;
+    let fields: Vec<String> = (0..100).map(|number| format!("X-{number}: y\r\n")).collect();
+    let many = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", fields.concat());
+    let answer = replica.raw(many.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+    let long = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(100_000));
+    let answer = replica.raw(long.as_bytes()).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer:?}");
+    // A head that never comes to its end.
+    let answer = replica.raw(b"GET /healthz HTTP/1.1\r\nHost: a\r\n").await;
+    assert!(!answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn other_networks_and_methods_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), &[]);
+    config.allow_clients = Networks::parse(["10.0.0.0/8"]).unwrap();
+    let replica = Replica::start(config).await;
+    assert_eq!(replica.get("/distfiles/layout.conf").await.status, 403);
+    assert_eq!(replica.get("http://example.org/").await.status, 403);
+    assert_eq!(replica.get("/healthz").await.status, 200);
+    drop(replica);
+
+    let dir = tempfile::tempdir().unwrap();
+    let replica = self::replica(dir.path()).await;
+    let connect = replica.raw(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n").await;
+    assert!(connect.starts_with("HTTP/1.1 403 ") && connect.contains("GENTOO_MIRRORS"), "{connect:?}");
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
+        assert_eq!(replica.ask(method, "/distfiles/a", &[]).await.status, 405, "{method}");
+    }
+    assert_eq!(replica.get("https://example.org/").await.status, 400);
+    assert_eq!(replica.get("ftp://example.org/").await.status, 400);
+}
+
+#[tokio::test]
+async fn private_upstreams_are_refused_wherever_they_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mirror, inside) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
+    inside.put("/secret", Object::Bytes("secret".into()));
+    let by_source = File::new("source-1.tar", 100).with_source(format!("{}/secret", inside.url()));
+    let by_name = File::new("name-1.tar", 100)
+        .with_source(format!("http://localhost:{}/secret", inside.address().port()));
+    let by_redirect = File::new("redirect-1.tar", 100);
+    mirror.put(&by_redirect.mirror_path(), Object::Redirect(format!("{}/secret", inside.url())));
+    know(dir.path(), "gentoo", &[&by_source, &by_name, &by_redirect]).await;
+    let mut config = config(dir.path(), &[&mirror]);
+    config.allow_private_upstreams = Networks::default();
+    let replica = Replica::start(config).await;
+    for file in [&by_source, &by_name, &by_redirect] {
+        assert_eq!(replica.get(&file.mirror_path()).await.status, 502, "{}", file.name);
+    }
+    assert_eq!(replica.get(&format!("{}/other", inside.url())).await.status, 403);
+    let by_name = format!("http://localhost:{}/other", inside.address().port());
+    assert_eq!(replica.get(&by_name).await.status, 403);
+    assert_eq!(replica.get("http://169.254.169.254/latest/meta-data").await.status, 403);
+    assert_eq!(replica.get("http://[::ffff:127.0.0.1]/").await.status, 403);
+    assert_eq!(inside.total().requests, 0);
+    assert!(named(dir.path()).is_empty());
+}
+
+#[tokio::test]
+async fn nothing_leaves_the_cache_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = replica(dir.path()).await;
+    for path in [
+        "/../../../../etc/passwd",
+        "/distfiles/../../replica-id",
+        "/distfiles/..%2f..%2freplica-id",
+        "/distfiles/%2e%2e/replica-id",
+        "/m/../../etc/distfiles/passwd",
+        "/m/%2e%2e/distfiles/replica-id",
+        "/m/..%2f../distfiles/replica-id",
+        "/replica-id",
+    ] {
+        let answer = replica.get(path).await;
+        assert_eq!(answer.status, 404, "{path}: {}", answer.text());
+    }
+}

@@ -1,0 +1,12 @@
+//! The HTTP side against an upstream that misbehaves on demand. What counts is what a client ends
+//! with, and what the upstream counted itself.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod faults;
+mod forward;
+mod hits;
+mod hostile;
+mod misses;
+mod replica;
+mod restarts;
