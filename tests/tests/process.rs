@@ -82,7 +82,8 @@ async fn sigterm_ends_it_well_and_the_next_start_serves_the_same() -> Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_is_named() -> Result<()> {
     let farm = Farm::start(&[]).await?;
-    let output = farm.rookery().arg("up").output()?;
+    let elsewhere = farm.dir().join("elsewhere");
+    let output = farm.rookery().arg("up").env("ROOKERY__SYNC__STATE_DIR", elsewhere).output()?;
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{message}");
     assert!(message.contains("Address already in use") && message.contains("or change sync."), "{message}");
