@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
-use rookery_tests::farm::Farm;
+use rookery_tests::farm::{Addresses, Farm};
 use rookery_tests::program;
 
 /// What is wrong, and what the message must hold besides the file's name.
@@ -81,12 +81,24 @@ async fn sigterm_ends_it_well_and_the_next_start_serves_the_same() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_is_named() -> Result<()> {
-    let farm = Farm::start(&[]).await?;
-    let elsewhere = farm.dir().join("elsewhere");
-    let output = farm.rookery().arg("up").env("ROOKERY__SYNC__STATE_DIR", elsewhere).output()?;
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(69), "{message}");
-    assert!(message.contains("Address already in use") && message.contains("or change sync."), "{message}");
+    let mut farm = Farm::start(&[]).await?;
+    farm.stop_mirror().await?;
+    let Addresses { rsync, http, web, tree, index } = farm.addresses;
+    for (address, key) in [
+        (rsync, "sync.listen"),
+        (tree, "sync.grpc"),
+        (index, "maintenance.listen"),
+        (web, "maintenance.web"),
+        (http, "proxy.listen"),
+    ] {
+        let taken = TcpListener::bind(address)?;
+        let output = farm.rookery().arg("up").output()?;
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{message}");
+        let [reason, advice] = [format!("{address}: Address already in use"), format!("or change {key}")];
+        assert!(message.contains(&reason) && message.contains(&advice), "{message}");
+        drop(taken);
+    }
     Ok(())
 }
 
