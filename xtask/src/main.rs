@@ -24,7 +24,7 @@ struct Arguments {
 enum Command {
     /// Installs what the tests need, then runs every check and every test.
     Test {
-        /// Also the long ones: soaks and long loops.
+        /// Also the soak: kills and properties, many times over.
         #[arg(long)]
         full: bool,
         /// Only these stages; `--list` names them.

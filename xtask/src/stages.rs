@@ -29,7 +29,7 @@ const STAGES: &[Stage] = &[
     },
     Stage { name: "unit", about: "unit and integration tests of every crate", run: unit, long: false },
     Stage { name: "e2e", about: "rsync, wget, curl and Portage against the program", run: e2e, long: false },
-    Stage { name: "soak", about: "the tests that are marked as long", run: soak, long: true },
+    Stage { name: "soak", about: "the same kills and properties, many times over", run: soak, long: true },
 ];
 
 /// Where things are.
@@ -138,19 +138,31 @@ fn unit(workspace: &Workspace, _: &Tools) -> Result<()> {
 }
 
 fn e2e(workspace: &Workspace, tools: &Tools) -> Result<()> {
-    run_end_to_end(workspace, tools, &[])
+    run_end_to_end(workspace, tools, &[], &[])
 }
 
 fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {
-    run_end_to_end(workspace, tools, &["--ignored"])
+    let pure = ["test", "--quiet", "--locked", "-p", "rsync-wire", "-p", "gentoo-repo", "-p", "cache-policy"];
+    let stores = ["-p", "tree-store", "-p", "blob-store"];
+    workspace.cargo(&[&pure[..], &stores].concat(), &[("PROPTEST_CASES", Path::new("5000"))])?;
+    run_end_to_end(workspace, tools, &["--test", "downloads"], &[("ROOKERY_SOAK_FARMS", Path::new("10"))])
 }
 
 /// The end-to-end tests drive the real binary, so it is built first. One test at a time: they start
 /// farms of their own and would only take the two cores from each other.
-fn run_end_to_end(workspace: &Workspace, tools: &Tools, arguments: &[&str]) -> Result<()> {
+fn run_end_to_end(
+    workspace: &Workspace,
+    tools: &Tools,
+    which: &[&str],
+    environment: &[(&str, &Path)],
+) -> Result<()> {
     workspace.cargo(&["build", "--quiet", "--locked", "--package", "rookery", "--bins"], &[])?;
     let program = workspace.target.join("debug/rookery");
-    let mut all = vec!["test", "--locked", "--package", "rookery-tests", "--", "--test-threads=1"];
-    all.extend_from_slice(arguments);
-    workspace.cargo(&all, &[("ROOKERY_BIN", &program), ("ROOKERY_TEST_WHEELS", &tools.wheels)])
+    let mut arguments = vec!["test", "--locked", "--package", "rookery-tests"];
+    arguments.extend_from_slice(which);
+    arguments.extend(["--", "--test-threads=1"]);
+    let mut variables: Vec<(&str, &Path)> =
+        vec![("ROOKERY_BIN", &program), ("ROOKERY_TEST_WHEELS", &tools.wheels)];
+    variables.extend_from_slice(environment);
+    workspace.cargo(&arguments, &variables)
 }
