@@ -78,6 +78,9 @@ pub async fn start(settings: &Settings, kit: &Kit) -> anyhow::Result<Running> {
     if !given.contains("proxy.maintenance.endpoint") {
         sections.proxy.maintenance.endpoint = endpoint(maintenance.grpc_addr);
     }
+    if !given.contains("proxy.rsync_port") {
+        sections.proxy.rsync_port = sync.rsync_addr.port();
+    }
     let proxy = proxy_cache::start(sections.proxy, kit).await?;
     Ok(Running { sync, maintenance, proxy })
 }
