@@ -86,13 +86,13 @@ impl TryFrom<String> for MirrorUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let url =
-            url::Url::parse(&text).map_err(|error| format!("expected a URL, found {text:?}: {error}"))?;
+        let url = url::Url::parse(&text)
+            .map_err(|error| format!("expected an http:// or https:// URL ({error})"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(format!("expected an http:// or https:// URL, found {text:?}"));
+            return Err("expected an http:// or https:// URL".to_owned());
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("expected a URL without ? and #, found {text:?}"));
+            return Err("expected a URL without ? and #".to_owned());
         }
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
     }
