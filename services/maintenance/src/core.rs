@@ -40,7 +40,15 @@ pub(crate) struct Core {
     pub(crate) evicting: tokio::sync::Mutex<()>,
     /// Cancelled when streams that never end must end.
     pub(crate) stop: CancellationToken,
+    /// Cancelled when nobody uses this any more.
+    pub(crate) unused: CancellationToken,
     tree: ClientChannel,
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.unused.cancel();
+    }
 }
 
 impl Core {
@@ -62,6 +70,7 @@ impl Core {
             decisions: watch::Sender::new(0),
             evicting: tokio::sync::Mutex::new(()),
             stop,
+            unused: CancellationToken::new(),
             tree,
         }
     }

@@ -81,6 +81,13 @@ pub async fn start_with_clock(config: Config, kit: &Kit, clock: SharedClock) -> 
     let tree = service_kit::grpc::connect(&kit.grpc, config.sync.as_str(), TREE_DEADLINE)?;
     let index = Index::open(config.index.path(), clock.now()).await.map_err(place)?;
     let core = Arc::new(Core::new(&config, index.clone(), clock, tree, kit.tasks.soft()));
+    let unused = core.unused.clone();
+    // Last of all, so that the file is whole and nobody's when the process says that it has stopped.
+    kit.tasks.spawn_critical("index", async move {
+        unused.cancelled().await;
+        index.close().await;
+        Ok(())
+    });
 
     let routes = Routes::new(CacheIndexServer::new(CacheIndexService { core: Arc::clone(&core) }))
         .add_service(AdminServer::new(AdminService { core: Arc::clone(&core) }));

@@ -49,6 +49,12 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// Waits for what is under way and writes the log back into the file.
+    pub(crate) async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+
     async fn write(&self) -> Result<Tx, IndexError> {
         Ok(self.writer.begin().await?)
     }
