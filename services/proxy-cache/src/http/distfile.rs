@@ -39,6 +39,10 @@ pub(crate) async fn answer(
     }
     match lookup {
         Ok(Lookup::Hit(digest, blob)) => Some(hit(app, request, name, digest, blob)),
+        // Joined to the flight that it is part of, it would wait for itself.
+        Ok(Lookup::Miss(_)) if request.is_loop(app) => {
+            Some(reply::text(StatusCode::LOOP_DETECTED, "this request has been through here already"))
+        }
         Ok(Lookup::Miss(known)) => Some(miss(app, request, &known, asked).await),
         Ok(Lookup::Unknown) => None,
         Err(error) => {

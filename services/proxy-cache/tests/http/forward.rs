@@ -75,6 +75,11 @@ async fn a_proxy_request_for_ourselves_is_served_and_a_loop_is_found() {
     let via = format!("1.0 other, 1.1 rookery-{}", &id[..12]);
     let looped = replica.ask("GET", "http://example.org/x", &[("Via", &via)]).await;
     assert_eq!(looped.status, 508);
+    let known = File::new("loop-1.tar", SIZE);
+    know(dir.path(), "gentoo", &[&file, &known]).await;
+    let looped = replica.ask("GET", "/distfiles/loop-1.tar", &[("Via", &via)]).await;
+    assert_eq!(looped.status, 508, "a known distfile's flight is not joined");
+    assert_eq!(mirror.total().requests, 1);
 }
 
 #[tokio::test]
