@@ -192,6 +192,20 @@ impl Part {
         }
     }
 
+    /// Gives the bytes up: nothing of them is kept. Readers learn that they are wrong. Blocks.
+    ///
+    /// # Errors
+    /// The disk; the part may be left.
+    pub fn discard(mut self) -> Result<(), StoreError> {
+        self.progress.send_modify(|progress| progress.state = PartState::Wrong);
+        let store = Arc::clone(&self.store);
+        // First the state: a part without one is never resumed.
+        store.disk.remove(&store.layout.state(&self.key))?;
+        store.disk.remove(&store.layout.part(&self.key))?;
+        self.parked = false;
+        Ok(())
+    }
+
     /// Steps 4 and 5 of the crate's argument, but for the name.
     fn commit(&mut self, digest: BlobDigest) -> Result<(), StoreError> {
         let part = self.store.layout.part(&self.key);
