@@ -52,13 +52,17 @@ impl Candidate {
 
 /// Sources that gave a wrong file lately.
 #[derive(Debug, Default)]
-pub(crate) struct Demotions(Mutex<HashMap<String, Instant>>);
+pub(crate) struct Demotions {
+    origins: Mutex<HashMap<String, Instant>>,
+    /// Files that several sources gave wrongly together, and whom to ask first, alone.
+    mixed: Mutex<HashMap<DistfileName, (Url, Instant)>>,
+}
 
 impl Demotions {
     /// Asks everything from `origin` last for some minutes.
     pub(crate) fn demote(&self, origin: String) {
         let now = Instant::now();
-        let mut demoted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut demoted = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
         if demoted.len() >= DEMOTED_MAX {
             demoted.retain(|_, since| now.duration_since(*since) < DEMOTED_FOR);
         }
@@ -67,9 +71,28 @@ impl Demotions {
         }
     }
 
+    /// Several sources gave a wrong file `name` together. `first` is asked first from now on.
+    pub(crate) fn note_mixed(&self, name: &DistfileName, first: &Url) {
+        let now = Instant::now();
+        let mut mixed = self.mixed.lock().unwrap_or_else(PoisonError::into_inner);
+        if mixed.len() >= DEMOTED_MAX {
+            mixed.retain(|_, (_, since)| now.duration_since(*since) < DEMOTED_FOR);
+        }
+        if mixed.len() < DEMOTED_MAX {
+            mixed.insert(name.clone(), (first.clone(), now));
+        }
+    }
+
+    /// Whom to ask first for `name` if all of it has to come from one source.
+    pub(crate) fn mixed(&self, name: &DistfileName) -> Option<Url> {
+        let mixed = self.mixed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, since) = mixed.get(name)?;
+        (since.elapsed() < DEMOTED_FOR).then(|| first.clone())
+    }
+
     /// Whether `origin` gave a wrong file lately.
     pub(crate) fn is_demoted(&self, origin: &str) -> bool {
-        let demoted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let demoted = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
         demoted.get(origin).is_some_and(|since| since.elapsed() < DEMOTED_FOR)
     }
 }

@@ -31,6 +31,9 @@ const NEARLY_DONE_BYTES: u64 = 4 << 20;
 pub(super) enum Stop {
     /// Every candidate failed, for these reasons.
     Sources(Vec<SourceFault>),
+    /// This one ended cleanly, without having announced a length, before the file did: what it gave is
+    /// as likely an error page as a part of the file.
+    Tainted(Box<Candidate>),
     /// Nobody waits for it any more.
     Deserted,
     /// The part can't be written.
@@ -53,11 +56,13 @@ pub(super) struct Download {
     pub(super) contributors: Vec<Candidate>,
     /// Body bytes that came, wanted or not.
     pub(super) upstream_bytes: u64,
+    /// All bytes have to come from one source.
+    is_alone: bool,
 }
 
 impl Download {
-    pub(super) fn new(app: Arc<App>, flight: Arc<Flight>, part: Part) -> Self {
-        Self { app, flight, part: Some(part), contributors: Vec::new(), upstream_bytes: 0 }
+    pub(super) fn new(app: Arc<App>, flight: Arc<Flight>, part: Part, is_alone: bool) -> Self {
+        Self { app, flight, part: Some(part), contributors: Vec::new(), upstream_bytes: 0, is_alone }
     }
 
     /// The part, complete or not.
@@ -95,6 +100,7 @@ impl Download {
                 }
                 let origin = candidate.origin();
                 let is_pointless = dead_hosts.contains(&origin)
+                    || (self.is_alone && self.contributors.iter().any(|other| other != candidate))
                     || (candidate.kind == Kind::FlatMirror && missing_at.as_ref() != Some(&origin));
                 if is_pointless {
                     continue;
@@ -145,7 +151,10 @@ impl Download {
             },
             () = self.abandoned() => return Err(Stop::Deserted),
         };
-        self.drain(&mut response, skip, candidate, lease).instrument(span).await
+        let (before, has_length) = (self.bytes(), response.headers().contains_key(CONTENT_LENGTH));
+        let drained = self.drain(&mut response, skip, candidate, lease).instrument(span).await?;
+        let is_tainted = drained == Err(SourceFault::Short) && !has_length && self.bytes() > before;
+        if is_tainted { Err(Stop::Tainted(Box::new(candidate.clone()))) } else { Ok(drained) }
     }
 
     /// Ends when nobody waits and it is not worth finishing for its own sake.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blob_store::{BeginError, Committed, Expected, FinishError, Part, PartState, Scope};
+use http::StatusCode;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::candidate::{self, Candidate};
@@ -63,6 +64,44 @@ enum Right {
     Peers(Vec<String>),
 }
 
+/// How a part was filled.
+enum Filled {
+    /// Nothing is missing.
+    Whole(Option<LeaseHold>),
+    /// With bytes that are not to be gone on with.
+    InVain,
+}
+
+/// Who is asked next, and what was wrong so far.
+struct Plan {
+    candidates: Vec<Candidate>,
+    /// Gave bytes of no use in this flight.
+    spent: Vec<Candidate>,
+    /// One source has to give all: several of them gave a wrong file together lately.
+    is_alone: bool,
+    faults: Vec<SourceFault>,
+}
+
+impl Plan {
+    fn new(fetch: &Fetch) -> Self {
+        let mut candidates = fetch.candidates.clone();
+        let first = fetch.app.demotions.mixed(&fetch.known.distfile.name);
+        if let Some(first) = &first {
+            candidates.sort_by_key(|candidate| candidate.url != *first);
+        }
+        Self { candidates, spent: Vec::new(), is_alone: first.is_some(), faults: Vec::new() }
+    }
+}
+
+/// Removes a part whose bytes are of no use.
+async fn discard(part: Part) -> Result<(), Failure> {
+    match tokio::task::spawn_blocking(move || part.discard()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(failure(FailureKind::Disk, error.to_string())),
+        Err(_) => Err(failure(FailureKind::Disk, "the store failed")),
+    }
+}
+
 fn failure(kind: FailureKind, why: impl Into<String>) -> Failure {
     Failure { kind, why: why.into() }
 }
@@ -81,17 +120,27 @@ impl Fetch {
         let expected = Expected::new(distfile.name.clone(), distfile.size_bytes, distfile.digests.clone())
             .map_err(|error| failure(FailureKind::Unverifiable, error.to_string()))?;
         let scope = self.scope().await;
-        let mut candidates = self.candidates.clone();
-        let mut faults = Vec::new();
-        // Every round but the last one ends with a file whose digest differs.
+        let mut plan = Plan::new(self);
+        // Every round but the last one ends with bytes that are of no use.
         for _ in 0..WRONG_FILES_MAX {
             let part = self.begin(expected.clone()).await?;
             let resumed_bytes = part.resumed_bytes();
-            let mut download = Download::new(Arc::clone(&self.app), Arc::clone(&self.flight), part);
-            let lease = self.download(&mut download, &candidates, &scope, &mut faults).await?;
+            if plan.is_alone && resumed_bytes > 0 {
+                // Nobody knows who gave these.
+                discard(part).await?;
+                continue;
+            }
+            let (app, flight) = (Arc::clone(&self.app), Arc::clone(&self.flight));
+            let mut download = Download::new(app, flight, part, plan.is_alone);
+            let filled = self.download(&mut download, &mut plan, &scope).await?;
             let (contributors, upstream_bytes) = (download.contributors.clone(), download.upstream_bytes);
             let Some(part) = download.into_part() else {
                 return Err(failure(FailureKind::Disk, "the part was lost"));
+            };
+            let Filled::Whole(lease) = filled else {
+                discard(part).await?;
+                self.again("a source ended early")?;
+                continue;
             };
             match self.finish(part, &scope).await {
                 Ok(committed) => {
@@ -102,16 +151,9 @@ impl Fetch {
                     if let Some(lease) = lease {
                         lease.release("wrong digest");
                     }
-                    self.app.refusals.note_wrong(&distfile.name);
-                    faults.push(SourceFault::WrongDigest(algorithm));
-                    if resumed_bytes == 0 {
-                        self.blame(&contributors);
-                        candidates.retain(|candidate| !contributors.contains(candidate));
-                    }
-                    if self.flight.is_published() {
-                        let why = format!("{algorithm} differs from the tree's");
-                        return Err(failure(FailureKind::WrongDigest, why));
-                    }
+                    plan.faults.push(SourceFault::WrongDigest(algorithm));
+                    self.learn(&mut plan, &contributors, resumed_bytes);
+                    self.again(&format!("{algorithm} differs from the tree's"))?;
                 }
                 Err(FinishError::Short { have_bytes, size_bytes }) => {
                     return Err(failure(FailureKind::Disk, format!("{have_bytes} of {size_bytes} bytes")));
@@ -121,7 +163,42 @@ impl Fetch {
                 }
             }
         }
-        Err(failure(FailureKind::Sources(status_of(&faults)), "every file that came was wrong"))
+        Err(failure(FailureKind::Sources(status_of(&plan.faults)), "every file that came was wrong"))
+    }
+
+    /// What a wrong file says about those who gave it: only who gave all of it is certainly at fault.
+    fn learn(&self, plan: &mut Plan, contributors: &[Candidate], resumed_bytes: u64) {
+        match contributors {
+            [culprit] if resumed_bytes == 0 => {
+                warn!(url = redacted(&culprit.url), "gave a wrong file; asked last for some minutes");
+                self.spend(plan, culprit);
+            }
+            [.., last] => {
+                info!("several sources gave a wrong file together; each is asked alone now");
+                self.app.demotions.note_mixed(&self.known.distfile.name, &last.url);
+                plan.is_alone = true;
+                plan.candidates.sort_by_key(|candidate| candidate.url != last.url);
+            }
+            // All of it was here before.
+            [] => {}
+        }
+    }
+
+    /// Not asked again in this flight, and last in the next ones.
+    fn spend(&self, plan: &mut Plan, culprit: &Candidate) {
+        self.app.demotions.demote(culprit.origin());
+        plan.candidates.retain(|candidate| candidate != culprit);
+        plan.spent.push(culprit.clone());
+    }
+
+    /// Whether this flight may start again at 0: not if a client may have seen what was wrong. Those
+    /// that saw none of it get into the next flight.
+    fn again(&self, why: &str) -> Result<(), Failure> {
+        self.app.refusals.note_wrong(&self.known.distfile.name);
+        if self.flight.is_published() {
+            return Err(failure(FailureKind::WrongDigest, why));
+        }
+        Ok(())
     }
 
     /// Under which name the blob is found: the module's own if modules disagree about it.
@@ -159,12 +236,11 @@ impl Fetch {
     async fn download(
         &self,
         download: &mut Download,
-        candidates: &[Candidate],
+        plan: &mut Plan,
         scope: &Scope,
-        faults: &mut Vec<SourceFault>,
-    ) -> Result<Option<LeaseHold>, Failure> {
+    ) -> Result<Filled, Failure> {
         if download.missing_bytes() == 0 {
-            return Ok(None);
+            return Ok(Filled::Whole(None));
         }
         let mut all = Vec::new();
         let lease = match self.right(download, scope).await? {
@@ -175,17 +251,33 @@ impl Fetch {
                 None
             }
         };
-        all.extend(candidates.iter().cloned());
-        match download.fill(&all, lease.as_ref()).await {
-            Ok(()) => Ok(lease),
-            Err(stop) => {
-                let failed = self.stopped(stop, faults);
-                if let Some(lease) = lease {
-                    lease.release(failed.kind.as_str());
-                }
-                Err(failed)
+        all.retain(|peer| !plan.spent.contains(peer));
+        all.extend(plan.candidates.iter().cloned());
+        let stop = match download.fill(&all, lease.as_ref()).await {
+            Ok(()) => return Ok(Filled::Whole(lease)),
+            Err(stop) => stop,
+        };
+        let ended = match stop {
+            Stop::Tainted(culprit) => {
+                plan.faults.push(SourceFault::Short);
+                self.spend(plan, &culprit);
+                Ok(Filled::InVain)
             }
+            Stop::Sources(more) if plan.is_alone && !download.contributors.is_empty() => {
+                plan.faults.extend(more);
+                for culprit in &download.contributors {
+                    self.spend(plan, culprit);
+                }
+                Ok(Filled::InVain)
+            }
+            stop @ (Stop::Sources(_) | Stop::Deserted | Stop::Disk(_)) => {
+                Err(self.stopped(stop, &mut plan.faults))
+            }
+        };
+        if let Some(lease) = lease {
+            lease.release(ended.as_ref().map_or_else(|failed| failed.kind.as_str(), |_| "ended early"));
         }
+        ended
     }
 
     /// Asks for the lease. While another replica holds it, its growing file is followed.
@@ -200,7 +292,7 @@ impl Fetch {
                     if let Some(peer) = peer {
                         match download.fill(&[peer], None).await {
                             Ok(()) => return Ok(Right::None),
-                            Err(Stop::Sources(_)) => {}
+                            Err(Stop::Sources(_) | Stop::Tainted(_)) => {}
                             Err(stop) => return Err(self.stopped(stop, &mut Vec::new())),
                         }
                     }
@@ -231,6 +323,7 @@ impl Fetch {
                 };
                 failure(FailureKind::Sources(status_of(faults)), why)
             }
+            Stop::Tainted(_) => failure(FailureKind::Sources(StatusCode::BAD_GATEWAY), "it ended early"),
             Stop::Deserted => failure(FailureKind::Deserted, "nobody waits for it; the part is kept"),
             Stop::Disk(why) => failure(FailureKind::Disk, why),
         }
@@ -250,13 +343,6 @@ impl Fetch {
         match finishing.await {
             Ok(finished) => finished,
             Err(_) => Err(FinishError::Short { have_bytes: 0, size_bytes: 0 }),
-        }
-    }
-
-    fn blame(&self, contributors: &[Candidate]) {
-        for culprit in contributors {
-            warn!(url = redacted(&culprit.url), "gave a wrong file; asked last for some minutes");
-            self.app.demotions.demote(culprit.origin());
         }
     }
 

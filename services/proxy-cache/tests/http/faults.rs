@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use farm_sim::upstream::{Fault, Gate, Upstream};
+use farm_sim::upstream::{Fault, Gate, Object, Upstream};
 use service_kit::config::HumanDuration;
 
 use crate::replica::{Client, File, Replica, config, know, named, until};
@@ -269,4 +269,35 @@ async fn a_small_download_is_finished_although_its_client_left() {
     gate.open();
     until("stored", || named(dir.path()) == ["a-1.tar"]).await;
     assert_eq!(upstream.total().requests, 1);
+}
+
+#[tokio::test]
+async fn junk_without_a_length_is_dropped_and_the_next_source_gives_all() {
+    let pair = Pair::new(SMALL).await;
+    pair.bad.put(&pair.file.mirror_path(), Object::Bytes("an error page".into()));
+    pair.fail(Fault::NoLength);
+    let replica = pair.with_both().await;
+    replica.get(&pair.file.mirror_path()).await.assert_is(&pair.file);
+    assert_eq!(pair.good.log()[0].range_start, None, "nothing of the junk is built on");
+    until("stored", || named(pair.dir.path()) == ["a-1.tar"]).await;
+}
+
+#[tokio::test]
+async fn a_wrong_prefix_does_not_cost_the_source_that_completed_it() {
+    for (size, breaks_once) in [(SMALL, false), (LARGE, true)] {
+        let pair = Pair::new(size).await;
+        pair.fail(Fault::WrongByte { at: 10 });
+        pair.fail(Fault::Truncated { after_bytes: size / 2 });
+        let replica = pair.with_both().await;
+        let path = pair.file.mirror_path();
+        if breaks_once {
+            let broken = replica.get(&path).await;
+            assert!(!broken.complete, "a wrong file looked complete");
+            let range = format!("bytes={}-", broken.body.len());
+            assert_eq!(replica.get_range(&path, &range).await.status, 404);
+        }
+        replica.get(&path).await.assert_is(&pair.file);
+        assert_eq!(pair.good.log().last().unwrap().range_start, None, "alone, from the beginning");
+        until("stored", || named(pair.dir.path()) == ["a-1.tar"]).await;
+    }
 }
