@@ -47,6 +47,7 @@ mod reader;
 mod reconcile;
 mod slot;
 mod store;
+mod verifier;
 
 pub use digest::BlobDigest;
 pub use disk::{FaultHook, FileOp};
@@ -58,3 +59,4 @@ pub use part::{Committed, Part, PartReader, PartState, Progress};
 pub use reader::OpenBlob;
 pub use reconcile::Fault;
 pub use store::{Evicted, Options, Store, Verified};
+pub use verifier::Verifier;
