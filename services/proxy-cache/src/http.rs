@@ -6,6 +6,7 @@
 
 mod alias;
 pub(crate) mod body;
+mod checked;
 mod client_files;
 mod conditional;
 mod distfile;

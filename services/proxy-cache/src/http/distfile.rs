@@ -20,7 +20,7 @@ use super::tally::Tally;
 use crate::app::App;
 use crate::catalogue::KnownDistfile;
 use crate::farm::AccessOutcome;
-use crate::fetch::candidate;
+use crate::fetch::candidate::{self, Candidate};
 use crate::fetch::flight::{Failure, FailureKind, FlightKey, Follower};
 
 /// How often a client whose flight ended for no fault of the file's gets into the next one.
@@ -129,8 +129,11 @@ async fn failed(
             warn!(name = known.distfile.name.as_str(), "passes through: {}", failure.why);
             let candidates =
                 candidate::for_distfile(&known.distfile, &app.config.mirrors, asked, &app.demotions);
-            let size = Some(known.distfile.size_bytes);
-            return Some(passthrough::from_candidates(app, request, &candidates, size).await);
+            let make_witness = |source: &Candidate| -> Box<dyn Witness> {
+                let (app, name) = (Arc::clone(app), known.distfile.name.clone());
+                Box::new(Client { app, name, address: request.client, source: Some(source.origin()) })
+            };
+            return Some(passthrough::known(app, &candidates, known, make_witness).await);
         }
         FailureKind::Sources(_) | FailureKind::Disk => {}
     }
@@ -159,7 +162,8 @@ fn follow(
     head_of(known, status).reply(&request.method, &request.headers, |part| {
         let bytes = part.end - part.start;
         let tally = Tally::new(&app.farm, name, digest, request.client, AccessOutcome::Miss, bytes);
-        let witness = Client { app: Arc::clone(app), name: name.clone(), address: request.client };
+        let address = request.client;
+        let witness = Client { app: Arc::clone(app), name: name.clone(), address, source: None };
         body::growing(reader, follower, part, tally, Box::new(witness))
     })
 }
@@ -169,6 +173,8 @@ struct Client {
     app: Arc<App>,
     name: DistfileName,
     address: std::net::IpAddr,
+    /// The origin that alone gave what passes through; a flight finds out about its own.
+    source: Option<String>,
 }
 
 impl Witness for Client {
@@ -181,6 +187,9 @@ impl Witness for Client {
     }
 
     fn wrong(&self) {
+        if let Some(source) = &self.source {
+            self.app.demotions.demote(source.clone());
+        }
         self.app.refusals.note_wrong(&self.name);
     }
 }

@@ -9,15 +9,17 @@ use http::header::{
     DATE, ETAG, EXPIRES, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, PRAGMA, RANGE, VARY,
 };
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use url::Url;
 
-use super::body::{self, ResponseBody};
+use super::body::{self, ResponseBody, Witness};
+use super::checked;
 use super::file_reply::CacheStatus;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use crate::app::App;
+use crate::catalogue::KnownDistfile;
 use crate::fetch::candidate::{Candidate, Kind};
 use crate::fetch::fault::{SourceFault, status_of};
 use crate::fetch::upstream::Trust;
@@ -61,12 +63,50 @@ fn pick(from: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
     picked
 }
 
-/// The first candidate that has it. `size_bytes`: what it must announce, if that is known.
+/// A known distfile from the first candidate that has it. All of it, whatever range was asked for: a
+/// part can't be verified.
+pub(crate) async fn known(
+    app: &Arc<App>,
+    candidates: &[Candidate],
+    known: &KnownDistfile,
+    make_witness: impl Fn(&Candidate) -> Box<dyn Witness>,
+) -> Reply {
+    let size_bytes = known.distfile.size_bytes;
+    let mut faults = Vec::new();
+    let mut missing_at = None;
+    for candidate in candidates {
+        if candidate.kind == Kind::FlatMirror && missing_at.as_ref() != Some(&candidate.origin()) {
+            continue;
+        }
+        let answer = app.upstreams.get(&candidate.url, candidate.trust, 0, &HeaderMap::new()).await;
+        let fault = match answer {
+            Ok(response) if response.status() != StatusCode::OK => SourceFault::WrongRange,
+            Ok(response) if is_of_size(&response, Some(size_bytes)) => {
+                let body = checked::body_of(app.upstreams.clone(), response, known, make_witness(candidate));
+                let mut reply = Reply::new(body);
+                let (name, value) = CacheStatus::Bypass.header();
+                reply.headers_mut().insert(name, value);
+                reply.headers_mut().insert(CONTENT_LENGTH, size_bytes.into());
+                reply.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("none"));
+                return reply;
+            }
+            Ok(_) => SourceFault::WrongLength(0),
+            Err(fault) => fault,
+        };
+        if matches!(fault, SourceFault::Missing(_)) {
+            missing_at = Some(candidate.origin());
+        }
+        faults.push(fault);
+    }
+    let why = faults.last().map_or_else(|| "no source is known".to_owned(), SourceFault::to_string);
+    reply::text(status_of(&faults), &why)
+}
+
+/// The first candidate that has it.
 pub(crate) async fn from_candidates(
     app: &Arc<App>,
     request: &ClientRequest,
     candidates: &[Candidate],
-    size_bytes: Option<u64>,
 ) -> Reply {
     let mut faults = Vec::new();
     let mut missing_at = None;
@@ -78,8 +118,7 @@ pub(crate) async fn from_candidates(
         let method = request.method.clone();
         let answer = app.upstreams.follow(method, &candidate.url, candidate.trust, headers).await;
         let fault = match answer {
-            Ok(response) if is_of_size(&response, size_bytes) => return relay(app, request, response),
-            Ok(_) => SourceFault::WrongLength(0),
+            Ok(response) => return relay(app, request, response),
             // The client's own mistake.
             Err(SourceFault::Status(416)) => {
                 return reply::text(StatusCode::RANGE_NOT_SATISFIABLE, "nothing of that range is there");

@@ -60,7 +60,7 @@ pub(crate) async fn origin_form(app: &Arc<App>, request: &ClientRequest, path: &
                 return reply::not_found("nobody knows this name");
             }
             let candidates = candidate::from_mirrors(&app.config.mirrors, &name);
-            passthrough::from_candidates(app, request, &candidates, None).await
+            passthrough::from_candidates(app, request, &candidates).await
         }
         RequestTarget::Alias { prefix, segments } => alias::answer(app, request, &prefix, &segments).await,
         RequestTarget::Client(file) => client_files::answer(app, request, file).await,

@@ -301,3 +301,29 @@ async fn a_wrong_prefix_does_not_cost_the_source_that_completed_it() {
         until("stored", || named(pair.dir.path()) == ["a-1.tar"]).await;
     }
 }
+
+#[tokio::test]
+async fn a_known_file_that_passes_through_is_verified_too() {
+    for size in [SMALL, LARGE] {
+        for fault in [
+            Fault::WrongByte { at: 10 },
+            Fault::WrongByte { at: size - 1 },
+            Fault::Truncated { after_bytes: size / 2 },
+        ] {
+            let pair = Pair::new(size).await;
+            pair.fail(fault.clone());
+            if matches!(fault, Fault::Truncated { .. }) {
+                // A clean end for who sees no length.
+                pair.fail(Fault::NoLength);
+            }
+            let mut config = config(pair.dir.path(), &[&pair.bad, &pair.good]);
+            config.capacity.0 = 1000;
+            let replica = Replica::start(config).await;
+            let broken = replica.get(&pair.file.mirror_path()).await;
+            assert_eq!(broken.header("cache-status"), Some("rookery; fwd=bypass"));
+            assert!(!broken.complete, "{size} {fault:?}: looked complete");
+            replica.get(&pair.file.mirror_path()).await.assert_is(&pair.file);
+            assert!(named(pair.dir.path()).is_empty());
+        }
+    }
+}
