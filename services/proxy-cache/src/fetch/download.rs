@@ -54,7 +54,7 @@ pub(super) struct Download {
     part: Option<Part>,
     /// Who gave the bytes of this process, in the order of their first one.
     pub(super) contributors: Vec<Candidate>,
-    /// Body bytes that came, wanted or not.
+    /// Body bytes that came from outside the farm, wanted or not.
     pub(super) upstream_bytes: u64,
     /// All bytes have to come from one source.
     is_alone: bool,
@@ -220,7 +220,9 @@ impl Download {
             let mut batch_bytes = 0;
             let mut next = Some(first);
             while let Some(mut chunk) = next.take() {
-                self.upstream_bytes += chunk.len() as u64;
+                if candidate.kind != Kind::Peer {
+                    self.upstream_bytes += chunk.len() as u64;
+                }
                 let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
                 skip -= skipped as u64;
                 let chunk = chunk.split_off(skipped);

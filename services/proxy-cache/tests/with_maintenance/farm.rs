@@ -40,6 +40,8 @@ async fn the_second_replica_streams_what_the_first_one_is_fetching() {
     let count = rig.upstream.count_of_distfile(&file.name);
     assert_eq!((count.requests, count.bytes), (1, 8 << 20), "once for the farm");
     rig.until_blobs(&[1, 1]).await;
+    let savings = rig.status().await.unwrap().savings.unwrap_or_default();
+    assert_eq!(savings.bytes_fetched, 8 << 20, "what a replica got from another one cost nothing");
     assert!(rig.status().await.unwrap().leases.is_empty());
 }
 
