@@ -12,7 +12,7 @@ mod conditional;
 mod distfile;
 mod file_reply;
 mod forward;
-mod lookup;
+pub(crate) mod lookup;
 mod passthrough;
 pub(crate) mod range;
 mod reply;

@@ -58,6 +58,8 @@ pub(crate) enum FailureKind {
     Disk,
     /// Everybody had left, or the task ended: ask again.
     Deserted,
+    /// Another flight landed after the caller had looked into the store: look again.
+    Stored,
 }
 
 impl FailureKind {
@@ -70,6 +72,7 @@ impl FailureKind {
             Self::Unverifiable => "unverifiable",
             Self::Disk => "disk",
             Self::Deserted => "deserted",
+            Self::Stored => "stored",
         }
     }
 }

@@ -15,6 +15,7 @@ use super::upstream::redacted;
 use crate::app::App;
 use crate::catalogue::KnownDistfile;
 use crate::farm::{Acquired, CommittedBlob, LeaseHold};
+use crate::http::lookup::{self, Lookup};
 
 /// How often another replica's download is waited for before we fetch ourselves.
 const HELD_ROUNDS_MAX: usize = 8;
@@ -109,7 +110,9 @@ fn failure(kind: FailureKind, why: impl Into<String>) -> Failure {
 impl Fetch {
     async fn run(self, pilot: Pilot) {
         let outcome = self.fetch().await;
-        if let Err(failure) = &outcome {
+        if let Err(failure) = &outcome
+            && failure.kind != FailureKind::Stored
+        {
             warn!(kind = failure.kind.as_str(), "not fetched: {}", failure.why);
         }
         pilot.land(outcome);
@@ -120,6 +123,11 @@ impl Fetch {
         let expected = Expected::new(distfile.name.clone(), distfile.size_bytes, distfile.digests.clone())
             .map_err(|error| failure(FailureKind::Unverifiable, error.to_string()))?;
         let scope = self.scope().await;
+        // Whoever made this flight looked into the store before, and the last flight may have landed
+        // between the two.
+        if let Ok(Lookup::Hit(..)) = lookup::of_known(&self.app, self.known.clone(), scope.clone()).await {
+            return Err(failure(FailureKind::Stored, "it has just come"));
+        }
         let mut plan = Plan::new(self);
         // Every round but the last one ends with bytes that are of no use.
         for _ in 0..WRONG_FILES_MAX {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blob_store::{BlobDigest, OpenBlob, PartReader, StoreError};
+use blob_store::{BlobDigest, OpenBlob, PartReader, Scope, StoreError};
 use gentoo_repo::{DistfileName, HashAlgorithm, Restriction};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use url::Url;
 use super::body::{self, Witness};
 use super::conditional::Validators;
 use super::file_reply::{CacheStatus, FileHead};
-use super::lookup::Lookup;
+use super::lookup::{self, Lookup};
 use super::passthrough;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
@@ -94,6 +94,13 @@ async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, as
         };
         match tokio::time::timeout_at(deadline, follower.ready()).await {
             Ok(Ok(reader)) => return follow(app, request, known, follower, &reader),
+            Ok(Err(failure)) if failure.kind == FailureKind::Stored => {
+                let scope = Scope::module(&known.module).unwrap_or(Scope::DISTFILES);
+                if let Ok(Lookup::Hit(digest, blob)) = lookup::of_known(app, known.clone(), scope).await {
+                    return hit(app, request, &distfile.name, digest, blob);
+                }
+                last = Some(failure);
+            }
             Ok(Err(failure)) => {
                 if let Some(reply) = failed(app, request, known, asked, &failure).await {
                     return reply;
@@ -124,7 +131,7 @@ async fn failed(
     failure: &Failure,
 ) -> Option<Reply> {
     match failure.kind {
-        FailureKind::WrongDigest | FailureKind::Deserted => return None,
+        FailureKind::WrongDigest | FailureKind::Deserted | FailureKind::Stored => return None,
         FailureKind::NoRoom | FailureKind::Unverifiable => {
             warn!(name = known.distfile.name.as_str(), "passes through: {}", failure.why);
             let candidates =
@@ -143,6 +150,7 @@ async fn failed(
         FailureKind::Disk
         | FailureKind::WrongDigest
         | FailureKind::Deserted
+        | FailureKind::Stored
         | FailureKind::NoRoom
         | FailureKind::Unverifiable => reply::unavailable(&failure.why),
     })
