@@ -1,5 +1,6 @@
 //! `rookery demo`
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use farm_sim::boxes::Programs;
@@ -7,28 +8,29 @@ use service_kit::telemetry::{self, TelemetryConfig};
 
 use super::{print, print_json};
 use crate::cli::{self, Cli};
-use crate::demo::{self, Options, Progress, Report};
+use crate::demo::{self, Options, Progress};
 
-pub(crate) fn run(cli: &Cli, demo: &cli::Demo) -> anyhow::Result<ExitCode> {
+/// What shells make of a program that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
+pub(crate) fn run(cli: &Cli, asked: &cli::Demo) -> anyhow::Result<ExitCode> {
     let options = Options {
-        packages: usize::try_from(demo.packages)?,
-        shared: usize::try_from(demo.shared)?,
-        private: usize::try_from(demo.private)?,
-        seed: demo.seed,
+        packages: usize::try_from(asked.packages)?,
+        shared: usize::try_from(asked.shared)?,
+        private: usize::try_from(asked.private)?,
+        seed: asked.seed,
         programs: Programs::find(),
         progress: Progress::on_stderr(),
         before_verdict: None,
     };
+    // It goes last, when nothing writes to it any more.
+    let dir = demo::scratch_dir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         // Warnings only: the bars and the table say the rest.
         let log = std::env::var("ROOKERY__TELEMETRY__LOG").unwrap_or_else(|_| "warn".to_owned());
         let telemetry = telemetry::init(&TelemetryConfig { log, ..TelemetryConfig::default() }, "rookery")?;
-        let interrupted = tokio::signal::ctrl_c();
-        let result = tokio::select! {
-            result = show(options, demo.keep, cli.json) => result,
-            _ = interrupted => Ok(ExitCode::from(130)),
-        };
+        let result = show(options, dir.path(), asked.keep, cli.json).await;
         telemetry.shutdown(std::time::Duration::ZERO);
         result
     });
@@ -36,23 +38,21 @@ pub(crate) fn run(cli: &Cli, demo: &cli::Demo) -> anyhow::Result<ExitCode> {
     result
 }
 
-async fn show(options: Options, keep: bool, json: bool) -> anyhow::Result<ExitCode> {
-    let demo = demo::run(options).await?;
+async fn show(options: Options, dir: &Path, keep: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let demo = tokio::select! {
+        demo = demo::run(options, dir) => demo?,
+        _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(INTERRUPTED)),
+    };
     if json {
         print_json(&demo.report)?;
     } else {
         print(&demo.report)?;
     }
-    let code = verdict(&demo.report);
+    let code = demo.report.exit().into();
     if keep {
         eprintln!("\n{}", demo.how_to_use());
         tokio::signal::ctrl_c().await?;
     }
     demo.stop().await;
     Ok(code)
-}
-
-/// 0 if all is right, 1 if not.
-fn verdict(report: &Report) -> ExitCode {
-    if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

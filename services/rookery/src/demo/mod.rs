@@ -7,8 +7,9 @@ mod farm;
 mod plan;
 mod progress;
 mod report;
+mod scratch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use progress::BoxProgress;
 
 pub use progress::Progress;
 pub use report::{BoxReport, Report, Saved};
+pub use scratch::scratch_dir;
 
 /// What the demo is made of.
 pub struct Options {
@@ -70,31 +72,31 @@ pub struct Demo {
     pub report: Report,
     mirror: Mirror,
     upstream: Upstream,
-    dir: tempfile::TempDir,
+    dir: PathBuf,
 }
 
-/// Generates the tree, starts the upstream and Rookery, lets the boxes loose, and judges.
+/// Generates the tree, starts the upstream and Rookery, lets the boxes loose, and judges. All files are
+/// below `dir`, which is the caller's to remove when nothing of this runs any more.
 ///
 /// # Errors
 /// Something could not be started. That a box or the count is wrong is in the report.
-pub async fn run(options: Options) -> anyhow::Result<Demo> {
+pub async fn run(options: Options, dir: &Path) -> anyhow::Result<Demo> {
     let began = Instant::now();
-    let dir = tempfile::Builder::new().prefix("rookery-demo-").tempdir()?;
     let progress = options.progress.clone();
     let upstream = Upstream::start().await.context("the upstream stand-in")?;
-    let tree = generate(&options, dir.path(), &upstream, &progress).await?;
+    let tree = generate(&options, dir, &upstream, &progress).await?;
     progress.note(&format!(
         "Upstream at {}: {} distfiles. Starting Rookery between it and the boxes.",
         upstream.url(),
         tree.distfiles.len()
     ));
-    let mirror = Mirror::start(dir.path(), &tree.dir, &upstream.url()).await?;
+    let mirror = Mirror::start(dir, &tree.dir, &upstream.url()).await?;
     progress.note(&format!("Rookery serves {} and {}.", mirror.sync_uri(), mirror.http_url()));
     for missing in progress::missing_programs(&options.programs) {
         progress.note(&missing);
     }
     let shopping = shop(&tree, FARM.len(), options.shared, options.private, options.seed);
-    let boxes = mirror.boxes(dir.path(), &options.programs)?;
+    let boxes = mirror.boxes(dir, &options.programs)?;
     let tree = Arc::new(tree);
     let days = boxes.into_iter().enumerate().map(|(number, gentoo)| {
         let list = shopping.of_box(number);
@@ -110,7 +112,7 @@ pub async fn run(options: Options) -> anyhow::Result<Demo> {
         before_verdict(&upstream, &shopping.shared);
     }
     let report = judge(&tree, &upstream, &shopping, boxes, began.elapsed());
-    Ok(Demo { report, mirror, upstream, dir })
+    Ok(Demo { report, mirror, upstream, dir: dir.to_owned() })
 }
 
 impl Demo {
@@ -132,7 +134,7 @@ impl Demo {
              rookery plan --endpoint {admin}\n\
              a page for people: {web}/\n\
              the upstream stand-in: {upstream}\n\n{make_conf}\n{mirrors}\n{repos_conf}",
-            dir = self.dir.path().display(),
+            dir = self.dir.display(),
             sync = self.mirror.sync_uri(),
             http = self.mirror.http_url(),
             path = farm_sim::upstream::mirror_path(name),
@@ -145,10 +147,9 @@ impl Demo {
         )
     }
 
-    /// Ends everything and removes what it wrote.
+    /// Ends everything; what is under way may finish for a moment.
     pub async fn stop(self) {
         self.mirror.stop().await;
-        // The directory goes with `self`; what can't be removed is in the temporary directory anyway.
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use farm_sim::boxes::{FetchReport, SyncReport};
 use serde::Serialize;
+use service_kit::exit_code::Exit;
 
 use crate::text;
 
@@ -81,6 +82,12 @@ impl Report {
                 .boxes
                 .iter()
                 .all(|gentoo| gentoo.problems.is_empty() && gentoo.sync.is_some() && gentoo.fetch.is_some())
+    }
+
+    /// What the demo exits with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.is_right() { Exit::Clean } else { Exit::Failed }
     }
 
     fn table(&self) -> Table {

@@ -1,7 +1,10 @@
+use service_kit::exit_code::Exit;
+
 use super::*;
 
 async fn run_and_stop(options: Options) -> Report {
-    let demo = run(options).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let demo = run(options, dir.path()).await.unwrap();
     let report = demo.report.clone();
     demo.stop().await;
     report
@@ -11,6 +14,7 @@ async fn run_and_stop(options: Options) -> Report {
 async fn a_small_farm_is_all_right() {
     let report = run_and_stop(Options::small()).await;
     assert!(report.is_right(), "{report}");
+    assert_eq!(report.exit(), Exit::Clean);
     assert_eq!(report.boxes.len(), 7);
     let Saved { box_requests, upstream_requests, box_bytes, upstream_bytes } = report.total;
     assert_eq!((box_requests, upstream_requests), (7 * (12 + 2), 12 + 7 * 2));
@@ -25,6 +29,7 @@ async fn an_upstream_that_lies_by_one_request_is_noticed() {
     let lie = |upstream: &Upstream, shared: &[String]| upstream.lie_by_one_request(&shared[3]);
     let report = run_and_stop(Options { before_verdict: Some(Box::new(lie)), ..Options::small() }).await;
     assert!(!report.is_right());
+    assert_eq!(report.exit(), Exit::Failed);
     assert_eq!(report.problems.len(), 1, "{report}");
     assert!(report.problems[0].ends_with("requested 2 times upstream"), "{report}");
     assert!(report.to_string().contains("NOT RIGHT"), "{report}");
@@ -32,14 +37,14 @@ async fn an_upstream_that_lies_by_one_request_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn boxes_can_use_what_is_running() {
-    let demo = run(Options::small()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let demo = run(Options::small(), dir.path()).await.unwrap();
     let text = demo.how_to_use();
     assert!(
         text.contains("GENTOO_MIRRORS=\"http://127.0.0.1:") && text.contains("rsync://127.0.0.1:"),
         "{text}"
     );
-    let dir = demo.dir.path().to_owned();
-    assert!(dir.join("boxes/ws1/repo/metadata/timestamp.chk").is_file());
+    assert!(text.contains(&dir.path().display().to_string()), "{text}");
+    assert!(dir.path().join("boxes/ws1/repo/metadata/timestamp.chk").is_file());
     demo.stop().await;
-    assert!(!dir.exists(), "nothing is left behind");
 }

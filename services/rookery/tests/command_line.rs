@@ -1,0 +1,137 @@
+//! The program as a person meets it: what it prints and what it exits with.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Where nobody listens: port 1 is never given out by the system.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+fn rookery(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
+    command.env_clear().env("HOME", home).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    rookery(home.path()).args(arguments).output().expect("the program starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_a_wrong_configuration_with_64() {
+    assert_eq!(run(&["fly"]).status.code(), Some(2));
+    assert_eq!(run(&[]).status.code(), Some(2));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wrong.toml");
+    std::fs::write(&file, "[proxy]\ncapacity = \"lots\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    for command in ["check-config", "up", "status", "client-config"] {
+        let output = run(&["--config", file, command]);
+        let expected = if command == "status" { 1 } else { 64 };
+        assert_eq!(output.status.code(), Some(expected), "{command}: {}", stderr(&output));
+    }
+    let message = stderr(&run(&["check-config", "--config", file]));
+    assert!(message.contains("wrong.toml:2") && message.contains("proxy.capacity"), "{message}");
+    let missing = run(&["check-config", "--config", "/nowhere/rookery.toml"]);
+    assert_eq!(missing.status.code(), Some(64));
+    assert!(stderr(&missing).contains("/nowhere/rookery.toml"), "{}", stderr(&missing));
+}
+
+#[test]
+fn the_checked_configuration_is_printed_merged_and_is_a_configuration_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rookery.toml");
+    std::fs::write(&file, "[proxy]\ncapacity = \"3 GiB\"\n").unwrap();
+    let output = rookery(dir.path())
+        .args(["check-config", "--config"])
+        .arg(&file)
+        .env("ROOKERY__SYNC__LISTEN", "127.0.0.1:8731")
+        .output()
+        .unwrap();
+    let text = stdout(&output);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(text.contains("capacity = \"3 GiB\"") && text.contains("listen = \"127.0.0.1:8731\""), "{text}");
+    assert!(
+        text.contains("# sync.listen = \"127.0.0.1:8731\"  (environment variable ROOKERY__SYNC__LISTEN)"),
+        "{text}"
+    );
+    std::fs::write(&file, text).unwrap();
+    let again = rookery(dir.path()).args(["check-config", "--config"]).arg(&file).output().unwrap();
+    assert!(again.status.success(), "{}", stderr(&again));
+    let json = rookery(dir.path()).args(["--json", "check-config", "--config"]).arg(&file).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["proxy"]["capacity"], "3 GiB");
+}
+
+#[test]
+fn whoever_is_asked_and_away_is_named() {
+    for arguments in [
+        &["status", "--endpoint", NOBODY][..],
+        &["plan", "--endpoint", NOBODY],
+        &["evict", "--endpoint", NOBODY],
+        &["publish", "gentoo-portage", "--endpoint", NOBODY],
+        &["health", "--endpoint", NOBODY],
+        &["health", "--live", "--endpoint", NOBODY],
+    ] {
+        let output = run(arguments);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+        assert!(message.contains(NOBODY) && message.contains("is it running?"), "{arguments:?}: {message}");
+    }
+    let output = run(&["--json", "health", "--endpoint", NOBODY]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &json["ready"]), (Some(1), &serde_json::Value::Bool(false)));
+}
+
+#[test]
+fn client_configuration_names_host_and_ports() {
+    let output = run(&["client-config", "--host", "ws1"]);
+    let text = stdout(&output);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(text.contains("GENTOO_MIRRORS=\"http://ws1:8080\""), "{text}");
+    assert!(text.contains("sync-uri = rsync://ws1"), "{text}");
+    let only = stdout(&run(&["client-config", "--host", "ws1", "--only", "mirrors"]));
+    assert!(only.contains("local http://ws1:8080") && !only.contains("sync-uri"), "{only}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&run(&["--json", "client-config", "--host", "ws1"]).stdout).unwrap();
+    assert!(json["repos_conf"].as_str().unwrap().contains("[gentoo]"));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = rookery(home.path())
+        .arg("check-config")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_small_demo_ends_well_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = rookery(dir.path())
+        .args(["--json", "demo", "--packages", "30", "--shared", "5", "--private", "1"])
+        .env("TMPDIR", dir.path())
+        .env("PATH", "/nowhere")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((report["boxes"].as_array().unwrap().len(), &report["shared"]), (7, &5.into()));
+    assert_eq!(report["total"]["upstream_requests"], 5 + 7);
+    assert!(stderr(&output).contains("rsync is not installed"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "everything is removed");
+}
