@@ -14,8 +14,13 @@ const PUBLISH_MAX: Duration = Duration::from_hours(2);
 
 impl Core {
     /// Publishes one module, or every one if `module` is empty, one after the other. Every module gets its
-    /// turn; if some fail, the error names each with its reason.
-    pub(crate) async fn publish(&self, module: &str) -> Result<Vec<PublishResponse>, Status> {
+    /// turn; if some fail, the error names each with its reason. What is older than the live generation is
+    /// published only if `allow_older`.
+    pub(crate) async fn publish(
+        &self,
+        module: &str,
+        allow_older: bool,
+    ) -> Result<Vec<PublishResponse>, Status> {
         let modules = if module.is_empty() {
             let listed =
                 self.tree().list_modules(ListModulesRequest {}).await.map_err(|status| away(&status))?;
@@ -26,7 +31,7 @@ impl Core {
         let mut published = Vec::with_capacity(modules.len());
         let mut failures: Vec<(Code, String)> = Vec::new();
         for module in modules {
-            let request = without_deadline(PublishRequest { module: module.clone() });
+            let request = without_deadline(PublishRequest { module: module.clone(), allow_older });
             let mut tree = self.tree();
             match tokio::time::timeout(PUBLISH_MAX, tree.publish(request)).await {
                 Ok(Ok(answer)) => published.push(answer.into_inner()),

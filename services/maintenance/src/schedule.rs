@@ -80,7 +80,7 @@ pub(crate) async fn run_nightly(core: &Core) -> Result<(), IndexError> {
     let run = core.index.begin_run(RunKind::Nightly, core.clock.now()).await?;
     let mut report = Vec::new();
     let mut succeeded = true;
-    match core.publish("").await {
+    match core.publish("", false).await {
         Ok(published) => {
             for answer in &published {
                 let Some(generation) = &answer.generation else { continue };

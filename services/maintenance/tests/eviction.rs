@@ -271,7 +271,7 @@ async fn publish_asks_for_every_module_and_names_what_failed() {
     let rig = farm().await;
     rig.publish("guru", 1, &[distfile("g")]).await;
     rig.tree.refuse("gentoo", "Manifest line 3 is broken");
-    let request = PublishModuleRequest { module: "guru".to_owned() };
+    let request = PublishModuleRequest { module: "guru".to_owned(), allow_older: false };
     let answer = rig.admin().publish_module(request).await.unwrap().into_inner();
     assert_eq!(answer.published[0].generation.as_ref().unwrap().number, 1);
     let failed = rig.admin().publish_module(PublishModuleRequest::default()).await.unwrap_err();

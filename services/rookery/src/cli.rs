@@ -33,17 +33,25 @@ pub(crate) enum Command {
     /// Print the merged configuration, or what is wrong with it.
     CheckConfig,
     /// Look at a module's source tree now, and serve it if it is new and right.
-    Publish {
-        /// The module; without it, all of them.
-        #[arg(default_value = "")]
-        module: String,
-        #[command(flatten)]
-        admin: Admin,
-    },
+    Publish(Publish),
     /// What would be deleted now, and why. Changes nothing.
     Plan(Admin),
     /// Delete what `plan` lists.
     Evict(Admin),
+}
+
+/// What to look at, and what may come of it.
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The module; without it, all of them.
+    #[arg(default_value = "")]
+    pub(crate) module: String,
+    /// Serve the tree even if it is older than the live one; boxes that have the newer one refuse to sync
+    /// until it is newer again.
+    #[arg(long)]
+    pub(crate) allow_older: bool,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
 }
 
 /// How the Admin service is reached.
@@ -167,7 +175,7 @@ mod tests {
             assert!(cli.json && cli.config.is_some(), "{words:?}");
         }
         let cli = Cli::try_parse_from(["rookery", "publish"]).unwrap();
-        assert!(matches!(cli.command, Command::Publish { module, .. } if module.is_empty()));
+        assert!(matches!(cli.command, Command::Publish(Publish { module, .. }) if module.is_empty()));
     }
 
     #[test]

@@ -11,8 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use service_kit::config::{ConfigError, HumanDuration, none_if_empty};
 use tree_store::{Excludes, Keyring, ModuleName, TreeError, Verify};
 
+use crate::upstream::{self, Upstreams};
+
 /// A directory is cheap to look at.
 const DIR_POLL: Duration = Duration::from_mins(30);
+
+/// Public mirrors ban who comes more often than about once a day; twice is what they tolerate.
+const RSYNC_POLL: Duration = Duration::from_hours(12);
 
 /// What an operator may say. Every key has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +78,7 @@ pub struct ModuleConfig {
     /// Generations kept besides those in use.
     #[serde(default = "keep")]
     pub keep: usize,
-    /// How often the source is looked at; by default every half an hour.
+    /// How often the source is looked at; by default a directory every half an hour, an upstream twice a day.
     #[serde(default)]
     pub poll: Option<HumanDuration>,
     /// Who may sync; empty: everybody who can reach the port.
@@ -105,7 +110,8 @@ impl ModuleConfig {
     /// How long after one look the next one follows.
     #[must_use]
     pub fn poll(&self) -> Duration {
-        self.poll.map_or(DIR_POLL, |poll| poll.0)
+        let default = if self.source.rsync.is_some() { RSYNC_POLL } else { DIR_POLL };
+        self.poll.map_or(default, |poll| poll.0)
     }
 }
 
@@ -115,8 +121,8 @@ impl ModuleConfig {
 pub struct SourceConfig {
     /// A directory of this host.
     pub dir: Option<PathBuf>,
-    /// An rsync URL. Not supported yet.
-    pub rsync: Option<String>,
+    /// Upstreams to pull from with the stock rsync program: the first that has a newer tree.
+    pub rsync: Option<Upstreams>,
 }
 
 /// What a tree must prove before it is served.
@@ -190,12 +196,21 @@ fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D
     Ok(patterns)
 }
 
+/// Where a tree comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// This directory, which something else keeps up to date.
+    Dir(PathBuf),
+    /// A staging directory of ours, which is pulled from them.
+    Rsync(Upstreams),
+}
+
 /// A module's configuration as the rest of the service uses it.
 #[derive(Debug)]
 pub(crate) struct ModulePlan {
     pub(crate) config: ModuleConfig,
     pub(crate) name: ModuleName,
-    pub(crate) dir: PathBuf,
+    pub(crate) source: Source,
     pub(crate) excludes: Excludes,
     pub(crate) verify: Verify,
 }
@@ -244,16 +259,18 @@ fn plan(module: &ModuleConfig) -> Result<ModulePlan, ConfigError> {
     let refused = |key: &str, error: TreeError| wrong(key, error.to_string());
     let name = module.name.parse().map_err(|error| refused("name", error))?;
     let excludes = Excludes::new(&module.exclude).map_err(|error| refused("exclude", error))?;
-    let dir = match (&module.source.dir, &module.source.rsync) {
-        (Some(dir), None) if dir.is_absolute() => dir.clone(),
+    let source = match (&module.source.dir, &module.source.rsync) {
+        (Some(dir), None) if dir.is_absolute() => Source::Dir(dir.clone()),
         (Some(dir), None) => {
             return Err(wrong("source", format!("expected an absolute path, found {}", dir.display())));
         }
-        (None, Some(url)) => {
-            let expected = format!("not supported yet: expected {{ dir = \"…\" }} instead, found {url:?}");
-            return Err(wrong("source.rsync", expected));
+        (None, Some(upstreams)) => {
+            upstream::is_installed().map_err(|error| {
+                wrong("source.rsync", format!("needs the program rsync ({error}): install net-misc/rsync"))
+            })?;
+            Source::Rsync(upstreams.clone())
         }
-        _ => return Err(wrong("source", "expected { dir = \"…\" }".to_owned())),
+        _ => return Err(wrong("source", "expected { dir = \"…\" } or { rsync = \"rsync://…\" }".to_owned())),
     };
     if module.poll().is_zero() {
         return Err(wrong("poll", "expected more than 0s".to_owned()));
@@ -267,7 +284,7 @@ fn plan(module: &ModuleConfig) -> Result<ModulePlan, ConfigError> {
             Verify::Signed(keyring)
         }
     };
-    Ok(ModulePlan { config: module.clone(), name, dir, excludes, verify })
+    Ok(ModulePlan { config: module.clone(), name, source, excludes, verify })
 }
 
 #[cfg(test)]
@@ -306,7 +323,9 @@ mod tests {
             (format!("{module}{module}"), "twice"),
             (module.replace("dir = \"/x\"", "dir = \"x\""), "absolute"),
             (module.replace("dir = \"/x\"", ""), "dir"),
-            (module.replace("dir = \"/x\"", "rsync = \"rsync://h/m\""), "not supported yet"),
+            (module.replace("dir = \"/x\"", "rsync = \"h::m\""), "rsync://HOST/MODULE"),
+            (module.replace("dir = \"/x\"", "rsync = [1]"), "a list of them"),
+            (module.replace("dir = \"/x\"", "rsync = []"), "1 to 32 upstreams"),
             (module.replace("none", "some"), "some"),
             (module.replace("none", "signed") + "openpgp_key = \"/none\"\n", "openpgp_key"),
             (format!("{module}exclude = [\"[a\"]\n"), "exclude"),

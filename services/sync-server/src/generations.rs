@@ -1,4 +1,4 @@
-//! The task of each module: look at the source, verify, publish, collect.
+//! The task of each module: pull if its source is an upstream, look, verify, publish, collect.
 //!
 //! Whatever goes wrong, the last good generation stays live and the reason is kept where people look.
 
@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use gentoo_repo::layout_conf;
+use gentoo_repo::{layout_conf, timestamp};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tree_store::{BuildRequest, Built, Candidate, Generation, NodeKind, Store, TreeError, Verified};
 
 use crate::module::{Looked, Module, Modules, Request};
+use crate::upstream::{Pulled, UpstreamError};
 
 /// A source that was being written to is looked at again this soon.
 const PASSING_PAUSE: Duration = Duration::from_secs(20);
@@ -87,6 +88,26 @@ async fn is_damaged(stored: Generation, soft: &CancellationToken) -> bool {
     true
 }
 
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error("stopped")]
+    Stopped,
+}
+
+/// How a look is made.
+#[derive(Debug, Clone, Copy, Default)]
+struct Manner {
+    /// All of it is read and stored again.
+    afresh: bool,
+    /// What is older than the live generation may be published.
+    allow_older: bool,
+}
+
 /// One look, for everybody who waits for one by then. Says how long to wait for the next.
 async fn look_and_answer(
     module: &Arc<Module>,
@@ -96,15 +117,21 @@ async fn look_and_answer(
     mut waiting: Vec<Request>,
     afresh: bool,
 ) -> Duration {
+    // A pull may take hours: the other modules' turns don't wait for it.
+    let pulled = pull(module, soft).await;
     let Some(_turn) = soft.run_until_cancelled(shared.turn.lock()).await else { return Duration::ZERO };
     while let Ok(request) = inbox.try_recv() {
         waiting.push(request);
     }
-    let outcome = look(module, &shared.modules, soft, afresh).await;
-    let is_passing = outcome.as_ref().is_err_and(TreeError::is_passing);
-    if matches!(outcome, Err(TreeError::Stopped)) {
+    let manner = Manner { afresh, allow_older: waiting.iter().any(|request| request.allow_older) };
+    let outcome = match pulled {
+        Ok(pulled) => look(module, &shared.modules, soft, manner, pulled).await,
+        Err(error) => Err(error),
+    };
+    if matches!(outcome, Err(LookError::Stopped)) {
         return Duration::ZERO;
     }
+    let pause = pause_after(module, &outcome).await;
     let outcome = outcome.map_err(|error| error.to_string());
     module.note_attempt(&outcome);
     match &outcome {
@@ -114,22 +141,41 @@ async fn look_and_answer(
     }
     for request in waiting {
         // Whoever asked may be gone.
-        drop(request.send(outcome.clone()));
+        drop(request.answer.send(outcome.clone()));
     }
-    let poll = module.plan().config.poll();
-    if is_passing { poll.min(PASSING_PAUSE) } else { poll }
+    pause
+}
+
+/// Brings staging up to date where that is ours to do.
+async fn pull(module: &Module, soft: &CancellationToken) -> Result<Pulled, LookError> {
+    let Some(upstream) = module.upstream() else { return Ok(Pulled::Whole) };
+    let live_seconds = module.live().map(|live| live.summary().timestamp_ms.div_euclid(1000));
+    let pulled = soft.run_until_cancelled(upstream.pull(live_seconds)).await;
+    Ok(pulled.ok_or(LookError::Stopped)??)
+}
+
+async fn pause_after(module: &Module, outcome: &Result<Looked, LookError>) -> Duration {
+    let pause = match module.upstream() {
+        Some(upstream) => upstream.due_in().await,
+        None => module.plan().config.poll(),
+    };
+    match outcome {
+        Err(LookError::Tree(error)) if error.is_passing() => pause.min(PASSING_PAUSE),
+        Err(LookError::Upstream(_)) => pause.max(PASSING_PAUSE),
+        _ => pause,
+    }
 }
 
 async fn look(
     module: &Arc<Module>,
     modules: &Modules,
     soft: &CancellationToken,
-    afresh: bool,
-) -> Result<Looked, TreeError> {
+    manner: Manner,
+    pulled: Pulled,
+) -> Result<Looked, LookError> {
     let stop = Arc::new(AtomicBool::new(false));
-    let (module, modules, stopping) = (Arc::clone(module), modules.clone(), Arc::clone(&stop));
-    let mut looking =
-        tokio::task::spawn_blocking(move || look_blocking(&module, &modules, afresh, &stopping));
+    let (own, modules, stopping) = (Arc::clone(module), modules.clone(), Arc::clone(&stop));
+    let mut looking = tokio::task::spawn_blocking(move || look_blocking(&own, &modules, manner, &stopping));
     let joined = tokio::select! {
         joined = &mut looking => joined,
         () = soft.cancelled() => {
@@ -137,34 +183,49 @@ async fn look(
             looking.await
         }
     };
-    joined.unwrap_or_else(|panic| {
-        Err(TreeError::Setting { what: "a bug".to_owned(), why: format!("the build ended early: {panic}") })
-    })
+    match joined {
+        Ok(Ok((generation, changed))) => Ok(Looked { generation, changed, note: pulled.note() }),
+        Ok(Err(TreeError::Stopped)) => Err(LookError::Stopped),
+        Ok(Err(error)) => {
+            if let (Some(upstream), TreeError::Refused { .. }) = (module.upstream(), &error) {
+                upstream.note_refused().await?;
+            }
+            Err(error.into())
+        }
+        Err(panic) => {
+            let why = format!("the build ended early: {panic}");
+            Err(TreeError::Setting { what: "a bug".to_owned(), why }.into())
+        }
+    }
 }
 
+/// The live generation afterwards, and whether it is a new one.
 fn look_blocking(
     module: &Module,
     modules: &Modules,
-    afresh: bool,
+    manner: Manner,
     stop: &AtomicBool,
-) -> Result<Looked, TreeError> {
+) -> Result<(Generation, bool), TreeError> {
     let (plan, store) = (module.plan(), module.store());
     let started = std::time::Instant::now();
     let request = BuildRequest {
-        source: &plan.dir,
+        source: module.dir(),
         excludes: &plan.excludes,
         started: SystemTime::now(),
-        afresh,
+        afresh: manner.afresh,
         stop,
     };
     let candidate = match store.build(&request)? {
-        Built::Unchanged(generation) => return Ok(Looked { generation, changed: false }),
+        Built::Unchanged(generation) => return Ok((generation, false)),
         Built::Candidate(candidate) => candidate,
     };
     let live = store.live();
     let mirrors = masters_mirrors(candidate.generation(), module, modules)?;
     let verified = tree_store::verify(candidate.generation(), live.as_ref(), &plan.verify, &mirrors)?;
     log_faults(module.name(), &verified);
+    if let Some(live) = live.as_ref().filter(|_| !manner.allow_older) {
+        refuse_older(live.summary().timestamp_ms, verified.timestamp_ms)?;
+    }
     let files_read = candidate.files_read();
     let generation = publish(store, candidate, &verified)?;
     module.go_live(generation.clone());
@@ -189,7 +250,20 @@ fn look_blocking(
         );
     }
     collect(store, plan.config.keep);
-    Ok(Looked { generation, changed: true })
+    Ok((generation, true))
+}
+
+/// Boxes that have the newer tree would not take the older one anyway; and somebody who replays an old tree,
+/// signed as it is, wants its holes back.
+fn refuse_older(live_ms: i64, candidate_ms: i64) -> Result<(), TreeError> {
+    if candidate_ms >= live_ms {
+        return Ok(());
+    }
+    let [live, candidate] = [live_ms, candidate_ms].map(|ms| timestamp::format_chk(ms.div_euclid(1000)));
+    let why = format!(
+        "{candidate} is older than what is served, of {live}; `rookery publish --allow-older` publishes it all the same"
+    );
+    Err(TreeError::Refused { path: "metadata/timestamp.chk".to_owned(), why })
 }
 
 fn publish(store: &Store, candidate: Candidate, verified: &Verified) -> Result<Generation, TreeError> {

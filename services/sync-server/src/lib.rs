@@ -1,7 +1,7 @@
 //! Serves immutable generations over the rsync daemon protocol, and says over gRPC what is in them.
 //!
 //! Start reading at [`start`]. `generations` is the life of a module: look at the source, verify, publish,
-//! collect; [`rsync`] is the daemon, which is given the live generation of each module for each connection;
+//! collect; `upstream` pulls a source that is not on this host; [`rsync`] is the daemon, which is given the live generation of each module for each connection;
 //! `tree_service` tells maintenance.
 //!
 //! It must never open a file at a path that a client named: clients name nodes of a generation, and only
@@ -13,6 +13,7 @@ mod generations;
 mod module;
 pub mod rsync;
 mod tree_service;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use tree_store::TreeError;
 
 pub use config::{Config, Hosts, ModuleConfig, SourceConfig, VerifyMode};
 pub use module::{Attempt, Looked, Module, Modules};
+pub use upstream::{RsyncUrl, Upstreams};
 
 use config::ModulePlan;
 use generations::{FirstTurn, Shared};

@@ -1,12 +1,15 @@
 //! One module: its store, what is live, and how the last look at its source went.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Context as _;
 use service_kit::readiness;
 use tokio::sync::{mpsc, oneshot, watch};
-use tree_store::{Generation, Store, TreeError};
+use tree_store::{Generation, Store};
 
-use crate::config::ModulePlan;
+use crate::config::{ModulePlan, Source};
+use crate::upstream::Upstream;
 
 /// Publish requests that may wait; more than that many callers get an error.
 const REQUESTS_MAX: usize = 32;
@@ -16,6 +19,9 @@ const REQUESTS_MAX: usize = 32;
 pub struct Module {
     plan: ModulePlan,
     store: Store,
+    /// Where its tree is on this host, and who brings it there if we do.
+    dir: PathBuf,
+    upstream: Option<Upstream>,
     live: watch::Sender<Option<Generation>>,
     attempt: Mutex<Attempt>,
     requests: mpsc::Sender<Request>,
@@ -38,20 +44,41 @@ pub struct Looked {
     pub generation: Generation,
     /// Whether it is a new one.
     pub changed: bool,
+    /// What else there is to know, for people; mostly nothing.
+    pub note: String,
 }
 
 /// Somebody waits for a look.
-pub(crate) type Request = oneshot::Sender<Result<Looked, String>>;
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// A tree older than the live one is fine.
+    pub(crate) allow_older: bool,
+    pub(crate) answer: oneshot::Sender<Result<Looked, String>>,
+}
 
 impl Module {
     /// Opens the store and serves what is in it. Blocking.
     pub(crate) fn open(
         plan: ModulePlan,
-        state_dir: &std::path::Path,
+        state_dir: &Path,
         readiness: &readiness::Readiness,
-    ) -> Result<(Self, mpsc::Receiver<Request>), TreeError> {
+    ) -> anyhow::Result<(Self, mpsc::Receiver<Request>)> {
         let part = readiness.part(&format!("module {}", plan.name), "no generation was published yet");
         let store = Store::open(state_dir, plan.name.clone())?;
+        let (dir, upstream) = match &plan.source {
+            Source::Dir(dir) => (dir.clone(), None),
+            Source::Rsync(upstreams) => {
+                let opened = Upstream::open(
+                    state_dir,
+                    &plan.name,
+                    upstreams,
+                    &plan.config.exclude,
+                    plan.config.poll(),
+                );
+                let upstream = opened.with_context(|| format!("module {}", plan.name))?;
+                (upstream.tree(), Some(upstream))
+            }
+        };
         let live = store.live();
         if let Some(generation) = &live {
             tracing::info!(module = %plan.name, number = generation.number(), "serving the stored generation");
@@ -59,7 +86,8 @@ impl Module {
         }
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let attempt = Mutex::default();
-        Ok((Self { plan, store, live: watch::Sender::new(live), attempt, requests, part }, inbox))
+        let live = watch::Sender::new(live);
+        Ok((Self { plan, store, dir, upstream, live, attempt, requests, part }, inbox))
     }
 
     /// Its name.
@@ -70,6 +98,16 @@ impl Module {
 
     pub(crate) fn plan(&self) -> &ModulePlan {
         &self.plan
+    }
+
+    /// The directory that generations are built from.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Who brings the tree there, if we do.
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_ref()
     }
 
     /// Its generations on disk.
@@ -96,12 +134,14 @@ impl Module {
         self.attempt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks at the source now and publishes what is new.
+    /// Looks at the source now and publishes what is new; what is older than the live one only if
+    /// `allow_older`.
     ///
     /// # Errors
     /// Why nothing could be published.
-    pub async fn publish(&self) -> Result<Looked, String> {
-        let (request, answer) = oneshot::channel();
+    pub async fn publish(&self, allow_older: bool) -> Result<Looked, String> {
+        let (sender, answer) = oneshot::channel();
+        let request = Request { allow_older, answer: sender };
         self.requests.try_send(request).map_err(|_| "too many publish requests wait already".to_owned())?;
         answer.await.map_err(|_| "the service is stopping".to_owned())?
     }

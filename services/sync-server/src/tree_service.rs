@@ -79,10 +79,10 @@ impl Tree for TreeService {
         &self,
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
-        let module = self.module(&request.get_ref().module)?;
-        let looked = module.publish().await.map_err(Status::failed_precondition)?;
+        let v1::PublishRequest { module, allow_older } = request.into_inner();
+        let looked = self.module(&module)?.publish(allow_older).await.map_err(Status::failed_precondition)?;
         let generation = Some(convert::generation(&looked.generation));
-        Ok(Response::new(v1::PublishResponse { generation, changed: looked.changed }))
+        Ok(Response::new(v1::PublishResponse { generation, changed: looked.changed, note: looked.note }))
     }
 }
 

@@ -66,7 +66,7 @@ impl Scene {
     }
 
     async fn publish(&self, module: &str) -> Result<v1::PublishResponse, tonic::Status> {
-        let request = v1::PublishRequest { module: module.to_owned() };
+        let request = v1::PublishRequest { module: module.to_owned(), allow_older: false };
         timeout(DEADLINE, self.client.clone().publish(request))
             .await
             .unwrap()

@@ -45,8 +45,8 @@ impl Admin for AdminService {
         &self,
         request: Request<PublishModuleRequest>,
     ) -> Result<Response<PublishModuleResponse>, Status> {
-        let module = input::text("module", request.into_inner().module)?;
-        let published = self.core.publish(&module).await?;
+        let PublishModuleRequest { module, allow_older } = request.into_inner();
+        let published = self.core.publish(&input::text("module", module)?, allow_older).await?;
         Ok(Response::new(PublishModuleResponse { published }))
     }
 }

@@ -202,6 +202,6 @@ impl Tree for FakeTree {
         }
         let known = state.modules.iter().find(|known| known.name == module);
         let generation = known.ok_or_else(|| Status::not_found("no such module"))?.live.clone();
-        Ok(Response::new(PublishResponse { generation, changed: false }))
+        Ok(Response::new(PublishResponse { generation, ..PublishResponse::default() }))
     }
 }

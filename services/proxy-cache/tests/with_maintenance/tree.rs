@@ -100,6 +100,6 @@ impl Tree for FakeTree {
 
     async fn publish(&self, _: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
         let generation = Some(self.live.borrow().clone());
-        Ok(Response::new(v1::PublishResponse { generation, changed: false }))
+        Ok(Response::new(v1::PublishResponse { generation, ..v1::PublishResponse::default() }))
     }
 }

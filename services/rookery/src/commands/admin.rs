@@ -78,10 +78,12 @@ pub(crate) fn evict(cli: &Cli, admin: &cli::Admin) -> anyhow::Result<ExitCode> {
     show(cli, &view)
 }
 
-pub(crate) fn publish(cli: &Cli, module: &str, admin: &cli::Admin) -> anyhow::Result<ExitCode> {
+pub(crate) fn publish(cli: &Cli, publish: &cli::Publish) -> anyhow::Result<ExitCode> {
     let view = block_on(async {
-        let mut admin = Admin::connect(cli, admin, PUBLISH_DEADLINE)?;
-        let answer = admin.client.publish_module(PublishModuleRequest { module: module.to_owned() }).await;
+        let mut admin = Admin::connect(cli, &publish.admin, PUBLISH_DEADLINE)?;
+        let request =
+            PublishModuleRequest { module: publish.module.clone(), allow_older: publish.allow_older };
+        let answer = admin.client.publish_module(request).await;
         Ok(PublishView::from(answer.map_err(|status| admin.explain(&status))?.into_inner()))
     })?;
     show(cli, &view)

@@ -329,6 +329,8 @@ pub(super) struct PublishView {
 struct PublishedView {
     changed: bool,
     generation: Option<GenerationView>,
+    /// What else there is to know; mostly empty.
+    note: String,
 }
 
 impl From<v1::PublishModuleResponse> for PublishView {
@@ -336,6 +338,7 @@ impl From<v1::PublishModuleResponse> for PublishView {
         let view = |published: v1::PublishResponse| PublishedView {
             changed: published.changed,
             generation: published.generation.map(GenerationView::from),
+            note: published.note,
         };
         Self { published: response.published.into_iter().map(view).collect() }
     }
@@ -356,6 +359,9 @@ impl fmt::Display for PublishView {
                 )?;
             } else {
                 writeln!(f, "{module}: nothing new, generation {number} is served.")?;
+            }
+            if !published.note.is_empty() {
+                writeln!(f, "{module}: {}.", published.note)?;
             }
         }
         Ok(())
