@@ -48,7 +48,7 @@ async fn acknowledge(rig: &Rig, who: &str, id: &str, outcome: DecisionOutcome) -
         replica_id: who.to_owned(),
         decision_id: id.to_owned(),
         outcome: outcome.into(),
-        detail: String::new(),
+        ..AcknowledgeDecisionRequest::default()
     };
     rig.client().acknowledge_decision(request).await.map(drop)
 }

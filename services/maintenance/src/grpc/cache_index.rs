@@ -233,8 +233,9 @@ impl CacheIndex for CacheIndexService {
             DecisionOutcome::Done => Outcome::Done,
             DecisionOutcome::Busy => Outcome::Busy,
             DecisionOutcome::Gone => Outcome::Gone,
+            DecisionOutcome::Damaged => Outcome::Damaged,
             DecisionOutcome::Unspecified => {
-                return Err(input::wrong("outcome", "DONE, BUSY or GONE is expected"));
+                return Err(input::wrong("outcome", "DONE, BUSY, GONE or DAMAGED is expected"));
             }
         };
         let detail = input::text("detail", request.detail)?;

@@ -28,6 +28,8 @@ pub(crate) enum Outcome {
     Busy,
     /// It was not there.
     Gone,
+    /// It was read and found wrong, and has no name any more.
+    Damaged,
 }
 
 impl Outcome {
@@ -36,6 +38,7 @@ impl Outcome {
             Self::Done => "done",
             Self::Busy => "busy",
             Self::Gone => "gone",
+            Self::Damaged => "damaged",
         }
     }
 }
@@ -128,10 +131,10 @@ impl Index {
         now: UnixMs,
     ) -> Result<Acknowledged, IndexError> {
         let mut tx = self.write().await?;
-        let sql = "SELECT replica_id, blake2b, created_ms, outcome FROM decisions WHERE id = $1";
-        let row: Option<(String, Vec<u8>, i64, Option<String>)> =
+        let sql = "SELECT replica_id, action, blake2b, created_ms, outcome FROM decisions WHERE id = $1";
+        let row: Option<(String, String, Vec<u8>, i64, Option<String>)> =
             sqlx::query_as(sql).bind(id).fetch_optional(&mut *tx).await?;
-        let Some((owner, blob, created_ms, closed)) = row else { return Ok(Acknowledged::Unknown) };
+        let Some((owner, action, blob, created_ms, closed)) = row else { return Ok(Acknowledged::Unknown) };
         if owner != replica_id {
             return Ok(Acknowledged::NotYours);
         }
@@ -142,7 +145,12 @@ impl Index {
         let sql = "UPDATE decisions SET outcome = $2, detail = $3, closed_ms = $4 WHERE id = $1";
         let query = sqlx::query(sql).bind(id).bind(outcome.as_str()).bind(detail);
         query.bind(now.get()).execute(&mut *tx).await?;
-        if matches!(outcome, Outcome::Done | Outcome::Gone) {
+        let not_here = match outcome {
+            Outcome::Done => action == EVICT,
+            Outcome::Gone | Outcome::Damaged => true,
+            Outcome::Busy => false,
+        };
+        if not_here {
             blob::drop_holder(&mut tx, replica_id, &blob, UnixMs::new(created_ms)).await?;
         }
         tx.commit().await?;

@@ -210,7 +210,7 @@ pub fn object(name: &str) -> FetchObject {
 }
 
 pub fn blob(name: &str) -> Blob {
-    Blob { blake2b: key(name), size_bytes: 1000, names: vec![name.to_owned()], last_access_ms: 0 }
+    Blob { blake2b: key(name), size_bytes: 1000, names: vec![name.to_owned()], ..Blob::default() }
 }
 
 /// What comes, comes within this time.

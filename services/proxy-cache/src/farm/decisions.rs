@@ -174,6 +174,7 @@ impl Decisions {
             decision_id: decision_id.to_owned(),
             outcome: wire::outcome(executed.outcome).into(),
             detail: wire::text(&executed.detail),
+            imported: None,
         }));
     }
 
@@ -195,7 +196,9 @@ fn check(action: Option<Action>) -> Result<Work, Executed> {
         Some(Action::Fetch(fetch)) => DistfileName::try_from(fetch.name.as_str())
             .map(|name| Work::Fetch { name })
             .map_err(|error| Executed::new(Outcome::Gone, error.to_string())),
-        None => Err(Executed::new(Outcome::Busy, "this version does not know such a decision")),
+        Some(Action::Import(_)) | None => {
+            Err(Executed::new(Outcome::Busy, "this version does not know such a decision"))
+        }
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) fn held_blob(blob: HeldBlob) -> v1::Blob {
         size_bytes: blob.size_bytes,
         names: names(blob.names),
         last_access_ms: blob.last_access_ms,
+        quarantined: false,
     }
 }
 
@@ -69,6 +70,7 @@ pub(super) fn commit(
             size_bytes: blob.known.distfile.size_bytes,
             names: names(blob.names),
             last_access_ms: blob.last_access_ms,
+            quarantined: false,
         }),
         source: text(&blob.source),
         upstream_bytes: blob.upstream_bytes,
