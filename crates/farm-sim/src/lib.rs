@@ -8,5 +8,6 @@
 pub mod boxes;
 pub mod contents;
 pub mod corpus;
+pub mod shopping;
 pub mod tree;
 pub mod upstream;

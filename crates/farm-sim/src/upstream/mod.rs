@@ -48,6 +48,7 @@ pub enum Object {
 pub struct Upstream {
     shared: Arc<Shared>,
     address: SocketAddr,
+    url: String,
     _stop: DropGuard,
 }
 
@@ -87,6 +88,16 @@ impl Upstream {
     /// # Errors
     /// The address can't be bound.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let upstream = Self::bind_as(address, "").await?;
+        let url = format!("http://{}", upstream.address);
+        Ok(Self { url, ..upstream })
+    }
+
+    /// Listens on `address`, where the world reaches it at `url` (`http://HOST:PORT`).
+    ///
+    /// # Errors
+    /// The address can't be bound.
+    pub async fn bind_as(address: SocketAddr, url: &str) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared { state: Mutex::default(), changes: watch::Sender::new(0) });
@@ -94,7 +105,7 @@ impl Upstream {
         let tracker = TaskTracker::new();
         let accepting = accept(listener, Arc::clone(&shared), tracker.clone(), stop.clone());
         tracker.spawn(stop.clone().run_until_cancelled_owned(accepting));
-        Ok(Self { shared, address, _stop: stop.drop_guard() })
+        Ok(Self { shared, address, url: url.to_owned(), _stop: stop.drop_guard() })
     }
 
     /// Where it listens.
@@ -103,11 +114,11 @@ impl Upstream {
         self.address
     }
 
-    /// `http://ADDRESS`, without a slash at the end: usable as a mirror and as
+    /// `http://ADDRESS` or what the world reaches it at, without a slash at the end: usable as a mirror and as
     /// [`TreeSpec::source_base`](crate::tree::TreeSpec::source_base).
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// Serves `object` at `path` (decoded, with its leading slash).

@@ -4,7 +4,6 @@
 //! never on what Rookery says about itself. Start reading at [`run`].
 
 mod farm;
-mod plan;
 mod progress;
 mod report;
 mod scratch;
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use farm_sim::boxes::{FARM, GentooBox, Programs};
+use farm_sim::shopping::{Shopping, shop};
 use farm_sim::tree::GeneratedTree;
 use farm_sim::upstream::Upstream;
 use futures_util::future::try_join_all;
@@ -22,7 +22,6 @@ use proxy_cache::client_config::ClientConfig;
 
 use crate::choices::MODULE;
 use farm::Mirror;
-use plan::{Shopping, shop};
 use progress::BoxProgress;
 
 pub use progress::Progress;

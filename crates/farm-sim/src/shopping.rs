@@ -1,25 +1,27 @@
 //! Which box fetches what. Pure.
 
-use farm_sim::tree::{GeneratedTree, Restriction};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
+
+use crate::tree::{GeneratedTree, Restriction};
 
 /// How many of the largest distfiles are always among the shared ones.
 const LARGEST: usize = 5;
 
 /// Which box fetches what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shopping {
+pub struct Shopping {
     /// What all boxes fetch.
-    pub(super) shared: Vec<String>,
+    pub shared: Vec<String>,
     private: Vec<Vec<String>>,
     seed: u64,
 }
 
 /// Picks `shared` distfiles for all and `private` more for each of `boxes`: some of the largest, all kinds
 /// of names, files that mirrors don't carry, none that nobody may fetch.
-pub(super) fn shop(tree: &GeneratedTree, boxes: usize, shared: usize, private: usize, seed: u64) -> Shopping {
+#[must_use]
+pub fn shop(tree: &GeneratedTree, boxes: usize, shared: usize, private: usize, seed: u64) -> Shopping {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut files: Vec<_> = tree.distfiles.iter().filter(|f| f.restriction != Restriction::Fetch).collect();
     files.sort_by_key(|file| std::cmp::Reverse(file.size_bytes));
@@ -34,7 +36,8 @@ pub(super) fn shop(tree: &GeneratedTree, boxes: usize, shared: usize, private: u
 impl Shopping {
     /// What box `number` fetches, in its own order: boxes meet at some files and miss each other at
     /// others. All begin with the same one, the largest.
-    pub(super) fn of_box(&self, number: usize) -> Vec<String> {
+    #[must_use]
+    pub fn of_box(&self, number: usize) -> Vec<String> {
         let mut list = self.shared.clone();
         list.extend(self.private.get(number).into_iter().flatten().cloned());
         if let Some(rest) = list.get_mut(1..) {
@@ -44,7 +47,7 @@ impl Shopping {
     }
 
     /// Every distfile that anybody fetches, once.
-    pub(super) fn all(&self) -> impl Iterator<Item = &String> {
+    pub fn all(&self) -> impl Iterator<Item = &String> {
         self.shared.iter().chain(self.private.iter().flatten())
     }
 }
@@ -58,12 +61,12 @@ mod tests {
     #[test]
     fn private_sets_are_disjoint_and_restricted_files_are_left_out() {
         let dir = tempfile::tempdir().unwrap();
-        let spec = farm_sim::tree::TreeSpec {
+        let spec = crate::tree::TreeSpec {
             packages: 100,
             size_max_bytes: 10_000,
-            ..farm_sim::tree::TreeSpec::default()
+            ..crate::tree::TreeSpec::default()
         };
-        let tree = farm_sim::tree::generate(&spec, dir.path()).unwrap();
+        let tree = crate::tree::generate(&spec, dir.path()).unwrap();
         let shopping = shop(&tree, 7, 20, 3, 1);
         assert_eq!(shopping, shop(&tree, 7, 20, 3, 1));
         let all: Vec<_> = shopping.all().collect();
@@ -78,8 +81,8 @@ mod tests {
     #[test]
     fn a_tree_with_too_few_files_gives_what_it_has() {
         let dir = tempfile::tempdir().unwrap();
-        let spec = farm_sim::tree::TreeSpec { packages: 3, ..farm_sim::tree::TreeSpec::default() };
-        let tree = farm_sim::tree::generate(&spec, dir.path()).unwrap();
+        let spec = crate::tree::TreeSpec { packages: 3, ..crate::tree::TreeSpec::default() };
+        let tree = crate::tree::generate(&spec, dir.path()).unwrap();
         let shopping = shop(&tree, 7, 1_000, 10, 1);
         assert!(shopping.all().count() <= tree.distfiles.len());
     }
