@@ -6,6 +6,7 @@ mod client;
 mod connection;
 mod credentials;
 mod deadline;
+mod health;
 mod server;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 pub use client::{ClientChannel, connect, without_deadline};
+pub use health::ask as ask_health;
 pub use server::serve;
 
 use crate::config::{ConfigError, none_if_empty};

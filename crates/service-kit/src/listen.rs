@@ -1,7 +1,7 @@
 //! Listening sockets, with errors that say what to do.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 
@@ -26,6 +26,17 @@ pub async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, BindErr
         let advice = advice(&source, address, key);
         BindError { address, source, advice }
     })
+}
+
+/// Where this host reaches what listens at `address`: what was bound to every interface, at loopback.
+#[must_use]
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 fn advice(error: &io::Error, address: SocketAddr, key: &str) -> String {

@@ -77,6 +77,29 @@ where
     }
 }
 
+/// How long a `health` command waits: below the three seconds that container health checks are usually
+/// given.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// Runs a service's `health` command, which asks the process that runs with the same configuration.
+/// Exit codes: 0 it serves, 1 it does not, 64 the configuration is wrong.
+pub fn run_health<F, Fut>(service_name: &'static str, config: Option<&Path>, ask: F) -> ExitCode
+where
+    F: FnOnce(Settings) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    install_crypto_provider();
+    let asked = || -> anyhow::Result<()> {
+        let settings = Settings::read(config)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(ask(settings))
+    };
+    match asked() {
+        Ok(()) => Exit::Clean.into(),
+        Err(error) => refuse(service_name, &error, Exit::of(&error), LogFormat::Text),
+    }
+}
+
 /// Installs the TLS implementation that all of Rookery uses. [`run`] does it; tests and command lines that
 /// don't `run` call it. Calling it again does nothing.
 pub fn install_crypto_provider() {

@@ -1,13 +1,14 @@
 //! The three services in one process, on one [`Kit`].
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use serde::Serialize;
 use service_kit::Kit;
 use service_kit::config::{ConfigError, Settings};
 use service_kit::grpc::{GrpcConfig, check_exposure};
+use service_kit::listen::reachable;
 use service_kit::process::ProcessConfig;
 use service_kit::telemetry::TelemetryConfig;
 
@@ -89,17 +90,6 @@ pub async fn start(settings: &Settings, kit: &Kit) -> anyhow::Result<Running> {
 #[must_use]
 pub fn endpoint(address: SocketAddr) -> String {
     format!("http://{}", reachable(address))
-}
-
-/// An address that was bound to every interface is reached at loopback.
-#[must_use]
-pub fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Shorter ones can be guessed.
 const TOKEN_CHARS_MIN: usize = 16;
 
+/// Where container engines mount secrets, one file each.
+const MOUNTED_SECRETS: &str = "/run/secrets";
+
 /// A token, which is never printed.
 #[derive(Clone)]
 pub(super) struct Token(http::HeaderValue);
@@ -46,15 +49,9 @@ pub(super) fn token(config: &GrpcConfig) -> Result<Option<Token>, ConfigError> {
     };
     let text = read(path, KEY)?;
     let mode = std::fs::metadata(path).map_err(|error| unreadable(path, KEY, &error))?.permissions().mode();
-    if mode & 0o007 != 0 {
-        return Err(ConfigError::wrong(
-            KEY,
-            format!(
-                "expected a file that others can't use (chmod 640), found {} with mode {:o}",
-                path.display(),
-                mode & 0o777
-            ),
-        ));
+    if let Err(expected) = check_mode(path, mode) {
+        let found = format!("expected {expected}, found {} with mode {:o}", path.display(), mode & 0o777);
+        return Err(ConfigError::wrong(KEY, found));
     }
     let token = text.trim();
     let usable = token.len() >= TOKEN_CHARS_MIN && token.bytes().all(|byte| byte.is_ascii_graphic());
@@ -71,6 +68,20 @@ pub(super) fn token(config: &GrpcConfig) -> Result<Option<Token>, ConfigError> {
                 path.display()
             ),
         )),
+    }
+}
+
+/// Whether a token file with these permission bits is nobody else's business; if not, what is expected.
+///
+/// Container engines give a secret to a container by mounting it there, often with the bits 0444 because
+/// they don't know its user. Who could read it inside is us; the mount keeps everybody else out. That
+/// nobody but its owner may write it is demanded there too: who can write it can let himself in.
+fn check_mode(path: &Path, mode: u32) -> Result<(), &'static str> {
+    let is_mounted_secret = path.parent() == Some(Path::new(MOUNTED_SECRETS));
+    match (is_mounted_secret, mode) {
+        (true, mode) if mode & 0o022 != 0 => Err("a secret that only its owner can write (chmod 444)"),
+        (false, mode) if mode & 0o007 != 0 => Err("a file that others can't use (chmod 640)"),
+        _ => Ok(()),
     }
 }
 
@@ -114,4 +125,24 @@ fn read(path: &Path, key: &str) -> Result<String, ConfigError> {
 
 fn unreadable(path: &Path, key: &str, error: &std::io::Error) -> ConfigError {
     ConfigError::wrong(key, format!("expected a file that can be read, found {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mounted_secret_may_be_read_but_not_written_by_others() {
+        let mounted = |mode| check_mode(Path::new("/run/secrets/grpc-token"), mode);
+        for mode in [0o444, 0o644, 0o400, 0o440] {
+            assert_eq!(mounted(mode), Ok(()), "{mode:o}");
+        }
+        for mode in [0o666, 0o446, 0o464, 0o777] {
+            assert!(mounted(mode).is_err_and(|expected| expected.contains("444")), "{mode:o}");
+        }
+        for elsewhere in ["/run/secrets.d/token", "/run/secrets/../token", "/etc/rookery/token", "token"] {
+            assert!(check_mode(Path::new(elsewhere), 0o444).is_err(), "{elsewhere}");
+            assert_eq!(check_mode(Path::new(elsewhere), 0o640), Ok(()), "{elsewhere}");
+        }
+    }
 }

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use proxy_cache::client_config::ClientConfig;
 use serde_json::json;
 use service_kit::config::{Given, Settings};
+use service_kit::listen::reachable;
 use service_kit::process;
 
 use super::{client_config, host_name, print, print_json};
-use crate::all_in_one::{self, Running, Sections, reachable};
+use crate::all_in_one::{self, Running, Sections};
 use crate::choices::{self, Machine};
 use crate::cli::{Cli, Up};
 
