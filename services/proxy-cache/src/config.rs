@@ -27,7 +27,11 @@ pub struct Config {
     pub allow_private_upstreams: Networks,
     /// Directories whose distfiles are adopted.
     pub import_dirs: Vec<ImportDir>,
-    /// `http://host:port` at which other replicas reach this one; empty when they can't.
+    /// Who has to begin each connection with a PROXY protocol header, version 1 or 2, that says whom it is
+    /// for: load balancers. From anybody else such a header is refused.
+    pub proxy_protocol_from: Networks,
+    /// `http://host:port` at which other replicas reach this one; `auto`: this host's name and the port of
+    /// `listen`; empty when they can't.
     pub advertise: String,
     /// The rsync port of the mirror host, for `/client/repos.conf`.
     pub rsync_port: u16,
@@ -50,6 +54,7 @@ impl Default for Config {
             mirrors: vec![MirrorUrl("https://distfiles.gentoo.org".to_owned())],
             allow_clients: private_networks(),
             allow_private_upstreams: Networks::default(),
+            proxy_protocol_from: Networks::default(),
             import_dirs: Vec::new(),
             advertise: String::new(),
             rsync_port: crate::client_config::RSYNC_PORT,

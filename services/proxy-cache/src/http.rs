@@ -14,6 +14,7 @@ mod file_reply;
 mod forward;
 pub(crate) mod lookup;
 mod passthrough;
+mod proxy_protocol;
 pub(crate) mod range;
 mod reply;
 mod request;

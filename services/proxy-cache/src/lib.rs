@@ -38,6 +38,8 @@ use crate::fetch::upstream::Upstreams;
 
 /// The local copy of the catalogue, in the replica's slot.
 const CATALOGUE_FILE: &str = "catalogue.db";
+/// This host's, or this container's, name.
+const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 /// Deadline of calls to maintenance; streams that watch have none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -60,7 +62,7 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     let catalogue = Catalogue::open(&catalogue_path).await?;
     let listener = service_kit::listen::bind(config.listen, "proxy.listen").await?;
     let http_addr = listener.local_addr()?;
-    let farm = farm(&config, kit, &store, &catalogue)?;
+    let farm = farm(&config, kit, &store, &catalogue, http_addr.port())?;
     let pseudonym = format!("rookery-{}", store.replica_id().get(..12).unwrap_or_default());
     let mut alias_prefixes: Vec<String> =
         config.aliases.iter().map(|alias| http::alias_prefix(&alias.prefix).to_owned()).collect();
@@ -87,6 +89,32 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     Ok(Running { http_addr })
 }
 
+/// Asks the replica that runs with this configuration, or the one at `endpoint`, whether it can serve.
+///
+/// # Errors
+/// It does not answer within `timeout`, or says what it waits for.
+pub async fn ask_health(config: Config, endpoint: Option<String>, timeout: Duration) -> anyhow::Result<()> {
+    let reachable = service_kit::listen::reachable(config.listen);
+    let base = endpoint.unwrap_or_else(|| format!("http://{reachable}"));
+    let url = format!("{}/readyz", base.trim_end_matches('/'));
+    // A proxy of the environment is for other people's hosts.
+    let client = reqwest::Client::builder().timeout(timeout).no_proxy().build()?;
+    let answer = client.get(&url).send().await.with_context(|| format!("{url}: is it running?"))?;
+    let status = answer.status();
+    anyhow::ensure!(status.is_success(), "{url} says {status}: {}", answer.text().await?.trim_end());
+    Ok(())
+}
+
+/// What other replicas are told, from what the configuration says.
+fn advertised(configured: &str, port: u16) -> anyhow::Result<String> {
+    if configured != "auto" {
+        return Ok(configured.to_owned());
+    }
+    let host = std::fs::read_to_string(HOSTNAME_FILE)
+        .with_context(|| format!("proxy.advertise: auto: {HOSTNAME_FILE}"))?;
+    Ok(format!("http://{}:{port}", host.trim()))
+}
+
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
     if !config.import_dirs.is_empty() {
         warn!("proxy.import_dirs: importing is not there yet; the directories are left alone");
@@ -109,7 +137,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-fn farm(config: &Config, kit: &Kit, store: &Store, catalogue: &Catalogue) -> anyhow::Result<Farm> {
+fn farm(config: &Config, kit: &Kit, store: &Store, catalogue: &Catalogue, port: u16) -> anyhow::Result<Farm> {
     let endpoint = &config.maintenance.endpoint;
     if endpoint.is_empty() {
         return Ok(Farm::detached());
@@ -118,7 +146,7 @@ fn farm(config: &Config, kit: &Kit, store: &Store, catalogue: &Catalogue) -> any
         .with_context(|| format!("proxy.maintenance.endpoint: {endpoint}"))?;
     let identity = Identity {
         replica_id: store.replica_id().to_owned(),
-        advertise: config.advertise.clone(),
+        advertise: advertised(&config.advertise, port)?,
         capacity_bytes: config.capacity.0,
     };
     Ok(Farm::new(channel, identity, catalogue.clone(), kit.tasks.clone(), Timing::default()))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use service_kit::process;
 
 /// Every distfile once, verified, for every client that asks.
@@ -13,10 +13,27 @@ struct Arguments {
     /// The configuration; else `ROOKERY_CONFIG`, else /etc/rookery/rookery.toml if it is there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Asks the process that runs with this configuration whether it serves: exits 0 if so, else 1.
+    Health {
+        /// Where to ask, as `http://HOST:PORT`, instead of where the configuration says.
+        #[arg(long, value_name = "URL")]
+        endpoint: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Health { endpoint }) = arguments.command {
+        return process::run_health("proxy-cache", arguments.config.as_deref(), async |settings| {
+            proxy_cache::ask_health(settings.section("proxy")?, endpoint, process::HEALTH_TIMEOUT).await
+        });
+    }
     process::run("proxy-cache", arguments.config.as_deref(), async |settings, kit| {
         let config = settings.section("proxy")?;
         let running = proxy_cache::start(config, &kit).await?;

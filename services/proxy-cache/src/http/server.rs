@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, debug, info_span, warn};
 
+use super::proxy_protocol::{self, Connected};
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use super::router;
@@ -57,10 +58,15 @@ pub(crate) async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<
 }
 
 async fn connection(app: Arc<App>, socket: TcpStream, peer: SocketAddr) {
-    let Ok(local) = socket.local_addr() else { return };
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY");
     }
+    let trusted = &app.config.proxy_protocol_from;
+    let Connected { socket, peer, local } =
+        match proxy_protocol::read(socket, peer, trusted, app.config.timeouts.client_head.0).await {
+            Ok(connected) => connected,
+            Err(refusal) => return warn!(%peer, "a connection is refused: {refusal}"),
+        };
     let soft = app.tasks.soft();
     let client_head = app.config.timeouts.client_head.0;
     let service = service_fn(move |request: http::Request<Incoming>| {
