@@ -38,6 +38,8 @@ pub const NAME_LEN_MAX: usize = 4095;
 pub const BLOCK_SUMS_LEN_MAX: u64 = 64 * 1024 * 1024;
 /// The block length of protocol 30 and later.
 pub const BLOCK_LEN_MAX: i32 = 131_072;
+/// The block length of protocol 29.
+pub const BLOCK_LEN_MAX_29: i32 = 1 << 29;
 /// One value of the deletion statistics.
 pub const DELETIONS_MAX: i32 = 1 << 28;
 /// Requests that wait for their reply; the rest stays unread.

@@ -1,7 +1,7 @@
 //! The framed stream that both directions use after the seed (section 2).
 
 use crate::limits::{DATA_LEN_MAX, MESSAGE_LEN_MAX};
-use crate::{WireError, codec::Reader};
+use crate::{Protocol, WireError, codec::Reader};
 use bytes::{Bytes, BytesMut};
 
 const HEADER_LEN: usize = 4;
@@ -52,6 +52,20 @@ impl Code {
         }
     }
 
+    /// What says the same at an older protocol, if anything does (section 2).
+    fn at(self, protocol: Protocol) -> Option<Self> {
+        let since = match self {
+            Self::IoTimeout | Self::ErrorExit => Protocol::V31,
+            Self::Error | Self::Warning | Self::IoError | Self::NoSend => Protocol::V30,
+            Self::Data | Self::ErrorXfer | Self::Info | Self::Noop | Self::Deleted => Protocol::OLDEST,
+        };
+        if protocol >= since {
+            return Some(self);
+        }
+        let texts = [(Self::Error, Self::ErrorXfer), (Self::Warning, Self::Info)];
+        texts.iter().find(|(newer, _)| *newer == self).map(|&(_, older)| older)
+    }
+
     /// The code of a frame that a receiving client may send.
     fn from_client(number: u8) -> Option<Self> {
         const ACCEPTED: [Code; 10] = [
@@ -71,14 +85,27 @@ impl Code {
 }
 
 /// Collects frames: [`Self::data`] fills DATA frames, [`Self::message`] puts another frame between them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameWriter {
+    protocol: Protocol,
     out: BytesMut,
     /// Where the header of the unfinished DATA frame is.
     open_at: Option<usize>,
 }
 
+impl Default for FrameWriter {
+    fn default() -> Self {
+        Self::new(Protocol::NEWEST)
+    }
+}
+
 impl FrameWriter {
+    /// A writer for a connection of this protocol.
+    #[must_use]
+    pub fn new(protocol: Protocol) -> Self {
+        Self { protocol, out: BytesMut::new(), open_at: None }
+    }
+
     /// Appends to the data stream.
     pub fn data(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() {
@@ -97,8 +124,9 @@ impl FrameWriter {
         }
     }
 
-    /// Appends a frame other than DATA, or an empty DATA frame.
+    /// Appends a frame other than DATA, or an empty DATA frame. What the protocol has no way to say is not said.
     pub fn message(&mut self, code: Code, payload: &[u8]) {
+        let Some(code) = code.at(self.protocol) else { return };
         self.close();
         let payload = &payload[..payload.len().min(MESSAGE_LEN_MAX)];
         self.out.extend_from_slice(&header(code, payload.len()));
@@ -156,6 +184,17 @@ pub struct Message {
     pub payload: Vec<u8>,
 }
 
+/// What a piece of input turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A part of the data stream, up to the end of one frame.
+    Data,
+    /// Another frame.
+    Message(Message),
+    /// Nothing that is whole.
+    Nothing,
+}
+
 /// Takes a client's frames apart.
 #[derive(Debug, Default)]
 pub struct FrameReader {
@@ -163,22 +202,17 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// Moves DATA payloads from `raw` to `data` until `raw` has no whole piece left or another frame comes.
+    /// Reads one frame: a DATA payload, or what there is of it, is moved from `raw` to `data`. Never more than one,
+    /// because what follows a frame is not always one (6.5).
     ///
     /// # Errors
     /// A frame that no receiving client sends, or one that is too long.
-    pub fn read(&mut self, raw: &mut BytesMut, data: &mut BytesMut) -> Result<Option<Message>, WireError> {
-        loop {
-            let now = self.data_left.min(raw.len());
-            if now > 0 {
-                data.extend_from_slice(&raw.split_to(now));
-                self.data_left -= now;
+    pub fn read(&mut self, raw: &mut BytesMut, data: &mut BytesMut) -> Result<Received, WireError> {
+        while self.data_left == 0 {
+            if raw.len() < HEADER_LEN {
+                return Ok(Received::Nothing);
             }
-            if self.data_left > 0 || raw.len() < HEADER_LEN {
-                return Ok(None);
-            }
-            let word = Reader::new(raw).int()?.to_le_bytes();
-            let [a, b, c, code] = word;
+            let [a, b, c, code] = Reader::new(raw).int()?.to_le_bytes();
             let len = u32::from_le_bytes([a, b, c, 0]) as usize;
             let code = code.checked_sub(CODE_BASE).and_then(Code::from_client);
             let code = code.ok_or(WireError::Malformed("unknown frame"))?;
@@ -191,11 +225,18 @@ impl FrameReader {
                 return Err(WireError::Limit { what: "a message's length", limit: MESSAGE_LEN_MAX });
             }
             if raw.len() < HEADER_LEN + len {
-                return Ok(None);
+                return Ok(Received::Nothing);
             }
             drop(raw.split_to(HEADER_LEN));
-            return Ok(Some(Message { code, payload: raw.split_to(len).to_vec() }));
+            return Ok(Received::Message(Message { code, payload: raw.split_to(len).to_vec() }));
         }
+        let now = self.data_left.min(raw.len());
+        if now == 0 {
+            return Ok(Received::Nothing);
+        }
+        data.extend_from_slice(&raw.split_to(now));
+        self.data_left -= now;
+        Ok(Received::Data)
     }
 }
 
@@ -213,6 +254,22 @@ mod tests {
         assert_eq!(writer.take()[..], [0x00, 0x00, 0x00, 0x07]);
         writer.number(Code::IoTimeout, 180);
         assert_eq!(writer.take()[..], [0x04, 0x00, 0x00, 40, 0xB4, 0, 0, 0]);
+    }
+
+    #[test]
+    fn older_protocols_say_less() {
+        let codes =
+            [Code::Error, Code::Warning, Code::NoSend, Code::IoError, Code::IoTimeout, Code::ErrorExit];
+        let said = |version| {
+            let mut writer = FrameWriter::new(Protocol::negotiate(version, 0).unwrap());
+            for &code in &codes {
+                writer.message(code, &[]);
+            }
+            writer.take().chunks(4).map(|header| header[3] - 7).collect::<Vec<_>>()
+        };
+        assert_eq!(said(31), [3, 4, 102, 22, 33, 86]);
+        assert_eq!(said(30), [3, 4, 102, 22]);
+        assert_eq!(said(29), [1, 2]);
     }
 
     #[test]
@@ -244,9 +301,15 @@ mod tests {
             let mut messages = 0;
             for part in writer.take().chunks(step) {
                 raw.extend_from_slice(part);
-                while let Some(message) = reader.read(&mut raw, &mut data).unwrap() {
-                    prop_assert_eq!(message.payload, b"between\n");
-                    messages += 1;
+                loop {
+                    match reader.read(&mut raw, &mut data).unwrap() {
+                        Received::Message(message) => {
+                            prop_assert_eq!(message.payload, b"between\n");
+                            messages += 1;
+                        }
+                        Received::Data => {}
+                        Received::Nothing => break,
+                    }
                 }
             }
             prop_assert_eq!(messages, pieces.iter().filter(|p| p.1).count());

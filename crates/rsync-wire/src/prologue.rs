@@ -74,7 +74,7 @@ pub fn parse_greeting(line: &str) -> Result<Protocol, String> {
     }
     Protocol::negotiate(version, sub.unwrap_or(0)).ok_or_else(|| {
         format!(
-            "@ERROR: protocol version mismatch -- this server speaks {} to {} (rsync 3.1.0 or newer), your client {version}\n",
+            "@ERROR: protocol version mismatch -- this server speaks {} to {} (rsync 2.6.4 or newer), your client {version}\n",
             Protocol::OLDEST.number(),
             Protocol::NEWEST.number(),
         )
@@ -168,8 +168,9 @@ mod tests {
         assert_eq!(number("@RSYNCD: 31.0"), Ok(31));
         assert!(number("@RSYNCD: 32.0").unwrap_err().contains("digest name list"));
         assert!(number("@RSYNCD: 31").unwrap_err().contains("subprotocol"));
-        assert!(number("@RSYNCD: 29").unwrap_err().contains("version mismatch"));
-        assert!(number("@RSYNCD: 30.0").unwrap_err().contains("31 to 32"));
+        assert_eq!(number("@RSYNCD: 30.0"), Ok(30));
+        assert_eq!((number("@RSYNCD: 29"), number("@RSYNCD: 29.0 md5 md4")), (Ok(29), Ok(29)));
+        assert!(number("@RSYNCD: 28").unwrap_err().contains("29 to 32"));
         for line in ["", "GET / HTTP/1.1", "@RSYNCD: x.y", "@RSYNCD: 99999999999.0 md5"] {
             assert_eq!(number(line), Err(STARTUP_ERROR.to_owned()), "{line}");
         }

@@ -7,8 +7,12 @@ pub struct Protocol(u8);
 impl Protocol {
     /// The newest version, that of rsync 3.4 and later.
     pub const NEWEST: Self = Self(32);
-    /// The oldest version, that of rsync 3.1 (2013).
-    pub const OLDEST: Self = Self(31);
+    /// That of rsync 3.1 (2013): errors that carry an exit code, nanoseconds, a longer goodbye.
+    pub const V31: Self = Self(31);
+    /// That of rsync 3.0 (2008): frames in both directions, integers of variable length.
+    pub const V30: Self = Self(30);
+    /// The oldest version, that of rsync 2.6.4 (2005).
+    pub const OLDEST: Self = Self(29);
 
     /// The version for a client that announced `version.subversion` (3.1), or `None` if it is too old.
     /// A subversion other than 0 is a pre-release, which falls back by one.
@@ -41,7 +45,8 @@ mod tests {
         assert_eq!(of(33, 1), Some(31));
         assert_eq!(of(32, 14), Some(31));
         assert_eq!(of(31, 14), Some(31), "below ours the subversion says nothing");
-        assert_eq!(of(30, 0), None);
+        assert_eq!((of(30, 0), of(29, 0)), (Some(30), Some(29)));
+        assert_eq!(of(28, 0), None);
         assert_eq!(of(0, 9), None);
     }
 }

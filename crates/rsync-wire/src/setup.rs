@@ -5,7 +5,7 @@ use crate::compress::CompressorKind;
 use crate::limits::NAMES_LEN_MAX;
 use crate::options::{Capabilities, Options};
 use crate::sums::ChecksumKind;
-use crate::{ExitCode, Refusal, WireError};
+use crate::{ExitCode, Protocol, Refusal, WireError};
 
 /// The compatibility flags (5.2). Incremental recursion (bit 0) is never among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +19,9 @@ impl CompatFlags {
     const INPLACE_PARTIAL_DIR: u16 = 0x040;
     const VARINT_FLIST_FLAGS: u16 = 0x080;
     const ID0_NAMES: u16 = 0x100;
+
+    /// No flags: before protocol 30.
+    pub const NONE: Self = Self(0);
 
     /// The flags for a client: a bit whose letter it did not send would break the stream.
     #[must_use]
@@ -39,6 +42,12 @@ impl CompatFlags {
     #[must_use]
     pub fn number(self) -> i32 {
         i32::from(self.0)
+    }
+
+    /// The end of a list may say what went wrong.
+    #[must_use]
+    pub fn safe_file_list(self) -> bool {
+        self.0 & Self::SAFE_FILE_LIST != 0
     }
 
     /// File-list flags are varints, and names are negotiated.
@@ -84,18 +93,28 @@ impl Exchange {
         }
     }
 
-    /// Reads the client's lists and settles what is used.
+    /// Reads the client's lists and settles what is used. The seed is that of the connection.
     ///
     /// # Errors
     /// [`WireError::Short`], a list that is too long, or [`WireError::Refused`] without a common name.
-    pub fn settle(self, reader: &mut Reader<'_>, options: &Options) -> Result<Agreement, WireError> {
+    pub fn settle(
+        self,
+        reader: &mut Reader<'_>,
+        options: &Options,
+        protocol: Protocol,
+        seed: i32,
+    ) -> Result<Agreement, WireError> {
         let checksums = if self.checksums { Some(reader.vstring(NAMES_LEN_MAX)?) } else { None };
         let compressors = if self.compressors { Some(reader.vstring(NAMES_LEN_MAX)?) } else { None };
-        let transfer = match checksums {
-            Some(names) => first_common(names, offered_checksum).ok_or_else(|| no_common("checksum"))?,
-            None => options.checksum_choice.map_or(ChecksumKind::Md5, |choice| choice.transfer),
+        let (transfer, list) = match (checksums, options.checksum_choice) {
+            (Some(names), _) => {
+                let common = first_common(names, offered_checksum).ok_or_else(|| no_common("checksum"))?;
+                (common, common)
+            }
+            (None, Some(choice)) => (choice.transfer, choice.list),
+            (None, None) if protocol < Protocol::V30 => (ChecksumKind::SeededMd4 { seed }, ChecksumKind::Md4),
+            (None, None) => (ChecksumKind::Md5, ChecksumKind::Md5),
         };
-        let list = options.checksum_choice.map_or(transfer, |choice| choice.list);
         let compressor = match compressors {
             Some(names) => {
                 first_common(names, CompressorKind::from_name).ok_or_else(|| no_common("compress"))?
@@ -158,7 +177,7 @@ mod tests {
         let options = Options { compress: true, ..Options::default() };
         let settle = |sums: &str, compressors: &str| {
             let octets = [vstring(sums), vstring(compressors)].concat();
-            exchange.settle(&mut Reader::new(&octets), &options)
+            exchange.settle(&mut Reader::new(&octets), &options, Protocol::NEWEST, 1)
         };
         let agreed = settle("md4 md5 xxh128", "brotli ZLIBX zstd").unwrap();
         assert_eq!(agreed.transfer, ChecksumKind::Md5);
@@ -175,8 +194,11 @@ mod tests {
     fn old_clients_get_md5_and_zlib() {
         let options = Options { compress: true, ..Options::default() };
         let exchange = Exchange::new(CompatFlags::answer(Capabilities::new(b".iLsfxC")), &options);
-        let agreed = exchange.settle(&mut Reader::new(&[]), &options).unwrap();
+        let settle = |protocol| exchange.settle(&mut Reader::new(&[]), &options, protocol, 7).unwrap();
+        let agreed = settle(Protocol::V31);
         assert_eq!(agreed.transfer, ChecksumKind::Md5);
         assert_eq!(agreed.compressor, CompressorKind::Zlib);
+        let agreed = settle(Protocol::OLDEST);
+        assert_eq!((agreed.transfer, agreed.list), (ChecksumKind::SeededMd4 { seed: 7 }, ChecksumKind::Md4));
     }
 }

@@ -1,5 +1,6 @@
 //! Whole-file checksums (10.1): the ones after a file's contents, and those of `--checksum` in the list.
 
+use md4::Md4;
 use md5::{Digest as _, Md5};
 use sha1::Sha1;
 use xxhash_rust::xxh3::Xxh3;
@@ -18,6 +19,13 @@ pub enum ChecksumKind {
     Md5,
     /// SHA-1.
     Sha1,
+    /// MD4; only by explicit choice.
+    Md4,
+    /// MD4 with the seed in front: what protocol 29 knows.
+    SeededMd4 {
+        /// The connection's checksum seed.
+        seed: i32,
+    },
     /// One octet that says nothing; only by explicit choice.
     None,
 }
@@ -29,13 +37,14 @@ impl ChecksumKind {
     /// The kind of a name, in any case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        const NAMES: [(&str, ChecksumKind); 7] = [
+        const NAMES: [(&str, ChecksumKind); 8] = [
             ("xxh128", ChecksumKind::Xxh128),
             ("xxh3", ChecksumKind::Xxh3),
             ("xxh64", ChecksumKind::Xxh64),
             ("xxhash", ChecksumKind::Xxh64),
             ("md5", ChecksumKind::Md5),
             ("sha1", ChecksumKind::Sha1),
+            ("md4", ChecksumKind::Md4),
             ("none", ChecksumKind::None),
         ];
         let known = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -51,6 +60,7 @@ impl ChecksumKind {
             Self::Xxh64 => "xxh64",
             Self::Md5 => "md5",
             Self::Sha1 => "sha1",
+            Self::Md4 | Self::SeededMd4 { .. } => "md4",
             Self::None => "none",
         }
     }
@@ -60,7 +70,7 @@ impl ChecksumKind {
     pub fn len(self) -> usize {
         match self {
             Self::Sha1 => 20,
-            Self::Xxh128 | Self::Md5 => 16,
+            Self::Xxh128 | Self::Md5 | Self::Md4 | Self::SeededMd4 { .. } => 16,
             Self::Xxh3 | Self::Xxh64 => 8,
             Self::None => 1,
         }
@@ -72,7 +82,7 @@ impl ChecksumKind {
         false
     }
 
-    /// Starts a checksum of a whole file. These are never seeded.
+    /// Starts a checksum of a whole file.
     #[must_use]
     pub fn start(self) -> Checksum {
         Checksum {
@@ -82,6 +92,8 @@ impl ChecksumKind {
                 Self::Xxh64 => State::Xxh64(Xxh64::new(0)),
                 Self::Md5 => State::Md5(Md5::new()),
                 Self::Sha1 => State::Sha1(Sha1::new()),
+                Self::Md4 => State::Md4(Md4::new()),
+                Self::SeededMd4 { seed } => State::Md4(Md4::new_with_prefix(seed.to_le_bytes())),
                 Self::None => State::None,
             },
         }
@@ -96,6 +108,11 @@ impl ChecksumKind {
             Self::Xxh64 => xxhash_rust::xxh64::xxh64(octets, 0).to_le_bytes().as_slice().into(),
             Self::Md5 => Md5::digest(octets).as_slice().into(),
             Self::Sha1 => Sha1::digest(octets).as_slice().into(),
+            Self::Md4 | Self::SeededMd4 { .. } => {
+                let mut sum = self.start();
+                sum.update(octets);
+                sum.finish()
+            }
             Self::None => [0].as_slice().into(),
         }
     }
@@ -106,6 +123,7 @@ enum State {
     Xxh64(Xxh64),
     Md5(Md5),
     Sha1(Sha1),
+    Md4(Md4),
     None,
 }
 
@@ -123,6 +141,7 @@ impl Checksum {
             State::Xxh64(state) => state.update(octets),
             State::Md5(state) => state.update(octets),
             State::Sha1(state) => state.update(octets),
+            State::Md4(state) => state.update(octets),
             State::None => {}
         }
     }
@@ -138,6 +157,7 @@ impl Checksum {
             State::Xxh64(state) => state.digest().to_le_bytes().as_slice().into(),
             State::Md5(state) => state.finalize().as_slice().into(),
             State::Sha1(state) => state.finalize().as_slice().into(),
+            State::Md4(state) => state.finalize().as_slice().into(),
             State::None => [0].as_slice().into(),
         }
     }
@@ -186,12 +206,13 @@ impl From<&[u8]> for ChecksumOctets {
 mod tests {
     use super::*;
 
-    const ALL: [ChecksumKind; 6] = [
+    const ALL: [ChecksumKind; 7] = [
         ChecksumKind::Xxh128,
         ChecksumKind::Xxh3,
         ChecksumKind::Xxh64,
         ChecksumKind::Md5,
         ChecksumKind::Sha1,
+        ChecksumKind::Md4,
         ChecksumKind::None,
     ];
 
@@ -200,6 +221,16 @@ mod tests {
         let expected =
             [0x9C, 0xE4, 0xC8, 0xF1, 0x35, 0xB4, 0x10, 0x5A, 0x6D, 0xF5, 0x69, 0xE0, 0xC7, 0x86, 0xBA, 0x6B];
         assert_eq!(ChecksumKind::Xxh128.of(b"hello\n").as_slice(), expected);
+    }
+
+    #[test]
+    fn old_md4_has_the_seed_in_front() {
+        let seeded = ChecksumKind::SeededMd4 { seed: 0x6463_6261 };
+        assert_eq!(seeded.of(b"ef"), ChecksumKind::Md4.of(b"abcdef"));
+        // RFC 1320, appendix A.5.
+        let abc =
+            [0xA4, 0x48, 0x01, 0x7A, 0xAF, 0x21, 0xD8, 0x52, 0x5F, 0xC1, 0x0A, 0xE8, 0x7A, 0xA6, 0x72, 0x9D];
+        assert_eq!(ChecksumKind::Md4.of(b"abc").as_slice(), abc);
     }
 
     #[test]
@@ -215,6 +246,6 @@ mod tests {
             }
             assert_eq!(ChecksumKind::from_name(&kind.as_str().to_uppercase()), Some(kind));
         }
-        assert_eq!(ChecksumKind::from_name("md4"), None);
+        assert_eq!(ChecksumKind::from_name("crc32"), None);
     }
 }

@@ -65,6 +65,32 @@ const WHOLE: &[&str] = &[
     "space-name",
     "io-timeout",
     "missing-and-present",
+    "append-verify",
+    "archive-p29",
+    "changed-delta-p29",
+    "changed-delta-p30",
+    "changed-wholefile",
+    "checksum-md4",
+    "checksum-p29",
+    "delta-no-match",
+    "excludes-delete-excluded",
+    "files-from-p29",
+    "files-from-p30",
+    "itemize-changed",
+    "listing-top-p29",
+    "old-v3.2.7-delta",
+    "old-v3.2.7-portage-noinc",
+    "old-v3.4.1-delta",
+    "portage-full-noinc-p29",
+    "portage-full-noinc-p30",
+    "portage-full-noinc-p31",
+    "portage-full-p29",
+    "portage-nochange-p29",
+    "z-level",
+    "z-lz4-delta",
+    "z-negotiated",
+    "z-zlibx-delta",
+    "z-zlibx-full",
 ];
 
 #[test]
@@ -123,6 +149,16 @@ fn a_missing_path_ends_the_talk_with_the_clients_report() {
 }
 
 #[test]
+fn old_clients_just_close_after_an_empty_list() {
+    let (client, server) = recorded("missing-path-p29");
+    let theirs = listen(&server, &client);
+    let (said, reason) = answer(&fixed(false), theirs.seed, 0, &client, 1);
+    let ours = listen(&said, &client);
+    assert_eq!(reason, CloseReason::EmptyList);
+    assert_eq!(ours, theirs);
+}
+
+#[test]
 fn a_push_is_refused_with_exit_code_1() {
     let (client, _) = recorded("push-refused");
     let (said, reason) = answer(&fixed(false), 1, 0, &client, client.len());
@@ -150,10 +186,15 @@ fn any_pieces_mean_the_same_as_the_whole() {
         "checksum-md5",
         "secluded",
         "redo",
+        "files-from-p29",
+        "files-from-p30",
+        "archive-p29",
+        "append-verify",
+        "changed-delta-p29",
     ] {
         let (client, server) = recorded(case);
         let seed = listen(&server, &client).seed;
-        let tree = fixed(case == "checksum-md5");
+        let tree = fixed(client.windows(9).any(|window| window == b"\nchanged\n"));
         let (whole, whole_reason) = answer(&tree, seed, 0, &client, client.len());
         let whole = listen(&whole, &client);
         for step in [1, 2, 3, 7, 64] {

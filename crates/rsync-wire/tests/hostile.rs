@@ -102,6 +102,22 @@ fn other_violations_are_noticed() {
 }
 
 #[test]
+fn protocol_29_keeps_alive_with_an_index_behind_the_last() {
+    let hello = b"@RSYNCD: 29\nm\n--server\n--sender\n-ltpr\n.\nm/\n\n";
+    let request = |index: u32, flags: u16| [&index.to_le_bytes()[..], &flags.to_le_bytes()].concat();
+    let dones = [0xFF; 16];
+    let said = |word: &[u8]| {
+        let octets = [hello, &NO_FILTERS[..], word, &dones].concat();
+        let (said, reason) = answer(&small_tree(), 1, 0, &octets, 1);
+        (reason == CloseReason::Complete).then(|| listen(&said, &octets).items.len())
+    };
+    assert_eq!(said(&request(3, 0x2000)), Some(0), "no reply");
+    assert_eq!(said(&request(0, 0x2000)), Some(1));
+    assert_eq!(said(&request(3, 0x2001)), None, "the index does not exist");
+    assert_eq!(said(&request(4, 0x2000)), None, "nor does this one");
+}
+
+#[test]
 fn a_client_that_gives_up_is_let_go() {
     let error_exit = [4, 0, 0, 7 + 86, 20, 0, 0, 0];
     let octets = [client(&["-re.LsfxC"], &[]), error_exit.to_vec()].concat();

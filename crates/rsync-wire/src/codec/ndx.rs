@@ -1,7 +1,7 @@
 //! File indexes, coded as differences (1.3).
 
 use super::Reader;
-use crate::WireError;
+use crate::{Protocol, WireError};
 
 /// What stands where an index is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,25 +29,39 @@ impl Counters {
     const START: Self = Self { positive: -1, negative: 1 };
 }
 
-/// Writes the indexes of one direction.
+/// Writes the indexes of one direction: as plain ints before protocol 30.
 #[derive(Debug, Clone)]
-pub struct NdxWriter(Counters);
+pub struct NdxWriter(Option<Counters>);
 
 impl Default for NdxWriter {
     fn default() -> Self {
-        Self(Counters::START)
+        Self::new(Protocol::NEWEST)
     }
 }
 
 impl NdxWriter {
+    /// A writer for a connection of this protocol.
+    #[must_use]
+    pub fn new(protocol: Protocol) -> Self {
+        Self((protocol >= Protocol::V30).then_some(Counters::START))
+    }
+
     /// Appends one index.
     pub fn put(&mut self, out: &mut Vec<u8>, ndx: Ndx) {
+        let Some(counters) = &mut self.0 else {
+            let plain = match ndx {
+                Ndx::Done => -1,
+                Ndx::Entry(index) => i32::try_from(index).unwrap_or(i32::MAX),
+                Ndx::DeletionStats => -3,
+            };
+            return out.extend_from_slice(&plain.to_le_bytes());
+        };
         match ndx {
             Ndx::Done => out.push(DONE),
-            Ndx::Entry(index) => put_difference(out, &mut self.0.positive, i64::from(index)),
+            Ndx::Entry(index) => put_difference(out, &mut counters.positive, i64::from(index)),
             Ndx::DeletionStats => {
                 out.push(NEGATIVE);
-                put_difference(out, &mut self.0.negative, 3);
+                put_difference(out, &mut counters.negative, 3);
             }
         }
     }
@@ -69,20 +83,27 @@ fn put_difference(out: &mut Vec<u8>, previous: &mut i64, value: i64) {
 
 /// Reads the indexes of one direction.
 #[derive(Debug, Clone)]
-pub struct NdxReader(Counters);
+pub struct NdxReader(Option<Counters>);
 
 impl Default for NdxReader {
     fn default() -> Self {
-        Self(Counters::START)
+        Self::new(Protocol::NEWEST)
     }
 }
 
 impl NdxReader {
+    /// A reader for a connection of this protocol.
+    #[must_use]
+    pub fn new(protocol: Protocol) -> Self {
+        Self((protocol >= Protocol::V30).then_some(Counters::START))
+    }
+
     /// Reads one index. Nothing is remembered unless it is there in full.
     ///
     /// # Errors
     /// [`WireError::Short`], or what only a sender says.
     pub fn read(&mut self, reader: &mut Reader<'_>) -> Result<Ndx, WireError> {
+        let Some(counters) = &mut self.0 else { return read_plain(reader) };
         let mut first = reader.byte()?;
         if first == DONE {
             return Ok(Ndx::Done);
@@ -91,21 +112,28 @@ impl NdxReader {
         if negative {
             first = reader.byte()?;
         }
-        let previous = if negative { self.0.negative } else { self.0.positive };
+        let previous = if negative { counters.negative } else { counters.positive };
         let value = if first == LONG { long_form(reader, previous)? } else { previous + i64::from(first) };
         let index = u32::try_from(value).ok().filter(|&v| v <= 0x7FFF_FFFF);
         let index = index.ok_or(WireError::Malformed("file index"))?;
         if !negative {
-            self.0.positive = value;
+            counters.positive = value;
             return Ok(Ndx::Entry(index));
         }
-        self.0.negative = value;
+        counters.negative = value;
         match index {
             1 => Ok(Ndx::Done),
             3 => Ok(Ndx::DeletionStats),
             // -2 and the sub-lists are only ever said by a sender.
             _ => Err(WireError::Malformed("negative file index")),
         }
+    }
+}
+
+fn read_plain(reader: &mut Reader<'_>) -> Result<Ndx, WireError> {
+    match reader.int()? {
+        -1 => Ok(Ndx::Done),
+        index => u32::try_from(index).map(Ndx::Entry).map_err(|_| WireError::Malformed("file index")),
     }
 }
 
@@ -141,9 +169,9 @@ mod tests {
         for &(positive, index, octets) in POSITIVE {
             let counters = Counters { positive, negative: 1 };
             let mut out = Vec::new();
-            NdxWriter(counters).put(&mut out, Ndx::Entry(index));
+            NdxWriter(Some(counters)).put(&mut out, Ndx::Entry(index));
             assert_eq!(out, octets, "{index}");
-            let read = NdxReader(counters).read(&mut Reader::new(octets));
+            let read = NdxReader(Some(counters)).read(&mut Reader::new(octets));
             assert_eq!(read, Ok(Ndx::Entry(index)));
         }
     }
@@ -161,6 +189,19 @@ mod tests {
         assert_eq!(reader.read(&mut input), Ok(Ndx::Done));
         assert_eq!(reader.read(&mut input), Ok(Ndx::DeletionStats));
         assert_eq!(reader.read(&mut input), Ok(Ndx::Entry(0)));
+    }
+
+    #[test]
+    fn before_protocol_30_indexes_are_ints() {
+        let (mut writer, mut reader) = (NdxWriter::new(Protocol::OLDEST), NdxReader::new(Protocol::OLDEST));
+        let mut out = Vec::new();
+        writer.put(&mut out, Ndx::Entry(0x0102));
+        writer.put(&mut out, Ndx::Done);
+        assert_eq!(out, [2, 1, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+        let mut input = Reader::new(&out);
+        assert_eq!(reader.read(&mut input), Ok(Ndx::Entry(0x0102)));
+        assert_eq!(reader.read(&mut input), Ok(Ndx::Done));
+        assert!(reader.read(&mut Reader::new(&[0xFD, 0xFF, 0xFF, 0xFF])).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads values from octets that may end in the middle of one.
 
 use super::varint::extra_octets;
-use crate::WireError;
+use crate::{Protocol, WireError};
 
 /// A position in octets. Every method fails with [`WireError::Short`] if the value is not there in full;
 /// the caller then starts over at its last whole value when more has arrived.
@@ -101,6 +101,28 @@ impl<'a> Reader<'a> {
         let mut octets = [0; 8];
         octets.copy_from_slice(&value[..8]);
         Ok(i64::from_le_bytes(octets))
+    }
+
+    /// An int of the protocol: see [`super::put_number`].
+    ///
+    /// # Errors
+    /// [`WireError::Short`], or too many leading ones.
+    pub fn number(&mut self, protocol: Protocol) -> Result<i32, WireError> {
+        if protocol < Protocol::V30 { self.int() } else { self.varint() }
+    }
+
+    /// A long of the protocol: see [`super::put_long`].
+    ///
+    /// # Errors
+    /// [`WireError::Short`], or too many leading ones.
+    pub fn long(&mut self, octets_min: usize, protocol: Protocol) -> Result<i64, WireError> {
+        if protocol >= Protocol::V30 {
+            return self.varlong(octets_min);
+        }
+        match self.int()? {
+            -1 => Ok(i64::from_le_bytes(self.array()?)),
+            small => Ok(i64::from(small)),
+        }
     }
 
     /// The low octets that follow, then what is below the leading ones of the first octet.

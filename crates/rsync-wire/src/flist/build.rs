@@ -5,7 +5,7 @@ use super::encode::EntryWriter;
 use super::sources::Walk;
 use super::{Entry, FileList, ListPlan};
 use crate::limits::READ_LEN_MAX;
-use crate::mux::FrameWriter;
+use crate::mux::{Code, FrameWriter};
 use crate::sums::{ChecksumKind, ChecksumOctets};
 use crate::{Node, NodeId, NodeKind, TreeView, WireError};
 
@@ -54,6 +54,10 @@ fn encode(
     scratch.clear();
     writer.put_end(&mut scratch, io_error);
     frames.data(&scratch);
+    // Where the end of the list can't say it (7.7).
+    if io_error != 0 && !plan.safe_list {
+        frames.number(Code::IoError, io_error);
+    }
     (entries, total_size)
 }
 

@@ -2,9 +2,9 @@
 
 use super::ListPlan;
 use super::arena::DirectoryRole;
-use crate::codec::{put_varint, put_varlong};
+use crate::codec::{put_long, put_number, put_varint, put_varlong};
 use crate::sums::ChecksumOctets;
-use crate::{Node, NodeKind};
+use crate::{Node, NodeKind, Protocol};
 
 const TOP_DIRECTORY: u16 = 0x0001;
 const SAME_MODE: u16 = 0x0002;
@@ -40,6 +40,7 @@ impl<'a> EntryWriter<'a> {
         role: DirectoryRole,
         checksum: Option<ChecksumOctets>,
     ) {
+        let protocol = self.plan.protocol;
         let shared = self.name.iter().zip(name).take_while(|(a, b)| a == b).count().min(255);
         let suffix = &name[shared..];
         let flags = self.flags(node, role, shared, suffix.len());
@@ -48,14 +49,14 @@ impl<'a> EntryWriter<'a> {
             out.push(octet(shared));
         }
         if suffix.len() > 255 {
-            put_varint(out, int(suffix.len()));
+            put_number(out, int(suffix.len()), protocol);
         } else {
             out.push(octet(suffix.len()));
         }
         out.extend_from_slice(suffix);
-        put_varlong(out, i64::try_from(node.size).unwrap_or(i64::MAX), 3);
+        put_long(out, i64::try_from(node.size).unwrap_or(i64::MAX), 3, protocol);
         if flags & SAME_MTIME == 0 {
-            put_varlong(out, node.mtime_s, 4);
+            self.put_mtime(out, node.mtime_s);
         }
         if flags & NANOSECONDS != 0 {
             put_varint(out, i32::try_from(node.mtime_ns).unwrap_or(0));
@@ -65,13 +66,13 @@ impl<'a> EntryWriter<'a> {
         }
         // Everything belongs to the user and the group 0.
         if self.plan.owner && flags & SAME_UID == 0 {
-            put_varint(out, 0);
+            put_number(out, 0, protocol);
         }
         if self.plan.group && flags & SAME_GID == 0 {
-            put_varint(out, 0);
+            put_number(out, 0, protocol);
         }
         if self.plan.links && node.kind == NodeKind::Symlink {
-            put_varint(out, int(node.symlink_target.len()));
+            put_number(out, int(node.symlink_target.len()), protocol);
             out.extend_from_slice(node.symlink_target);
         }
         if let Some(checksum) = checksum {
@@ -80,10 +81,21 @@ impl<'a> EntryWriter<'a> {
         self.remember(name, shared, node);
     }
 
+    /// Before protocol 30 only the low 32 bits are sent.
+    fn put_mtime(&self, out: &mut Vec<u8>, mtime_s: i64) {
+        if self.plan.protocol >= Protocol::V30 {
+            put_varlong(out, mtime_s, 4);
+        } else {
+            out.extend_from_slice(&mtime_s.to_le_bytes()[..4]);
+        }
+    }
+
     fn flags(&self, node: &Node<'_>, role: DirectoryRole, shared: usize, suffix: usize) -> u16 {
         let mut flags = 0;
         let mut set = |bit, on: bool| flags |= if on { bit } else { 0 };
-        if node.kind == NodeKind::Directory {
+        if node.kind == NodeKind::Directory && self.plan.protocol < Protocol::V30 {
+            set(TOP_DIRECTORY, role == DirectoryRole::Top);
+        } else if node.kind == NodeKind::Directory {
             set(TOP_DIRECTORY, matches!(role, DirectoryRole::Top | DirectoryRole::Implied));
             set(NO_CONTENT, matches!(role, DirectoryRole::Bare | DirectoryRole::Implied));
         }
@@ -94,7 +106,7 @@ impl<'a> EntryWriter<'a> {
         set(SHARED_PREFIX, shared > 0);
         set(LONG_SUFFIX, suffix > 255);
         set(SAME_MTIME, node.mtime_s == self.mtime_s);
-        set(NANOSECONDS, node.mtime_ns != 0);
+        set(NANOSECONDS, node.mtime_ns != 0 && self.plan.protocol >= Protocol::V31);
         flags
     }
 
@@ -122,25 +134,32 @@ impl<'a> EntryWriter<'a> {
         self.ids_sent = true;
     }
 
-    /// Appends the end marker and the id lists, which name nobody (7.7).
+    /// Appends the end marker and the id lists, which name nobody (7.7); before protocol 30 what
+    /// went wrong comes last.
     pub(super) fn put_end(&self, out: &mut Vec<u8>, io_error: i32) {
         match (self.plan.varint_flags, io_error) {
             (true, _) => {
                 out.push(0);
                 put_varint(out, io_error);
             }
-            (false, 0) => out.push(0),
+            (false, _) if io_error == 0 || !self.plan.safe_list => out.push(0),
             (false, _) => {
                 out.extend_from_slice(&[0x04, 0x10]);
                 put_varint(out, io_error);
             }
         }
-        if self.plan.numeric_ids {
-            return;
+        if !self.plan.numeric_ids {
+            self.put_id_lists(out);
         }
+        if self.plan.protocol < Protocol::V30 {
+            out.extend_from_slice(&io_error.to_le_bytes());
+        }
+    }
+
+    fn put_id_lists(&self, out: &mut Vec<u8>) {
         let lists = usize::from(self.plan.owner) + usize::from(self.plan.group);
         for _ in 0..lists {
-            put_varint(out, 0);
+            put_number(out, 0, self.plan.protocol);
             if self.plan.id0_names {
                 out.push(0);
             }

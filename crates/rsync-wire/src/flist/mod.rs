@@ -13,7 +13,7 @@ mod sources;
 use crate::filter::FilterList;
 use crate::options::SourcePath;
 use crate::sums::ChecksumKind;
-use crate::{NodeId, TreeView, WireError};
+use crate::{NodeId, Protocol, TreeView, WireError};
 use bytes::Bytes;
 
 pub use order::compare_names;
@@ -22,6 +22,8 @@ pub use order::compare_names;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent option of the protocol")]
 pub struct ListPlan {
+    /// The protocol that the list is encoded for.
+    pub protocol: Protocol,
     /// The module's name, for the texts about what is missing.
     pub module: String,
     /// What is asked for, wildcards unexpanded.
@@ -44,8 +46,12 @@ pub struct ListPlan {
     pub group: bool,
     /// No id lists at the end.
     pub numeric_ids: bool,
+    /// The parents of relative names are sent.
+    pub implied_dirs: bool,
     /// Flags are varints (compatibility flag 0x80).
     pub varint_flags: bool,
+    /// The end of the list may say what went wrong (compatibility flag 0x08, and since protocol 31).
+    pub safe_list: bool,
     /// The id lists end with the name of id 0 (compatibility flag 0x100).
     pub id0_names: bool,
     /// Every file's checksum, of this kind.

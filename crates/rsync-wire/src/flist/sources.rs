@@ -30,7 +30,7 @@ impl<'a, T: TreeView> Walk<'a, T> {
             plan,
             tree,
             arena: Arena::default(),
-            frames: FrameWriter::default(),
+            frames: FrameWriter::new(plan.protocol),
             io_error: 0,
             budget: MatchBudget::default(),
             implied: HashSet::new(),
@@ -109,7 +109,7 @@ impl<'a, T: TreeView> Walk<'a, T> {
             }
             return Ok(());
         };
-        if source.implied_dot {
+        if source.implied_dot && self.plan.implied_dirs {
             self.imply(&source.root, b".", root);
         }
         if source.name.is_empty() {
@@ -124,7 +124,9 @@ impl<'a, T: TreeView> Walk<'a, T> {
             }
             return Ok(());
         };
-        self.parents(source);
+        if self.plan.implied_dirs {
+            self.parents(source);
+        }
         self.found(source, &source.name, id)
     }
 

@@ -6,10 +6,9 @@ use crate::sums::ChecksumKind;
 use crate::{ExitCode, Refusal};
 
 /// Accepted without effect: they act on the receiver only, or say how to do what we do in our own way.
-const IGNORED: [&str; 12] = [
+const IGNORED: [&str; 11] = [
     "--safe-links",
     "--inplace",
-    "--no-implied-dirs",
     "--specials",
     "--no-specials",
     "--list-only",
@@ -103,6 +102,7 @@ fn read_flag(options: &mut Options, name: &str) -> bool {
         "--numeric-ids" => options.numeric_ids = true,
         "--no-relative" | "--no-R" => options.relative = false,
         "--relative" => options.relative = true,
+        "--no-implied-dirs" => options.no_implied_dirs = true,
         "--no-r" | "--no-recursive" => options.recurse = false,
         "--dirs" => options.dirs = true,
         "--no-dirs" | "--no-d" => options.dirs = false,

@@ -7,7 +7,7 @@ mod paths;
 use crate::compress::CompressorKind;
 use crate::limits::{ARGUMENT_LEN_MAX, ARGUMENTS_LEN_MAX, ARGUMENTS_MAX};
 use crate::sums::ChecksumKind;
-use crate::{ExitCode, Refusal, WireError};
+use crate::{ExitCode, Protocol, Refusal, WireError};
 
 pub(crate) use paths::join;
 pub use paths::{SourcePath, parse_files_from_name, parse_path};
@@ -68,6 +68,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Names keep their path from the transfer root.
     pub relative: bool,
+    /// The parents of a relative name are not wanted; protocol 30 and later send them in any case.
+    pub no_implied_dirs: bool,
     /// No id lists.
     pub numeric_ids: bool,
     /// How often `--append` was given.
@@ -117,6 +119,10 @@ impl Arguments {
             let _name = list.next();
         }
         while let Some(argument) = list.next() {
+            if !secluded && self.options.secluded && !argument.starts_with(b"-") {
+                // At protocol 29 clients say it all twice, with a `(null)` between.
+                return;
+            }
             if argument == b"." {
                 self.paths.extend(list.cloned());
                 return;
@@ -170,7 +176,31 @@ fn refused_option(option: &str, why: &str) -> Refusal {
 /// The whole list, once its end has come.
 type WholeList = Option<Vec<Vec<u8>>>;
 
-/// Collects one list of arguments from the stream: each ends with a NUL, an empty one ends the list.
+/// How arguments end on the wire (4.1); an empty one ends the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArgumentFraming {
+    /// With a NUL.
+    Nul,
+    /// With a line end: before protocol 30, and there only the first list.
+    Lines,
+}
+
+impl ArgumentFraming {
+    /// That of a list of arguments of a connection.
+    #[must_use]
+    pub fn of(protocol: Protocol, secluded: bool) -> Self {
+        if protocol < Protocol::V30 && !secluded { Self::Lines } else { Self::Nul }
+    }
+
+    fn ends(self, octet: u8) -> bool {
+        match self {
+            Self::Nul => octet == 0,
+            Self::Lines => matches!(octet, b'\n' | b'\r'),
+        }
+    }
+}
+
+/// Collects one list of arguments from the stream.
 #[derive(Debug, Default)]
 pub struct ArgumentList {
     arguments: Vec<Vec<u8>>,
@@ -181,10 +211,10 @@ impl ArgumentList {
     /// Takes one argument off `octets`. Gives how many octets it took and the whole list at its end.
     ///
     /// # Errors
-    /// [`WireError::Short`] without a NUL, or a limit.
-    pub fn take(&mut self, octets: &[u8]) -> Result<(usize, WholeList), WireError> {
+    /// [`WireError::Short`] without an end, or a limit.
+    pub fn take(&mut self, octets: &[u8], framing: ArgumentFraming) -> Result<(usize, WholeList), WireError> {
         let head = &octets[..octets.len().min(ARGUMENT_LEN_MAX + 1)];
-        let Some(end) = head.iter().position(|&o| o == 0) else {
+        let Some(end) = head.iter().position(|&o| framing.ends(o)) else {
             if head.len() > ARGUMENT_LEN_MAX {
                 return Err(WireError::Limit { what: "an argument's length", limit: ARGUMENT_LEN_MAX });
             }

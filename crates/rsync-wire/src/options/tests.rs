@@ -1,3 +1,4 @@
+use super::ArgumentFraming::{Lines, Nul as NUL};
 use super::*;
 
 fn read(list: &[&str]) -> Arguments {
@@ -38,7 +39,7 @@ fn refusals_name_the_option_and_keep_the_rest() {
         ("--iconv=utf8", "--iconv", 4),
         ("--frobnicate=1", "--frobnicate", 4),
         ("--files-from=/etc/passwd", "--files-from", 4),
-        ("--checksum-choice=md4", "--checksum-choice", 4),
+        ("--checksum-choice=crc32", "--checksum-choice", 4),
         ("--compress-level=x", "--compress-level", 4),
         ("--remove-source-files", "--remove-source-files", 1),
     ] {
@@ -89,14 +90,34 @@ fn choices_values_and_escapes() {
 }
 
 #[test]
+fn secluded_arguments_count_even_if_they_were_said_before() {
+    let list = |arguments: &[&str]| arguments.iter().map(|a| a.as_bytes().to_vec()).collect::<Vec<_>>();
+    for first in
+        [&["--server", "--sender", "-sltpr"][..], &["--server", "--sender", "-sltpr", "(null)", ".", "m/"]]
+    {
+        let mut arguments = Arguments::default();
+        arguments.read(&list(first), false);
+        arguments.read(&list(&["rsync", "--numeric-ids", ".", "m/a\\b"]), true);
+        arguments.finish();
+        assert_eq!(arguments.refusal, None);
+        assert!(arguments.options.numeric_ids && arguments.options.recurse);
+        assert_eq!(arguments.paths, [b"m/a\\b"]);
+    }
+}
+
+#[test]
 fn lists_are_bounded() {
     let mut list = ArgumentList::default();
-    assert_eq!(list.take(b"ab"), Err(WireError::Short));
-    assert_eq!(list.take(b"ab\0cd\0\0"), Ok((3, None)));
-    assert_eq!(list.take(b"\0"), Ok((1, Some(vec![b"ab".to_vec()]))));
-    assert!(matches!(list.take(&[b'a'; 5000]), Err(WireError::Limit { .. })));
+    assert_eq!(list.take(b"ab", NUL), Err(WireError::Short));
+    assert_eq!(list.take(b"ab\0cd\0\0", NUL), Ok((3, None)));
+    assert_eq!(list.take(b"\0", NUL), Ok((1, Some(vec![b"ab".to_vec()]))));
+    assert!(matches!(list.take(&[b'a'; 5000], NUL), Err(WireError::Limit { .. })));
     let mut list = ArgumentList::default();
-    let many = (0..=ARGUMENTS_MAX).map(|_| list.take(b"a\0")).find(Result::is_err);
+    assert_eq!(list.take(b"ab\0c\rd\n\n", Lines), Ok((5, None)));
+    assert_eq!(list.take(b"\n", Lines), Ok((1, Some(vec![b"ab\0c".to_vec()]))));
+    assert_eq!(ArgumentFraming::of(Protocol::OLDEST, true), NUL);
+    let mut list = ArgumentList::default();
+    let many = (0..=ARGUMENTS_MAX).map(|_| list.take(b"a\0", NUL)).find(Result::is_err);
     assert!(matches!(many, Some(Err(WireError::Limit { .. }))));
 }
 

@@ -1,14 +1,14 @@
 //! From the filters to the goodbye: all is framed.
 
-use super::phase::{CloseReason, FilesFrom, LoopState, Phase};
+use super::phase::{CloseReason, FilesFrom, Incoming, LoopState, Phase};
 use super::{Command, Session};
 use crate::codec::Reader;
 use crate::filter::FilterList;
 use crate::flist::{FileList, ListPlan};
-use crate::mux::{Code, Message};
+use crate::mux::{Code, Message, Received};
 use crate::options::{SourcePath, parse_files_from_name, parse_path};
-use crate::transfer::{ClientWord, Reply, Request, RequestReader, Sender, SenderConfig};
-use crate::{WireError, limits};
+use crate::transfer::{ClientWord, Reply, Request, RequestForm, RequestReader, Sender, SenderConfig};
+use crate::{Protocol, WireError, limits};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,15 +19,44 @@ const PHASES: u8 = 3;
 
 impl Session {
     pub(super) fn framed_step(&mut self) -> Result<bool, WireError> {
-        if self.data.len() < limits::INPUT_LEN_MAX
-            && let Some(reader) = &mut self.frame_reader
-            && let Some(message) = reader.read(&mut self.raw, &mut self.data)?
-        {
-            self.message(&message);
-            return Ok(!self.is_closed());
+        // What is there is understood before more is taken: names of a list may follow a frame without being one.
+        match self.understand() {
+            Ok(false) | Err(WireError::Short) => self.receive(),
+            other => other,
         }
-        // Each of them does nothing in another phase.
+    }
+
+    /// Each part does nothing in another phase.
+    fn understand(&mut self) -> Result<bool, WireError> {
         Ok(self.filter_rule()? || self.files_from_name()? || self.client_word()?)
+    }
+
+    /// Takes in a frame, or whatever there is where the client sends none.
+    fn receive(&mut self) -> Result<bool, WireError> {
+        if self.data.len() >= limits::INPUT_LEN_MAX || self.awaits_unframed_names() {
+            return Ok(false);
+        }
+        match &mut self.incoming {
+            Incoming::Unframed => Ok(false),
+            Incoming::Plain => {
+                let has_some = !self.raw.is_empty();
+                self.data.unsplit(self.raw.split());
+                Ok(has_some)
+            }
+            Incoming::Framed(reader) => match reader.read(&mut self.raw, &mut self.data)? {
+                Received::Nothing => Ok(false),
+                Received::Data => Ok(true),
+                Received::Message(message) => {
+                    self.message(&message);
+                    Ok(!self.is_closed())
+                }
+            },
+        }
+    }
+
+    /// Protocol 30 forgot to frame the list of names (6.5).
+    fn awaits_unframed_names(&self) -> bool {
+        self.protocol == Protocol::V30 && matches!(self.phase, Phase::FilesFrom(_))
     }
 
     fn message(&mut self, message: &Message) {
@@ -85,8 +114,10 @@ impl Session {
 
     /// Names end with a NUL, an empty one ends the list (6.5).
     fn files_from_name(&mut self) -> Result<bool, WireError> {
+        let unframed = self.awaits_unframed_names();
         let Phase::FilesFrom(list) = &mut self.phase else { return Ok(false) };
-        let head = &self.data[..self.data.len().min(limits::FILES_FROM_NAME_LEN_MAX + 1)];
+        let names = if unframed { &mut self.raw } else { &mut self.data };
+        let head = &names[..names.len().min(limits::FILES_FROM_NAME_LEN_MAX + 1)];
         let Some(end) = head.iter().position(|&o| o == 0) else {
             if head.len() > limits::FILES_FROM_NAME_LEN_MAX {
                 return Err(WireError::Limit {
@@ -106,7 +137,7 @@ impl Session {
         }
         let finished =
             (end == 0).then(|| (std::mem::take(&mut list.filters), std::mem::take(&mut list.sources)));
-        drop(self.data.split_to(end + 1));
+        drop(names.split_to(end + 1));
         if let Some((filters, sources)) = finished {
             self.ask_for_list(filters, sources)?;
         }
@@ -118,6 +149,7 @@ impl Session {
         let options = &self.arguments.options;
         let plan = ListPlan {
             module: self.module.clone(),
+            protocol: self.protocol,
             sources,
             expands_wildcards: !options.files_from,
             filters,
@@ -128,7 +160,9 @@ impl Session {
             owner: options.owner,
             group: options.group,
             numeric_ids: options.numeric_ids,
+            implied_dirs: !options.no_implied_dirs || self.protocol >= Protocol::V30,
             varint_flags: self.flags.varint_flist_flags(),
+            safe_list: self.flags.safe_file_list() || self.protocol >= Protocol::V31,
             id0_names: self.flags.id0_names(),
             checksum: options.checksum.then_some(agreement.list),
             ignore_missing: options.ignore_missing_args,
@@ -148,17 +182,24 @@ impl Session {
             return;
         }
         let options = &self.arguments.options;
-        let reader = RequestReader::new(options.dry_run, options.append > 0, agreement.transfer.len());
+        let reader = RequestReader::new(RequestForm {
+            protocol: self.protocol,
+            dry_run: options.dry_run,
+            append: options.append > 0,
+            strong_len_max: agreement.transfer.len(),
+        });
         let state = LoopState { list: list.clone(), reader, done: 0, deletion_stats: 0, transfers: 0 };
         self.phase = Phase::Loop(Box::new(state));
         self.sender = Some(Box::new(Sender::new(SenderConfig {
+            protocol: self.protocol,
             list,
             module: self.module.clone(),
             checksum: agreement.transfer,
             compressor: agreement.compressor,
             level: options.compress_level,
             dry_run: options.dry_run,
-            sums_appended_only: options.append == 1,
+            // Protocol 29 has only the other form.
+            sums_appended_only: options.append == 1 && self.protocol >= Protocol::V30,
         })));
     }
 
@@ -194,6 +235,9 @@ impl Session {
         if state.done >= PHASES {
             return Err(WireError::Malformed("request after the end"));
         }
+        if self.protocol < Protocol::V30 && request.is_keep_alive(state.list.entries().len()) {
+            return Ok(());
+        }
         let entry = state.list.entries().get(request.index as usize);
         let entry = entry.ok_or(WireError::Malformed("file index out of range"))?;
         if request.flags.is_transfer() {
@@ -210,8 +254,9 @@ impl Session {
         Ok(())
     }
 
-    /// Three ends are phases of the loop, two are the goodbye (11.1, 11.4).
+    /// Three ends are phases of the loop, two are the goodbye, or one before protocol 31 (11.1, 11.4).
     fn phase_done(&mut self) {
+        let answers_goodbye = self.protocol >= Protocol::V31;
         let Phase::Loop(talk) = &mut self.phase else { return };
         talk.done += 1;
         match talk.done {
@@ -219,7 +264,7 @@ impl Session {
             PHASES => self
                 .replies
                 .push_back(Reply::LoopDone { read: self.summary.read, written: self.summary.written }),
-            4 => self.replies.push_back(Reply::Goodbye),
+            4 if answers_goodbye => self.replies.push_back(Reply::Goodbye),
             _ => self.phase = Phase::Finishing,
         }
     }

@@ -1,12 +1,13 @@
 //! From the greeting to the seed: lines, arguments, names; nothing is framed yet.
 
-use super::phase::{CloseReason, Phase, Selection};
+use super::phase::{CloseReason, Incoming, Phase, Selection};
 use super::{Command, Session};
 use crate::codec::{Reader, put_varint};
-use crate::mux::{Code, FrameReader};
+use crate::mux::{Code, FrameReader, FrameWriter};
+use crate::options::ArgumentFraming;
 use crate::prologue::{self, Line};
 use crate::setup::{CompatFlags, Exchange};
-use crate::{ExitCode, Refusal, WireError, limits};
+use crate::{ExitCode, Protocol, Refusal, WireError, limits};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,7 @@ impl Session {
         match prologue::parse_greeting(&line) {
             Ok(protocol) => {
                 self.protocol = protocol;
+                self.frames = FrameWriter::new(protocol);
                 self.summary.protocol = Some(protocol.number());
                 self.phase = Phase::Request;
                 true
@@ -138,7 +140,7 @@ impl Session {
     }
 
     fn argument(&mut self, secluded: bool) -> Result<bool, WireError> {
-        let (len, list) = self.argument_list.take(&self.raw)?;
+        let (len, list) = self.argument_list.take(&self.raw, ArgumentFraming::of(self.protocol, secluded))?;
         drop(self.raw.split_to(len));
         let Some(list) = list else { return Ok(true) };
         self.arguments.read(&list, secluded);
@@ -154,28 +156,36 @@ impl Session {
     /// Writes what needs no answer: flags, then our names (5.1).
     fn offer(&mut self) {
         let options = &self.arguments.options;
-        self.flags = CompatFlags::answer(options.capabilities);
-        let exchange = Exchange::new(self.flags, options);
         let mut out = Vec::new();
-        put_varint(&mut out, self.flags.number());
+        if self.protocol >= Protocol::V30 {
+            self.flags = CompatFlags::answer(options.capabilities);
+            put_varint(&mut out, self.flags.number());
+        }
+        let exchange = Exchange::new(self.flags, options);
         exchange.put_offers(&mut out);
-        self.commands.push_back(Command::Write(out.into()));
+        if !out.is_empty() {
+            self.commands.push_back(Command::Write(out.into()));
+        }
         self.phase = Phase::Names(exchange);
     }
 
     /// Reads the client's names, then writes the seed. From then on all is framed, refusals too.
     fn names(&mut self, exchange: Exchange) -> Result<bool, WireError> {
+        let chosen = self.arguments.options.checksum_seed.filter(|&seed| seed != 0);
+        let seed = chosen.unwrap_or(self.config.seed);
         let mut input = Reader::new(&self.raw);
-        let settled = match exchange.settle(&mut input, &self.arguments.options) {
+        let settled = match exchange.settle(&mut input, &self.arguments.options, self.protocol, seed) {
             Err(WireError::Refused(refusal)) => Err(refusal),
             other => Ok(other?),
         };
         let len = input.position();
         drop(self.raw.split_to(len));
-        let chosen = self.arguments.options.checksum_seed.filter(|&seed| seed != 0);
-        let seed = chosen.unwrap_or(self.config.seed);
         self.commands.push_back(Command::Write(Bytes::copy_from_slice(&seed.to_le_bytes())));
-        self.frame_reader = Some(FrameReader::default());
+        self.incoming = if self.protocol >= Protocol::V30 {
+            Incoming::Framed(FrameReader::default())
+        } else {
+            Incoming::Plain
+        };
         let refusal = self.arguments.refusal.take().or_else(|| settled.as_ref().err().cloned());
         if let Some(refusal) = refusal.or_else(|| self.unusable()) {
             self.commands.push_back(Command::Note(refusal.to_string()));

@@ -11,14 +11,14 @@ mod phase;
 
 use crate::flist::{FileList, ListPlan};
 use crate::limits;
-use crate::mux::{Code, FrameReader, FrameWriter};
+use crate::mux::{Code, FrameWriter};
 use crate::options::{ArgumentList, Arguments};
 use crate::prologue;
 use crate::setup::{Agreement, CompatFlags};
 use crate::transfer::{Batch, Reply, Sender};
 use crate::{Protocol, Refusal, WireError};
 use bytes::{Bytes, BytesMut};
-use phase::Phase;
+use phase::{Incoming, Phase};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ pub struct Session {
     commands: VecDeque<Command>,
     /// What came and was not understood yet; frames are taken apart into `data` once they start.
     raw: BytesMut,
-    frame_reader: Option<FrameReader>,
+    incoming: Incoming,
     data: BytesMut,
     /// Frames that belong to no reply: timeouts, errors, keep-alives.
     frames: FrameWriter,
@@ -110,14 +110,14 @@ impl Session {
             phase: Phase::Greeting,
             commands: VecDeque::from([Command::Write(hello.into())]),
             raw: BytesMut::new(),
-            frame_reader: None,
+            incoming: Incoming::Unframed,
             data: BytesMut::new(),
             frames: FrameWriter::default(),
             protocol: Protocol::NEWEST,
             module: String::new(),
             argument_list: ArgumentList::default(),
             arguments: Arguments::default(),
-            flags: CompatFlags::answer(crate::options::Capabilities::default()),
+            flags: CompatFlags::NONE,
             agreement: None,
             sender: None,
             replies: VecDeque::new(),
@@ -168,9 +168,11 @@ impl Session {
         } else if now >= self.idle_deadline() {
             self.close(CloseReason::IdleTimeout);
         } else {
-            // We are busy, and the client should know.
-            self.frames.message(Code::Data, &[]);
-            self.flush();
+            // We are busy, and the client should know. Old ones don't expect to hear it before the list.
+            if self.protocol >= Protocol::V31 || self.phase.is_loop() {
+                self.frames.message(Code::Data, &[]);
+                self.flush();
+            }
             self.kept_alive = now;
         }
     }
@@ -298,7 +300,7 @@ impl Session {
             }
         };
         self.commands.push_back(Command::Note(error.to_string()));
-        if self.frame_reader.is_some() {
+        if self.incoming.is_after_setup() {
             self.refuse(&error.refusal(), reason);
         } else {
             self.close(reason);

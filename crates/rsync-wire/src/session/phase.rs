@@ -1,6 +1,7 @@
 //! Where a connection is, and how it ended.
 
 use crate::FileList;
+use crate::mux::FrameReader;
 use crate::setup::Exchange;
 use crate::transfer::RequestReader;
 use std::sync::Arc;
@@ -33,6 +34,24 @@ pub(super) enum Phase {
     Closed,
 }
 
+/// How the client's octets are to be read.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// Up to the seed: lines, arguments, names.
+    Unframed,
+    /// Before protocol 30 only the server frames what it says.
+    Plain,
+    /// Frames.
+    Framed(FrameReader),
+}
+
+impl Incoming {
+    /// Whether we speak in frames by now, whatever the client does.
+    pub(super) fn is_after_setup(&self) -> bool {
+        !matches!(self, Self::Unframed)
+    }
+}
+
 /// A list of names in the making.
 #[derive(Debug)]
 pub(super) struct FilesFrom {
@@ -48,7 +67,8 @@ pub(super) struct LoopState {
     /// What requests refer to.
     pub(super) list: Arc<FileList>,
     pub(super) reader: RequestReader,
-    /// How often the client ended a phase (11.1): 3 ends the loop, 5 the connection.
+    /// How often the client ended a phase (11.1): 3 ends the loop, 5 the connection, or 4 before
+    /// protocol 31.
     pub(super) done: u8,
     pub(super) deletion_stats: u8,
     pub(super) transfers: usize,

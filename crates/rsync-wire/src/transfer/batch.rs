@@ -2,13 +2,13 @@
 //! whoever runs it can do so away from a reactor.
 
 use super::{Reply, Request};
-use crate::codec::{Ndx, NdxWriter, put_varint, put_varlong};
+use crate::codec::{Ndx, NdxWriter, put_long, put_varint};
 use crate::compress::{CompressorKind, TokenWriter};
 use crate::flist::Entry;
 use crate::limits::{BATCH_LEN_MAX, READ_LEN_MAX};
 use crate::mux::{Code, FrameWriter};
 use crate::sums::{Checksum, ChecksumKind};
-use crate::{FileList, NodeId, TreeView, WireError};
+use crate::{FileList, NodeId, Protocol, TreeView, WireError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ const IO_ERROR_GENERAL: i32 = 1;
 /// What replies depend on, for a whole connection.
 #[derive(Debug)]
 pub struct SenderConfig {
+    /// The protocol of the connection.
+    pub protocol: Protocol,
     /// The list that indexes refer to.
     pub list: Arc<FileList>,
     /// The module's name, for texts.
@@ -85,9 +87,9 @@ impl Sender {
     pub(crate) fn new(config: SenderConfig) -> Self {
         Self {
             tokens: TokenWriter::new(config.compressor, config.level),
+            frames: FrameWriter::new(config.protocol),
+            ndx: NdxWriter::new(config.protocol),
             config,
-            frames: FrameWriter::default(),
-            ndx: NdxWriter::default(),
             io_error: 0,
             current: None,
             buffer: Vec::new(),
@@ -128,10 +130,11 @@ impl Sender {
             self.frames.number(Code::IoError, self.io_error | self.config.list.io_error());
         }
         self.put_ndx(Ndx::Done);
+        let protocol = self.config.protocol;
         let stats = [read, written, self.config.list.total_size(), 0, 0];
         self.put_scratch(|out| {
             for value in stats {
-                put_varlong(out, i64::try_from(value).unwrap_or(i64::MAX), 3);
+                put_long(out, i64::try_from(value).unwrap_or(i64::MAX), 3, protocol);
             }
         });
     }

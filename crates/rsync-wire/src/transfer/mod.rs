@@ -4,7 +4,7 @@ mod batch;
 mod request;
 
 pub use batch::{Batch, Sender, SenderConfig};
-pub use request::{ClientWord, ItemFlags, Request, RequestReader, SumHead};
+pub use request::{ClientWord, ItemFlags, Request, RequestForm, RequestReader, SumHead};
 
 /// What the server says next, in the order in which the client asked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What a client asks for, entry by entry (8.1, 8.2).
 
 use crate::codec::{Ndx, NdxReader, Reader};
-use crate::limits::{BLOCK_LEN_MAX, BLOCK_SUMS_LEN_MAX, DELETIONS_MAX};
-use crate::{WireError, codec};
+use crate::limits::{BLOCK_LEN_MAX, BLOCK_LEN_MAX_29, BLOCK_SUMS_LEN_MAX, DELETIONS_MAX};
+use crate::{Protocol, WireError, codec};
 
 /// What a request or a reply is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,7 @@ pub struct ItemFlags(u16);
 impl ItemFlags {
     const BASIS_TYPE_FOLLOWS: u16 = 1 << 11;
     const XNAME_FOLLOWS: u16 = 1 << 12;
+    const IS_NEW: u16 = 1 << 13;
     const TRANSFER: u16 = 1 << 15;
 
     /// Contents are asked for.
@@ -30,7 +31,8 @@ pub struct SumHead {
 }
 
 impl SumHead {
-    fn read(input: &mut Reader<'_>, strong_len_max: usize) -> Result<Self, WireError> {
+    fn read(input: &mut Reader<'_>, form: RequestForm) -> Result<Self, WireError> {
+        let block_len_max = if form.protocol < Protocol::V30 { BLOCK_LEN_MAX_29 } else { BLOCK_LEN_MAX };
         let head = Self {
             count: input.int()?,
             block_len: input.int()?,
@@ -38,9 +40,9 @@ impl SumHead {
             remainder: input.int()?,
         };
         let sound = head.count >= 0
-            && (0..=BLOCK_LEN_MAX).contains(&head.block_len)
+            && (0..=block_len_max).contains(&head.block_len)
             && (head.block_len > 0 || head.count == 0)
-            && usize::try_from(head.strong_len).is_ok_and(|len| len <= strong_len_max)
+            && usize::try_from(head.strong_len).is_ok_and(|len| len <= form.strong_len_max)
             && (0..=head.block_len).contains(&head.remainder);
         if sound { Ok(head) } else { Err(WireError::Malformed("sum head")) }
     }
@@ -102,6 +104,12 @@ impl Request {
         }
     }
 
+    /// Whether it only keeps a connection of protocol 29 alive (12.4).
+    #[must_use]
+    pub fn is_keep_alive(&self, entries: usize) -> bool {
+        self.index as usize == entries && self.flags.0 == ItemFlags::IS_NEW
+    }
+
     /// Appends all of the reply's head but the index.
     pub(super) fn put_head(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.flags.0.to_le_bytes());
@@ -128,15 +136,24 @@ pub enum ClientWord {
     DeletionStats([i32; 5]),
 }
 
+/// What the form of a request depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestForm {
+    /// The protocol of the connection.
+    pub protocol: Protocol,
+    /// Contents are never sent: requests carry no sum head.
+    pub dry_run: bool,
+    /// `--append`: no block sums in the first phase.
+    pub append: bool,
+    /// The length of the connection's checksum: no block's may be longer.
+    pub strong_len_max: usize,
+}
+
 /// Reads the client's side of the transfer loop.
 #[derive(Debug)]
 pub struct RequestReader {
     ndx: NdxReader,
-    /// Contents are never sent: requests carry no sum head.
-    dry_run: bool,
-    /// `--append`: no block sums in the first phase.
-    append: bool,
-    strong_len_max: usize,
+    form: RequestForm,
     /// Octets of block sums that are still to come, and to be dropped.
     skip: u64,
 }
@@ -145,8 +162,8 @@ pub struct RequestReader {
 const XNAME_LEN_MAX: usize = 4095;
 
 impl RequestReader {
-    pub(crate) fn new(dry_run: bool, append: bool, strong_len_max: usize) -> Self {
-        Self { ndx: NdxReader::default(), dry_run, append, strong_len_max, skip: 0 }
+    pub(crate) fn new(form: RequestForm) -> Self {
+        Self { ndx: NdxReader::new(form.protocol), form, skip: 0 }
     }
 
     /// Drops block sums: how many of the octets at hand to pass over. Literals need none.
@@ -187,9 +204,9 @@ impl RequestReader {
         let basis_type = if has(ItemFlags::BASIS_TYPE_FOLLOWS) { Some(input.byte()?) } else { None };
         let xname =
             if has(ItemFlags::XNAME_FOLLOWS) { Some(input.vstring(XNAME_LEN_MAX)?.to_vec()) } else { None };
-        let carries_head = flags.is_transfer() && !self.dry_run;
-        let head = if carries_head { Some(SumHead::read(input, self.strong_len_max)?) } else { None };
-        let appending = self.append && first_phase;
+        let carries_head = flags.is_transfer() && !self.form.dry_run;
+        let head = if carries_head { Some(SumHead::read(input, self.form)?) } else { None };
+        let appending = self.form.append && first_phase;
         let skip = match head {
             Some(head) if !appending => head.sums_len()?,
             _ => 0,
@@ -214,8 +231,17 @@ fn deletion_stats(input: &mut Reader<'_>) -> Result<[i32; 5], WireError> {
 mod tests {
     use super::*;
 
+    fn reader(append: bool) -> RequestReader {
+        RequestReader::new(RequestForm {
+            protocol: Protocol::NEWEST,
+            dry_run: false,
+            append,
+            strong_len_max: 16,
+        })
+    }
+
     fn read(octets: &[u8]) -> Result<ClientWord, WireError> {
-        RequestReader::new(false, false, 16).read(&mut Reader::new(octets), true)
+        reader(false).read(&mut Reader::new(octets), true)
     }
 
     fn head(values: [i32; 4]) -> Vec<u8> {
@@ -238,7 +264,7 @@ mod tests {
 
     #[test]
     fn block_sums_are_announced_bounded_and_dropped() {
-        let mut reader = RequestReader::new(false, false, 16);
+        let mut reader = reader(false);
         reader.read(&mut Reader::new(&head([147, 700, 2, 200])), true).unwrap();
         assert_eq!(reader.take_skip(500), 500);
         assert_eq!(reader.take_skip(5000), 147 * 6 - 500);
@@ -258,7 +284,7 @@ mod tests {
 
     #[test]
     fn append_says_what_is_there_and_carries_no_sums() {
-        let mut reader = RequestReader::new(false, true, 16);
+        let mut reader = reader(true);
         let octets = head([147, 700, 2, 200]);
         let Ok(ClientWord::Request(request)) = reader.read(&mut Reader::new(&octets), true) else {
             panic!("no request")

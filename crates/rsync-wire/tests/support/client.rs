@@ -1,8 +1,9 @@
 //! A client's understanding of what a server said, written from the notes and not from the encoders.
 
 use super::tokens::Tokens;
+use rsync_wire::Protocol;
 use rsync_wire::flist::compare_names;
-use rsync_wire::options::{ArgumentList, Arguments, Options};
+use rsync_wire::options::{ArgumentFraming, ArgumentList, Arguments, Options};
 use rsync_wire::setup::{Agreement, CompatFlags, Exchange};
 use rsync_wire::{codec, sums::ChecksumKind};
 use std::collections::BTreeMap;
@@ -55,6 +56,10 @@ impl Input {
         self.read(|reader| reader.varint())
     }
 
+    fn len(&mut self, protocol: Protocol) -> usize {
+        usize::try_from(self.read(|reader| reader.number(protocol))).unwrap()
+    }
+
     fn varlong(&mut self, octets_min: usize) -> i64 {
         self.read(|reader| reader.varlong(octets_min))
     }
@@ -75,6 +80,7 @@ impl Input {
 pub struct Wishes {
     pub module: String,
     pub options: Options,
+    protocol: Protocol,
     names: Vec<String>,
 }
 
@@ -82,7 +88,9 @@ impl Wishes {
     /// `varint_flags` says whether the server granted the negotiation.
     pub fn read(octets: &[u8], varint_flags: bool) -> Self {
         let mut input = Input::new(octets);
-        let _greeting = input.line();
+        let greeting = input.line();
+        let version = greeting["@RSYNCD: ".len()..].split(['.', ' ']).next().unwrap();
+        let protocol = Protocol::negotiate(version.parse().unwrap(), 0).unwrap();
         let module = input.line();
         let mut arguments = Arguments::default();
         for secluded in [false, true] {
@@ -91,7 +99,8 @@ impl Wishes {
             }
             let mut list = ArgumentList::default();
             loop {
-                let (len, whole) = list.take(&input.octets[input.at..]).unwrap();
+                let (len, whole) =
+                    list.take(&input.octets[input.at..], ArgumentFraming::of(protocol, secluded)).unwrap();
                 input.at += len;
                 if let Some(whole) = whole {
                     arguments.read(&whole, secluded);
@@ -104,14 +113,14 @@ impl Wishes {
             + usize::from(options.compress && options.compress_choice.is_none());
         let lists = if varint_flags { lists } else { 0 };
         let names = (0..lists).map(|_| input.vstring()).collect();
-        Self { module, options, names }
+        Self { module, options, protocol, names }
     }
 
-    fn agreement(&self, flags: CompatFlags) -> Agreement {
+    fn agreement(&self, flags: CompatFlags, seed: i32) -> Agreement {
         let mut octets = Vec::new();
         self.names.iter().for_each(|names| codec::put_vstring(&mut octets, names.as_bytes()));
         let exchange = Exchange::new(flags, &self.options);
-        exchange.settle(&mut codec::Reader::new(&octets), &self.options).unwrap()
+        exchange.settle(&mut codec::Reader::new(&octets), &self.options, self.protocol, seed).unwrap()
     }
 }
 
@@ -169,6 +178,7 @@ pub struct Said {
 
 /// Takes apart what a server said from its first frame on.
 struct Listener<'a> {
+    protocol: Protocol,
     options: &'a Options,
     flags: CompatFlagsSeen,
     agreement: Agreement,
@@ -186,7 +196,9 @@ struct CompatFlagsSeen {
 pub fn listen(server: &[u8], client: &[u8]) -> Said {
     let mut input = Input::new(server);
     while input.line() != "@RSYNCD: OK" {}
-    let flags = input.varint();
+    let early = Wishes::read(client, false);
+    let protocol = early.protocol;
+    let flags = if protocol >= Protocol::V30 { input.varint() } else { 0 };
     let granted = CompatFlagsSeen { varint: flags & 0x80 != 0, id0: flags & 0x100 != 0 };
     let wishes = Wishes::read(client, granted.varint);
     for _ in &wishes.names {
@@ -194,8 +206,11 @@ pub fn listen(server: &[u8], client: &[u8]) -> Said {
     }
     let seed = input.int();
     let (data, messages) = split_frames(&input.take(input.left()));
-    let agreement = wishes.agreement(CompatFlags::answer(wishes.options.capabilities));
+    let answered = CompatFlags::answer(wishes.options.capabilities);
+    let answered = if protocol >= Protocol::V30 { answered } else { CompatFlags::NONE };
+    let agreement = wishes.agreement(answered, seed);
     let mut listener = Listener {
+        protocol,
         options: &wishes.options,
         flags: granted,
         agreement,
@@ -239,20 +254,31 @@ impl Listener<'_> {
             let ((a, a_dir), (b, b_dir)) = (key(a), key(b));
             compare_names((&a, a_dir), (&b, b_dir))
         });
-        if self.options.numeric_ids {
-            return;
+        if !self.options.numeric_ids {
+            self.id_lists();
         }
+        if self.protocol < Protocol::V30 {
+            self.said.io_error = self.data.int();
+        }
+    }
+
+    fn id_lists(&mut self) {
         for wanted in [self.options.owner, self.options.group] {
             if !wanted {
                 continue;
             }
-            while self.data.varint() != 0 {
+            while self.number() != 0 {
                 self.short_name();
             }
             if self.flags.id0 {
                 self.short_name();
             }
         }
+    }
+
+    fn number(&mut self) -> i32 {
+        let protocol = self.protocol;
+        self.data.read(|reader| reader.number(protocol))
     }
 
     fn short_name(&mut self) {
@@ -283,25 +309,30 @@ impl Listener<'_> {
 
     fn entry(&mut self, flags: i32, previous: &Entry) -> Entry {
         let has = |bit: i32| flags & bit != 0;
+        let protocol = self.protocol;
         let data = &mut self.data;
         let shared = if has(0x20) { usize::from(data.byte()) } else { 0 };
-        let len = if has(0x40) { usize::try_from(data.varint()).unwrap() } else { usize::from(data.byte()) };
+        let len = if has(0x40) { data.len(protocol) } else { usize::from(data.byte()) };
         let mut entry = Entry { name: previous.name[..shared].to_vec(), ..Entry::default() };
         entry.name.extend(data.take(len));
-        entry.size = data.varlong(3);
-        let seconds = if has(0x80) { previous.mtime.0 } else { data.varlong(4) };
+        entry.size = data.read(|reader| reader.long(3, protocol));
+        let seconds = match (has(0x80), protocol >= Protocol::V30) {
+            (true, _) => previous.mtime.0,
+            (false, true) => data.varlong(4),
+            (false, false) => i64::from(data.int()),
+        };
         let nanoseconds = if has(0x2000) { data.varint() } else { 0 };
         entry.mtime = (seconds, nanoseconds);
         entry.mode = if has(0x02) { previous.mode } else { data.int() };
         entry.ids = previous.ids;
         if self.options.owner && !has(0x08) {
-            entry.ids.0 = data.varint();
+            entry.ids.0 = data.read(|reader| reader.number(protocol));
         }
         if self.options.group && !has(0x10) {
-            entry.ids.1 = data.varint();
+            entry.ids.1 = data.read(|reader| reader.number(protocol));
         }
         if self.options.links && entry.mode & 0o170_000 == 0o120_000 {
-            let len = usize::try_from(data.varint()).unwrap();
+            let len = data.len(protocol);
             entry.target = data.take(len);
         }
         if self.options.checksum && entry.is_file() {
@@ -313,7 +344,8 @@ impl Listener<'_> {
 
     fn replies(&mut self) {
         let mut tokens = Tokens::new(self.agreement.compressor);
-        let mut ndx = codec::NdxReader::default();
+        let mut ndx = codec::NdxReader::new(self.protocol);
+        let protocol = self.protocol;
         loop {
             match self.data.read(|reader| ndx.read(reader)) {
                 codec::Ndx::Entry(index) => self.item(index as usize, &mut tokens),
@@ -326,7 +358,7 @@ impl Listener<'_> {
                 }
             }
         }
-        let stats: Vec<i64> = (0..5).map(|_| self.data.varlong(3)).collect();
+        let stats: Vec<i64> = (0..5).map(|_| self.data.read(|reader| reader.long(3, protocol))).collect();
         self.said.total_size = stats[2];
         while self.data.left() > 0 {
             match self.data.read(|reader| ndx.read(reader)) {

@@ -51,6 +51,35 @@ async fn portage_syncs_then_has_nothing_to_do_then_deletes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_protocol_carries_every_kind_of_request() {
+    let bench = Bench::plain().await;
+    fs::write(bench.target(".").join("list"), "app-misc/foo\nmetadata/timestamp.chk\nsort/a/\n").unwrap();
+    for version in ["29", "30", "31", "32"] {
+        let protocol = format!("--protocol={version}");
+        for options in
+            [&["-rlpt"][..], &["-a"], &["-aH", "--numeric-ids"], &["-rlptz"], &["-rlptc"], &["-rlpts"]]
+        {
+            let target = bench.target("target");
+            bench.succeeds(&with(options, &[&protocol, "{}m/", "target/"])).await;
+            assert_eq!(bench.differences("", &target).await, "", "{version} {options:?}");
+            fs::write(target.join("header.txt"), "jello\n").unwrap();
+            let said =
+                bench.succeeds(&with(options, &[&protocol, "--checksum", "-i", "{}m/", "target/"])).await;
+            assert!(said.contains(">fc"), "{version} {options:?} {said}");
+        }
+        let name = format!("some{version}/");
+        let target = bench.target(&name);
+        bench.succeeds(&["-rlpt", &protocol, "--files-from=list", "{}m/", &name]).await;
+        assert!(target.join("sort/a/inner").exists() && !target.join("sort/z").exists(), "{version}");
+        bench.succeeds(&["-rlptR", &protocol, "{}m/metadata/md5-cache", &name]).await;
+        assert!(target.join("metadata/md5-cache/app-misc/foo-1.0").exists(), "{version}");
+        bench.fails(23, &["-rlpt", &protocol, "{}m/nosuch", &name]).await;
+        let said = bench.succeeds(&["-r", &protocol, "{}m/sort/"]).await;
+        assert!(said.contains(" b.d/inner"), "{version}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn portage_probes_the_timestamp() {
     let bench = Bench::plain().await;
     fs::write(bench.target(".").join("probe"), "").unwrap();
@@ -266,7 +295,6 @@ async fn what_is_not_granted_is_refused_by_name() {
     for (option, name) in [
         ("--copy-links", "--copy-links (-L)"),
         ("--cvs-exclude", "--cvs-exclude (-C)"),
-        ("--checksum-choice=md4", "--checksum-choice"),
         ("--iconv=utf8,latin1", "--iconv"),
     ] {
         let said = bench.fails(4, &["-rlpt", option, "{}m/", "target/"]).await;

@@ -64,7 +64,7 @@ async fn other_protocols_get_a_short_answer() {
         assert!(said.ends_with("@ERROR: protocol startup error\n"), "{said}");
         assert!(said.len() < 200, "{said}");
     }
-    let said = Stranger::connect(bench.address, b"@RSYNCD: 29\n").await.last_words().await;
+    let said = Stranger::connect(bench.address, b"@RSYNCD: 28\n").await.last_words().await;
     assert!(said.contains("@ERROR: protocol version mismatch"), "{said}");
     let said = Stranger::connect(bench.address, b"@RSYNCD: 32.0\n").await.last_words().await;
     assert!(said.contains("omitted the digest name list"), "{said}");
