@@ -293,6 +293,14 @@ async fn answers_ready(address: SocketAddr) -> bool {
     answer.is_ok_and(|answer| answer.status().is_success())
 }
 
+/// A loopback address that was free a moment ago.
+///
+/// # Errors
+/// There is none.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
 /// Five loopback addresses that were free a moment ago.
 fn free_addresses() -> Result<Addresses> {
     let listeners: Vec<TcpListener> =

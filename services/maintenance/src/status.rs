@@ -26,7 +26,7 @@ impl Core {
         let known = self.index.modules().await?;
         let replicas = self.index.replicas().await?;
         let totals = self.index.totals().await?;
-        let mut problems = tree_problems(&seen, &known);
+        let mut problems = tree_problems(&seen, &known, now.get());
         if let Some(gap) = self.index.catalogue_gap().await? {
             problems.push(problem(
                 "eviction",
@@ -104,7 +104,7 @@ fn modules(seen: &Seen, known: &[ModuleState]) -> Vec<ModuleStatus> {
     }
 }
 
-fn tree_problems(seen: &Seen, known: &[ModuleState]) -> Vec<Problem> {
+fn tree_problems(seen: &Seen, known: &[ModuleState], now_ms: i64) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(away) = &seen.away {
         problems.push(problem(
@@ -115,29 +115,7 @@ fn tree_problems(seen: &Seen, known: &[ModuleState]) -> Vec<Problem> {
     }
     for module in seen.modules.iter().flatten() {
         let subject = format!("module {}", module.name);
-        if !module.last_error.is_empty() {
-            let (what, to_do) = match &module.live {
-                Some(live) => (
-                    format!(
-                        "not published: {}; generation {} is still served",
-                        module.last_error, live.number
-                    ),
-                    "correct the source",
-                ),
-                None => (format!("no generation yet: {}", module.last_error), "correct the source"),
-            };
-            problems.push(problem(
-                &subject,
-                what,
-                format!("{to_do}, then `rookery publish {}`", module.name),
-            ));
-        } else if module.live.is_none() {
-            problems.push(problem(
-                &subject,
-                "its first generation is still being built".to_owned(),
-                "wait".to_owned(),
-            ));
-        }
+        problems.extend(source_problem(&subject, module, now_ms));
         let behind = known.iter().find(|state| state.name == module.name);
         let live = module.live.as_ref().map_or(0, |live| live.number);
         if let (Some(error), Some(state)) = (seen.import_errors.get(&module.name), behind)
@@ -151,6 +129,30 @@ fn tree_problems(seen: &Seen, known: &[ModuleState]) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Why a module's source gave nothing, and when it is looked at again.
+fn source_problem(subject: &str, module: &Module, now_ms: i64) -> Option<Problem> {
+    if !module.last_error.is_empty() {
+        let next_in_ms = u64::try_from(module.next_attempt_ms.saturating_sub(now_ms)).unwrap_or(0);
+        let next = format!("next look in {}", age(next_in_ms));
+        let what = match &module.live {
+            Some(live) => {
+                format!("not published: {}; generation {} is still served", module.last_error, live.number)
+            }
+            None => format!("no generation yet: {}", module.last_error),
+        };
+        let what_to_do = format!("correct the source, then `rookery publish {}`; {next}", module.name);
+        return Some(problem(subject, what, what_to_do));
+    }
+    if module.live.is_some() {
+        return None;
+    }
+    let what = match module.activity.as_str() {
+        "" => "its first generation is still being built".to_owned(),
+        activity => format!("no generation yet: {activity}"),
+    };
+    Some(problem(subject, what, "wait".to_owned()))
 }
 
 fn replica_problem(replica: &ReplicaStatus, now_ms: i64) -> Option<Problem> {

@@ -38,6 +38,10 @@ pub(crate) struct Machine {
     pub(crate) root: bool,
     /// Where a person's state goes: `$XDG_STATE_HOME`, else `~/.local/state`.
     pub(crate) state_home: Option<PathBuf>,
+    /// Whether Gentoo's tree is at its usual place.
+    pub(crate) has_tree: bool,
+    /// Whether Gentoo's release keys are at theirs.
+    pub(crate) has_release_key: bool,
 }
 
 impl Machine {
@@ -50,6 +54,8 @@ impl Machine {
             // Our own directory in /proc belongs to the effective user.
             root: fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0),
             state_home,
+            has_tree: Path::new(SYSTEM_TREE).is_dir(),
+            has_release_key: Path::new(RELEASE_KEY).is_file(),
         }
     }
 }
@@ -61,11 +67,11 @@ pub(crate) fn apply(mut settings: Settings, up: &Up, machine: &Machine) -> Resul
         let defaults =
             defaults(&settings, up, machine).and_then(|layer| layer.text()).map_err(|error| other(&error))?;
         settings = settings.with_defaults(DEFAULTS_LABEL, &defaults)?;
-    } else if up.verify.is_some() && up.tree.is_none() {
-        let what = "--verify needs --tree where a configuration file names the modules";
+    } else if up.tree.is_none() && (up.verify.is_some() || up.openpgp_key.is_some()) {
+        let what = "--verify and --openpgp-key need --tree where a configuration file names the modules";
         return Err(ConfigError::Other(what.to_owned()));
     }
-    let overrides = overrides(up).and_then(|layer| layer.text()).map_err(|error| other(&error))?;
+    let overrides = overrides(up, machine).and_then(|layer| layer.text()).map_err(|error| other(&error))?;
     settings.with_overrides(COMMAND_LINE_LABEL, &overrides)
 }
 
@@ -86,12 +92,8 @@ fn defaults(settings: &Settings, up: &Up, machine: &Machine) -> anyhow::Result<L
         layer.set("proxy.listen", format!("127.0.0.1:{PERSON_HTTP_PORT}"));
     }
     if up.tree.is_none() && !names_modules(settings) {
-        let tree = Path::new(SYSTEM_TREE);
-        if tree.is_dir() {
-            layer.module("dir", text_of(tree)?, up.verify.unwrap_or_else(|| verify_for(tree)));
-        } else {
-            layer.module("rsync", PUBLIC_TREE.to_owned(), up.verify.unwrap_or(Verify::Signed));
-        }
+        let tree = if machine.has_tree { SYSTEM_TREE } else { PUBLIC_TREE };
+        layer.module(Path::new(tree), up, machine)?;
     }
     Ok(layer)
 }
@@ -103,14 +105,13 @@ fn names_modules(settings: &Settings) -> bool {
     })
 }
 
-fn overrides(up: &Up) -> anyhow::Result<Layer> {
+fn overrides(up: &Up, machine: &Machine) -> anyhow::Result<Layer> {
     let mut layer = Layer::default();
     if let Some(dir) = &up.state {
         layer.state(&std::path::absolute(dir).with_context(|| dir.display().to_string())?)?;
     }
     if let Some(tree) = &up.tree {
-        let tree = std::path::absolute(tree).with_context(|| tree.display().to_string())?;
-        layer.module("dir", text_of(&tree)?, up.verify.unwrap_or_else(|| verify_for(&tree)));
+        layer.module(tree, up, machine)?;
     }
     if !up.mirrors.is_empty() {
         layer.set("proxy.mirrors", up.mirrors.clone());
@@ -124,15 +125,29 @@ fn overrides(up: &Up) -> anyhow::Result<Layer> {
     Ok(layer)
 }
 
-/// A tree that carries a signature which this host can check is checked by it.
-fn verify_for(tree: &Path) -> Verify {
+/// How a tree is checked if nobody says so. One that is pulled from somebody else has to be signed: whatever
+/// a mirror gives would be run as root on every box. A directory is checked by its signature if it carries one and
+/// this host has the key.
+fn verify_for(tree: &Path, up: &Up, machine: &Machine) -> anyhow::Result<Verify> {
+    let has_key = up.openpgp_key.is_some() || machine.has_release_key;
+    if is_url(tree) {
+        anyhow::ensure!(
+            has_key,
+            "{} would be pulled with verify = \"signed\", but there is no {RELEASE_KEY} to verify it with: install \
+             Gentoo's sec-keys/openpgp-keys-gentoo-release, or name the file with --openpgp-key FILE, or give up \
+             the signature with --verify consistent, or serve a tree that is here with --tree DIR",
+            tree.display()
+        );
+        return Ok(Verify::Signed);
+    }
     let mut start = [0; 34];
     let signed = File::open(tree.join("Manifest")).and_then(|mut manifest| manifest.read_exact(&mut start));
-    if signed.is_ok() && start == *b"-----BEGIN PGP SIGNED MESSAGE-----" && Path::new(RELEASE_KEY).is_file() {
-        Verify::Signed
-    } else {
-        Verify::Consistent
-    }
+    let is_signed = signed.is_ok() && start == *b"-----BEGIN PGP SIGNED MESSAGE-----";
+    Ok(if is_signed && has_key { Verify::Signed } else { Verify::Consistent })
+}
+
+fn is_url(tree: &Path) -> bool {
+    tree.to_str().is_some_and(|text| text.starts_with("rsync://"))
 }
 
 fn text_of(path: &Path) -> anyhow::Result<String> {
@@ -161,13 +176,26 @@ impl Layer {
         Ok(())
     }
 
-    fn module(&mut self, kind: &str, source: String, verify: Verify) {
+    fn module(&mut self, tree: &Path, up: &Up, machine: &Machine) -> anyhow::Result<()> {
+        let verify = match up.verify {
+            Some(verify) => verify,
+            None => verify_for(tree, up, machine)?,
+        };
+        let (kind, source) = if is_url(tree) {
+            ("rsync", text_of(tree)?)
+        } else {
+            ("dir", text_of(&std::path::absolute(tree).with_context(|| tree.display().to_string())?)?)
+        };
         let mut module = Table::new();
         module.insert("name".to_owned(), MODULE.into());
         module.insert("comment".to_owned(), "Gentoo tree".into());
         module.insert("source".to_owned(), Table::from_iter([(kind.to_owned(), Value::from(source))]).into());
         module.insert("verify".to_owned(), verify.as_str().into());
+        if let Some(key) = &up.openpgp_key {
+            module.insert("openpgp_key".to_owned(), text_of(key)?.into());
+        }
         self.set("sync.modules", vec![Value::Table(module)]);
+        Ok(())
     }
 
     fn text(&self) -> anyhow::Result<String> {
@@ -186,7 +214,12 @@ mod tests {
     }
 
     fn person() -> Machine {
-        Machine { root: false, state_home: Some("/home/larry/.local/state".into()) }
+        Machine {
+            root: false,
+            state_home: Some("/home/larry/.local/state".into()),
+            has_tree: true,
+            has_release_key: true,
+        }
     }
 
     #[test]
@@ -206,6 +239,7 @@ mod tests {
         let up = Up {
             tree: Some("/tree".into()),
             verify: Some(Verify::None),
+            openpgp_key: None,
             mirrors: vec!["http://m".to_owned()],
             state: Some("/s".into()),
             rsync_port: Some(1),
@@ -232,14 +266,38 @@ mod tests {
 
     #[test]
     fn root_keeps_the_built_in_places() {
-        let machine = Machine { root: true, state_home: None };
+        let machine = Machine { root: true, state_home: None, ..person() };
         let settings = apply(Settings::default(), &Up::default(), &machine).unwrap();
         assert!(given(&settings).keys().all(|key| key.starts_with("sync.modules")));
     }
 
     #[test]
+    fn without_a_tree_the_public_mirror_is_pulled_and_its_signature_checked() {
+        let machine = Machine { has_tree: false, ..person() };
+        let chosen = |up: &Up, machine: &Machine| {
+            apply(Settings::default(), up, machine).map(|settings| given(&settings))
+        };
+        let values = chosen(&Up::default(), &machine).unwrap();
+        let modules: Vec<_> = values.iter().filter(|(key, _)| key.starts_with("sync.modules")).collect();
+        let holds = |part: &str| modules.iter().any(|(_, value)| value.contains(part));
+        assert!(holds(PUBLIC_TREE) && holds("signed"), "{modules:?}");
+
+        let keyless = Machine { has_release_key: false, ..machine };
+        let error = chosen(&Up::default(), &keyless).unwrap_err().to_string();
+        for part in
+            [PUBLIC_TREE, RELEASE_KEY, "openpgp-keys-gentoo-release", "--openpgp-key", "--verify", "--tree"]
+        {
+            assert!(error.contains(part), "no {part} in {error}");
+        }
+        let key = Up { openpgp_key: Some("/k.asc".into()), ..Up::default() };
+        assert!(chosen(&key, &keyless).unwrap().values().any(|value| value.contains("/k.asc")));
+        let consistent = Up { verify: Some(Verify::Consistent), ..Up::default() };
+        assert!(chosen(&consistent, &keyless).unwrap().values().any(|value| value.contains("consistent")));
+    }
+
+    #[test]
     fn nowhere_to_keep_state_is_an_error() {
-        let machine = Machine { root: false, state_home: None };
+        let machine = Machine { state_home: None, ..person() };
         assert!(apply(Settings::default(), &Up::default(), &machine).is_err());
     }
 }

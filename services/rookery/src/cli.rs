@@ -95,12 +95,16 @@ pub(crate) enum ClientFile {
 /// What the command line says beyond the configuration.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Up {
-    /// Serve this tree as the module gentoo-portage.
-    #[arg(long, value_name = "DIR")]
+    /// Serve this tree as the module gentoo-portage: a directory, or `rsync://HOST/MODULE` to pull it
+    /// from [default without a configuration file: /var/db/repos/gentoo if it is there, else Gentoo's public mirror].
+    #[arg(long, value_name = "DIR|URL")]
     pub(crate) tree: Option<PathBuf>,
     /// How a tree is checked before it is served.
     #[arg(long, value_enum)]
     pub(crate) verify: Option<Verify>,
+    /// The public keys that may sign the tree [default: /usr/share/openpgp-keys/gentoo-release.asc].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) openpgp_key: Option<PathBuf>,
     /// The mirror that distfiles come from; may be repeated.
     #[arg(long = "mirror", value_name = "URL")]
     pub(crate) mirrors: Vec<String>,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use service_kit::config::{ConfigError, HumanDuration, none_if_empty};
 use tree_store::{Excludes, Keyring, ModuleName, TreeError, Verify};
 
-use crate::upstream::{self, Upstreams};
+use crate::upstream::{self, Limits, Upstreams};
 
 /// A directory is cheap to look at.
 const DIR_POLL: Duration = Duration::from_mins(30);
@@ -36,8 +36,38 @@ pub struct Config {
     /// An rsyncd.conf to read modules and limits from. Not supported yet.
     #[serde(deserialize_with = "none_if_empty")]
     pub rsyncd_conf: Option<PathBuf>,
+    /// How long pulling a tree may take.
+    pub pull: PullConfig,
     /// What is served, in this order.
     pub modules: Vec<ModuleConfig>,
+}
+
+/// How long the programs that bring trees may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PullConfig {
+    /// Until an upstream has answered a small question.
+    pub answer: HumanDuration,
+    /// Without a word while a tree is transferred.
+    pub silence: HumanDuration,
+    /// For a whole tree over a slow line.
+    pub whole: HumanDuration,
+}
+
+impl Default for PullConfig {
+    fn default() -> Self {
+        Self {
+            answer: HumanDuration(Duration::from_mins(2)),
+            silence: HumanDuration(Duration::from_mins(3)),
+            whole: HumanDuration(Duration::from_hours(6)),
+        }
+    }
+}
+
+impl PullConfig {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { answer: self.answer.0, silence: self.silence.0, whole: self.whole.0 }
+    }
 }
 
 impl Default for Config {
@@ -49,6 +79,7 @@ impl Default for Config {
             max_connections: 200,
             queue_timeout: HumanDuration(Duration::from_secs(10)),
             rsyncd_conf: None,
+            pull: PullConfig::default(),
             modules: Vec::new(),
         }
     }
@@ -238,6 +269,13 @@ impl Config {
                 "expected at least one [[sync.modules]], found none",
             ));
         }
+        for (key, limit) in
+            [("answer", self.pull.answer), ("silence", self.pull.silence), ("whole", self.pull.whole)]
+        {
+            if limit.0.is_zero() {
+                return Err(ConfigError::wrong(format!("sync.pull.{key}"), "expected more than 0s"));
+            }
+        }
         let mut names = BTreeSet::new();
         self.modules
             .iter()
@@ -265,7 +303,7 @@ fn plan(module: &ModuleConfig) -> Result<ModulePlan, ConfigError> {
             return Err(wrong("source", format!("expected an absolute path, found {}", dir.display())));
         }
         (None, Some(upstreams)) => {
-            upstream::is_installed().map_err(|error| {
+            upstream::is_installed("rsync").map_err(|error| {
                 wrong("source.rsync", format!("needs the program rsync ({error}): install net-misc/rsync"))
             })?;
             Source::Rsync(upstreams.clone())
@@ -332,6 +370,7 @@ mod tests {
             (format!("{module}hosts_allow = [\"ws1\"]\n"), "hosts_allow"),
             (format!("{module}poll = \"0\"\n"), "poll"),
             (format!("{module}colour = 1\n"), "colour"),
+            (format!("{module}[sync.pull]\nanswer = \"0\"\n"), "sync.pull.answer"),
             ("[sync]\nrsyncd_conf = \"/etc/rsyncd.conf\"\n".to_owned(), "rsyncd_conf"),
         ] {
             let error = read(&text).unwrap_err().to_string();

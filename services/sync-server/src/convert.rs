@@ -32,6 +32,9 @@ pub(crate) fn module(module: &Module) -> v1::Module {
         last_error: attempt.error,
         last_attempt_ms: i64::try_from(attempt.at_ms).unwrap_or(i64::MAX),
         verify: module.plan().verify.as_str().to_owned(),
+        source: module.source(),
+        next_attempt_ms: i64::try_from(attempt.next_ms).unwrap_or(i64::MAX),
+        activity: module.activity(),
     }
 }
 

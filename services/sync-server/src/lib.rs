@@ -1,8 +1,8 @@
 //! Serves immutable generations over the rsync daemon protocol, and says over gRPC what is in them.
 //!
 //! Start reading at [`start`]. `generations` is the life of a module: look at the source, verify, publish,
-//! collect; `upstream` pulls a source that is not on this host; [`rsync`] is the daemon, which is given the live generation of each module for each connection;
-//! `tree_service` tells maintenance.
+//! collect; `upstream` pulls a source that is not on this host; [`rsync`] is the daemon, which is given the
+//! live generation of each module for each connection; `tree_service` tells maintenance.
 //!
 //! It must never open a file at a path that a client named: clients name nodes of a generation, and only
 //! tree-store opens files.
@@ -23,11 +23,11 @@ use anyhow::Context as _;
 use rookery_proto::v1::tree_server::TreeServer;
 use service_kit::readiness::Readiness;
 use service_kit::{Kit, grpc, listen};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tonic::service::Routes;
 use tree_store::TreeError;
 
-pub use config::{Config, Hosts, ModuleConfig, SourceConfig, VerifyMode};
+pub use config::{Config, Hosts, ModuleConfig, PullConfig, SourceConfig, VerifyMode};
 pub use module::{Attempt, Looked, Module, Modules};
 pub use upstream::{RsyncUrl, Upstreams};
 
@@ -62,7 +62,7 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     let rsync_addr = rsync.local_addr().context("the rsync listener")?;
 
     let modules = Modules::new(opened.iter().map(|(module, _)| Arc::clone(module)).collect());
-    let shared = Shared { modules: modules.clone(), turn: Arc::new(Mutex::new(())) };
+    let shared = Shared::new(modules.clone());
     let mut before = None;
     for (module, inbox) in opened {
         let (done, after) = oneshot::channel();
@@ -83,7 +83,7 @@ fn open(config: &Config, readiness: &Readiness) -> anyhow::Result<Opened> {
     let plans = config.plans()?;
     make_private(&config.state_dir)?;
     let open = |plan: ModulePlan| {
-        let (module, inbox) = Module::open(plan, &config.state_dir, readiness)?;
+        let (module, inbox) = Module::open(plan, &config.state_dir, config.pull.limits(), readiness)?;
         Ok::<_, anyhow::Error>((Arc::new(module), inbox))
     };
     plans.into_iter().map(open).collect()

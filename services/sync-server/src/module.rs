@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use service_kit::readiness;
@@ -9,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tree_store::{Generation, Store};
 
 use crate::config::{ModulePlan, Source};
-use crate::upstream::Upstream;
+use crate::upstream::{Limits, Upstream};
 
 /// Publish requests that may wait; more than that many callers get an error.
 const REQUESTS_MAX: usize = 32;
@@ -24,6 +25,8 @@ pub struct Module {
     upstream: Option<Upstream>,
     live: watch::Sender<Option<Generation>>,
     attempt: Mutex<Attempt>,
+    /// Of the masters' mirror lists that the live catalogue was made with, once that is known.
+    mirrors: Mutex<Option<u64>>,
     requests: mpsc::Sender<Request>,
     part: readiness::Part,
 }
@@ -35,6 +38,8 @@ pub struct Attempt {
     pub error: String,
     /// When it ended, milliseconds since the Unix epoch; 0 for never.
     pub at_ms: u64,
+    /// When the next one is due; 0 for now.
+    pub next_ms: u64,
 }
 
 /// What a look at the source came to.
@@ -61,6 +66,7 @@ impl Module {
     pub(crate) fn open(
         plan: ModulePlan,
         state_dir: &Path,
+        limits: Limits,
         readiness: &readiness::Readiness,
     ) -> anyhow::Result<(Self, mpsc::Receiver<Request>)> {
         let part = readiness.part(&format!("module {}", plan.name), "no generation was published yet");
@@ -74,6 +80,7 @@ impl Module {
                     upstreams,
                     &plan.config.exclude,
                     plan.config.poll(),
+                    limits,
                 );
                 let upstream = opened.with_context(|| format!("module {}", plan.name))?;
                 (upstream.tree(), Some(upstream))
@@ -85,9 +92,9 @@ impl Module {
             part.ready();
         }
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        let attempt = Mutex::default();
         let live = watch::Sender::new(live);
-        Ok((Self { plan, store, dir, upstream, live, attempt, requests, part }, inbox))
+        let (attempt, mirrors) = (Mutex::default(), Mutex::default());
+        Ok((Self { plan, store, dir, upstream, live, attempt, mirrors, requests, part }, inbox))
     }
 
     /// Its name.
@@ -108,6 +115,24 @@ impl Module {
     /// Who brings the tree there, if we do.
     pub(crate) fn upstream(&self) -> Option<&Upstream> {
         self.upstream.as_ref()
+    }
+
+    /// Where its tree comes from, in words.
+    #[must_use]
+    pub fn source(&self) -> String {
+        self.upstream.as_ref().map_or_else(|| self.dir.display().to_string(), Upstream::describe)
+    }
+
+    /// Whether its tree comes from elsewhere.
+    #[must_use]
+    pub fn is_pulled(&self) -> bool {
+        self.upstream.is_some()
+    }
+
+    /// What is being done to get its tree; mostly nothing.
+    #[must_use]
+    pub fn activity(&self) -> String {
+        self.upstream.as_ref().map_or_else(String::new, Upstream::activity)
     }
 
     /// Its generations on disk.
@@ -146,10 +171,18 @@ impl Module {
         answer.await.map_err(|_| "the service is stopping".to_owned())?
     }
 
-    pub(crate) fn note_attempt(&self, outcome: &Result<Looked, String>) {
+    pub(crate) fn note_pulling(&self) {
+        if self.live().is_none() {
+            self.part.not_ready("its first tree is being pulled");
+        }
+    }
+
+    pub(crate) fn note_attempt(&self, outcome: &Result<Looked, String>, pause: Duration) {
+        let at_ms = service_kit::clock::now_ms();
         let attempt = Attempt {
             error: outcome.as_ref().err().cloned().unwrap_or_default(),
-            at_ms: service_kit::clock::now_ms(),
+            at_ms,
+            next_ms: at_ms.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
         };
         *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = attempt;
         if let Err(error) = outcome
@@ -157,6 +190,18 @@ impl Module {
         {
             self.part.not_ready(&format!("nothing could be published: {error}"));
         }
+    }
+
+    /// Whether the catalogue was made with the mirror lists of this fingerprint. The first one that is named
+    /// in this process is taken for the right one.
+    pub(crate) fn has_mirrors(&self, fingerprint: u64) -> bool {
+        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        *mirrors.get_or_insert(fingerprint) == fingerprint
+    }
+
+    /// The catalogue was made with them.
+    pub(crate) fn note_mirrors(&self, fingerprint: u64) {
+        *self.mirrors.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
     }
 
     pub(crate) fn go_live(&self, generation: Generation) {

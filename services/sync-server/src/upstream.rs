@@ -1,33 +1,34 @@
-//! Trees that come over rsync: the stock program brings them into a staging directory, from which a
+//! Trees that are not on this host: a program brings them into a staging directory, from which a
 //! generation is built as from any other directory.
 //!
 //! ```text
-//! state_dir/.upstream/MODULE/lock           held by us and by the rsync that we started
+//! state_dir/.upstream/MODULE/lock           held by us and by the programs that we started
 //!                            memory.toml    when an upstream may be asked again, what staging holds
 //!                            timestamp.chk  the upstream's, at the last look
 //!                            tree/          staging
 //! ```
 //!
-//! An upstream is asked for `metadata/timestamp.chk` first. If that is what staging holds already, nothing
-//! more is asked of it; if it is older than what is served, the next upstream gets its turn. After a pull
-//! it is asked once more: a mirror that took over a new state meanwhile is pulled again.
+//! An rsync upstream is asked for `metadata/timestamp.chk` first. If that is what staging holds already,
+//! nothing more is asked of it; if it is older than what is served, the next upstream gets its turn. After
+//! a pull it is asked once more: a mirror that took over a new state meanwhile is pulled again.
 //!
 //! Public mirrors ban those who come too often. When the next look is due is written down *before* an
 //! upstream is asked, so that a process which crashes or is restarted in a loop asks no more often.
 //!
 //! # Killed at any moment
-//! Staging counts as whole only while `memory.toml` says of which timestamp it is; that is taken back before
-//! a pull begins. An rsync that outlives us holds the lock: the next process leaves staging to it until it
+//! Staging counts as whole only while `memory.toml` says of which tree it is; that is taken back before
+//! a pull begins. A program that outlives us holds the lock: the next process leaves staging to it until it
 //! has ended.
 
 mod memory;
 mod program;
+mod rsync;
 mod url;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use gentoo_repo::timestamp;
@@ -37,7 +38,8 @@ use tokio::sync::Mutex;
 use tree_store::ModuleName;
 
 use memory::Memory;
-use program::{Program, ProgramError};
+use program::ProgramError;
+use rsync::Rsync;
 
 pub(crate) use program::is_installed;
 pub use url::{RsyncUrl, Upstreams};
@@ -51,17 +53,25 @@ const TIMESTAMP_BYTES_MAX: u64 = 4096;
 /// The file that says of which moment a tree is.
 const TIMESTAMP: &str = "metadata/timestamp.chk";
 
+/// How long a program may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For one small file.
+    pub(crate) answer: Duration,
+    /// Without a word, while a tree is transferred.
+    pub(crate) silence: Duration,
+    /// For a whole tree.
+    pub(crate) whole: Duration,
+}
+
 /// Why no upstream gave a tree.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
-    /// Too soon after a look that brought no tree.
-    #[error("{failure}; to be asked again in {}", rounded(.due_in))]
-    NotDue { due_in: Duration, failure: String },
-    /// None of them gave a tree.
+    /// None of them gave a tree, now or the last time it was asked.
     #[error("{}", .0.join("; "))]
     AllFailed(Vec<String>),
-    /// Another rsync is at it.
-    #[error("{}: an rsync of an earlier process still writes there; it ends by itself", .0.display())]
+    /// Another program is at it.
+    #[error("{}: a program of an earlier process still writes there; it ends by itself", .0.display())]
     Busy(PathBuf),
     /// Our own files.
     #[error("{}: {doing}: {error}", path.display())]
@@ -69,31 +79,30 @@ pub(crate) enum UpstreamError {
 }
 
 /// Up to whole seconds, or whole minutes where they are many.
-fn rounded(duration: &Duration) -> String {
-    let unit = if *duration > Duration::from_mins(2) { 60 } else { 1 };
+fn rounded(duration: Duration) -> String {
+    let unit = if duration > Duration::from_mins(2) { 60 } else { 1 };
     let units = duration.as_millis().div_ceil(unit * 1000) * unit;
     HumanDuration(Duration::from_secs(u64::try_from(units).unwrap_or(u64::MAX))).to_string()
 }
 
-/// What a look at the upstreams came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pulled {
-    /// Staging holds a whole tree.
-    Whole,
-    /// No upstream was asked, it is too soon; staging holds the whole tree of the last time.
-    NotDue(Duration),
+/// What a look at the upstreams came to: staging holds a whole tree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pulled {
+    /// No upstream was asked, it is too soon for this long; the tree is the one of the last time.
+    pub(crate) not_due_for: Option<Duration>,
+    /// An operator wants it even if it is older than what is served.
+    pub(crate) allow_older: bool,
 }
 
 impl Pulled {
     /// What somebody who asked for a look must know.
     pub(crate) fn note(self) -> String {
-        match self {
-            Self::Whole => String::new(),
-            Self::NotDue(due_in) => format!(
+        self.not_due_for.map_or_else(String::new, |due_in| {
+            format!(
                 "the upstream was not asked: public mirrors ban who comes too often; next in {}",
-                rounded(&due_in)
-            ),
-        }
+                rounded(due_in)
+            )
+        })
     }
 }
 
@@ -101,11 +110,12 @@ impl Pulled {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     urls: Vec<RsyncUrl>,
+    names: Vec<String>,
     directory: PathBuf,
     poll: Duration,
-    program: Program,
+    rsync: Rsync,
     memory: Mutex<Memory>,
-    lock: Arc<File>,
+    activity: std::sync::Mutex<String>,
 }
 
 impl Upstream {
@@ -116,64 +126,109 @@ impl Upstream {
         upstreams: &Upstreams,
         excludes: &[String],
         poll: Duration,
+        limits: Limits,
     ) -> Result<Self, UpstreamError> {
         // No module's name starts with a dot.
         let directory = state_dir.join(".upstream").join(module.as_str());
         let tree = directory.join("tree");
         fs::create_dir_all(&tree).map_err(state(&tree, "create"))?;
-        let path = directory.join("lock");
-        let lock = File::create(&path).map_err(state(&path, "create"))?;
-        let memory = Mutex::new(Memory::load(&directory)?);
-        let program = Program::new(excludes);
-        Ok(Self { urls: upstreams.0.clone(), directory, poll, program, memory, lock: Arc::new(lock) })
+        let urls = upstreams.0.clone();
+        let names: Vec<_> = urls.iter().map(ToString::to_string).collect();
+        let mut memory = Memory::load(&directory)?;
+        memory.retain(&names);
+        Ok(Self {
+            urls,
+            names,
+            directory,
+            poll,
+            rsync: Rsync::new(excludes, limits),
+            memory: Mutex::new(memory),
+            activity: std::sync::Mutex::default(),
+        })
     }
 
     /// How long until an upstream may be asked.
     pub(crate) async fn due_in(&self) -> Duration {
-        self.memory.lock().await.due_in(clock::now_ms(), self.poll)
+        self.memory.lock().await.due_in(&self.names, clock::now_ms(), self.poll)
+    }
+
+    /// What is being done now, for people; mostly nothing.
+    pub(crate) fn activity(&self) -> String {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_activity(&self, activity: String) {
+        *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = activity;
     }
 
     /// Brings staging up to date, if it is time. `live_seconds` is the timestamp of what is served.
     ///
     /// # Errors
     /// Staging is not whole afterwards.
-    pub(crate) async fn pull(&self, live_seconds: Option<i64>) -> Result<Pulled, UpstreamError> {
+    pub(crate) async fn pull(
+        &self,
+        live_seconds: Option<i64>,
+        allow_older: bool,
+    ) -> Result<Pulled, UpstreamError> {
         let mut memory = self.memory.lock().await;
-        let now_ms = clock::now_ms();
-        let due_in = memory.due_in(now_ms, self.poll);
-        if !due_in.is_zero() {
-            let Memory { staged, failure, .. } = &*memory;
-            return match (staged, failure) {
-                (Some(_), None) => Ok(Pulled::NotDue(due_in)),
-                (_, failure) => {
-                    let failure =
-                        failure.clone().unwrap_or_else(|| "the last pull was broken off".to_owned());
-                    Err(UpstreamError::NotDue { due_in, failure })
-                }
-            };
+        let due_in = memory.due_in(&self.names, clock::now_ms(), self.poll);
+        if due_in.is_zero() {
+            let live_seconds = live_seconds.filter(|_| !allow_older && !memory.allow_older);
+            let outcome = self.ask_each(&mut memory, live_seconds).await;
+            self.set_activity(String::new());
+            outcome?;
+        } else if !memory.is_settled() {
+            if allow_older {
+                // It can't be asked now, but must not be asked in vain then.
+                memory.allow_older = true;
+                self.store(&memory).await?;
+            }
+            return Err(self.all_failed(&memory));
         }
-        let _held = self.hold()?;
-        memory.note_attempt(now_ms, self.poll);
-        memory.store(&self.directory)?;
-        let mut reasons = Vec::new();
-        for url in &self.urls {
-            match self.pull_from(url, &mut memory, live_seconds).await {
-                Ok(()) => {
-                    memory.note_success(clock::now_ms(), self.poll);
-                    memory.store(&self.directory)?;
-                    return Ok(Pulled::Whole);
+        let not_due_for = Some(due_in).filter(|due_in| !due_in.is_zero());
+        Ok(Pulled { not_due_for, allow_older: allow_older || memory.allow_older })
+    }
+
+    /// One after the other, as far as they may be asked, until one gives a tree.
+    async fn ask_each(&self, memory: &mut Memory, live_seconds: Option<i64>) -> Result<(), UpstreamError> {
+        let held = self.hold()?;
+        for (url, name) in self.urls.iter().zip(&self.names) {
+            let now_ms = clock::now_ms();
+            if !memory.url_due_in(name, now_ms, self.poll).is_zero() {
+                continue;
+            }
+            memory.note_asked(name, now_ms, self.poll);
+            self.store(memory).await?;
+            let outcome = self.pull_from(url, memory, live_seconds, &held).await;
+            let now_ms = clock::now_ms();
+            match outcome {
+                Ok(()) => memory.note_whole(name, now_ms, self.poll),
+                Err(Failed::Useless(reason)) => {
+                    tracing::warn!(%url, reason, "this upstream has nothing of use");
+                    memory.note_useless(name, &reason, now_ms, self.poll);
                 }
                 Err(Failed::Upstream(reason)) => {
                     tracing::warn!(%url, reason, "this upstream gave no tree");
-                    reasons.push(format!("{url}: {reason}"));
+                    memory.note_failed(name, &reason);
                 }
                 Err(Failed::Own(error)) => return Err(error),
             }
+            self.store(memory).await?;
+            if memory.is_settled() {
+                return Ok(());
+            }
         }
-        let error = UpstreamError::AllFailed(reasons);
-        memory.failure = Some(error.to_string());
-        memory.store(&self.directory)?;
-        Err(error)
+        Err(self.all_failed(memory))
+    }
+
+    fn all_failed(&self, memory: &Memory) -> UpstreamError {
+        let now_ms = clock::now_ms();
+        let reason = |url: &String| {
+            let reason = memory.reason(url);
+            let due_in = rounded(memory.url_due_in(url, now_ms, self.poll));
+            format!("{url}: {reason}; to be asked again in {due_in}")
+        };
+        UpstreamError::AllFailed(self.names.iter().map(reason).collect())
     }
 
     /// What staging held was not fit to be published: pull it again the next time, even if the timestamp
@@ -181,7 +236,18 @@ impl Upstream {
     pub(crate) async fn note_refused(&self) -> Result<(), UpstreamError> {
         let mut memory = self.memory.lock().await;
         memory.refused = true;
-        memory.store(&self.directory)
+        self.store(&memory).await
+    }
+
+    /// What staging holds is served.
+    pub(crate) async fn note_served(&self) -> Result<(), UpstreamError> {
+        let mut memory = self.memory.lock().await;
+        if !memory.refused && !memory.allow_older {
+            return Ok(());
+        }
+        memory.refused = false;
+        memory.allow_older = false;
+        self.store(&memory).await
     }
 
     async fn pull_from(
@@ -189,11 +255,14 @@ impl Upstream {
         url: &RsyncUrl,
         memory: &mut Memory,
         live_seconds: Option<i64>,
+        held: &File,
     ) -> Result<(), Failed> {
-        let mut offered = self.probe(url).await?;
+        self.set_activity(format!("asking {url}"));
+        let mut offered = self.probe(url, held).await?;
         if seconds(&offered)? < live_seconds.unwrap_or(i64::MIN) {
-            return Err(Failed::Upstream(format!(
-                "its tree of {offered} is older than the one that is served"
+            return Err(Failed::Useless(format!(
+                "its tree of {offered} is older than the one that is served \
+                 (`rookery publish --allow-older` takes it all the same)"
             )));
         }
         if memory.staged.as_ref() == Some(&offered) && !memory.refused {
@@ -202,12 +271,15 @@ impl Upstream {
         }
         for _ in 0..ROUNDS_MAX {
             memory.staged = None;
-            memory.store(&self.directory)?;
+            self.store(memory).await?;
+            // It is to come anew, even if it has the size and the time of the one that was there.
+            remove(&self.tree().join(TIMESTAMP))?;
             tracing::info!(%url, tree = offered, "pulling");
-            self.program.pull(url, &self.tree(), &self.lock).await?;
+            self.set_activity(format!("pulling the tree of {offered} from {url}"));
+            let is_whole = self.rsync.pull(url, &self.tree(), memory.refused, held).await?;
             let pulled = read_timestamp(&self.tree().join(TIMESTAMP))?;
-            offered = self.probe(url).await?;
-            if pulled == offered {
+            offered = self.probe(url, held).await?;
+            if is_whole && pulled == offered {
                 memory.staged = Some(pulled);
                 memory.refused = false;
                 return Ok(());
@@ -217,15 +289,10 @@ impl Upstream {
     }
 
     /// The upstream's timestamp.
-    async fn probe(&self, url: &RsyncUrl) -> Result<String, Failed> {
+    async fn probe(&self, url: &RsyncUrl, held: &File) -> Result<String, Failed> {
         let path = self.directory.join("timestamp.chk");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(state(&path, "remove")(error).into());
-            }
-            _ => {}
-        }
-        self.program.fetch(&url.file(TIMESTAMP), &path, TIMESTAMP_BYTES_MAX, &self.lock).await?;
+        remove(&path)?;
+        self.rsync.fetch(&url.file(TIMESTAMP), &path, TIMESTAMP_BYTES_MAX, held).await?;
         read_timestamp(&path)
     }
 
@@ -234,30 +301,36 @@ impl Upstream {
         self.directory.join("tree")
     }
 
-    /// Keeps other processes out of staging until the result is dropped, and until the last rsync that was
-    /// started meanwhile has ended.
-    fn hold(&self) -> Result<Held<'_>, UpstreamError> {
-        match self.lock.try_lock() {
-            Ok(()) => Ok(Held(&self.lock)),
-            Err(TryLockError::WouldBlock) => Err(UpstreamError::Busy(self.directory.clone())),
-            Err(TryLockError::Error(error)) => Err(state(&self.directory, "lock")(error)),
-        }
+    /// The upstreams, in words.
+    pub(crate) fn describe(&self) -> String {
+        self.names.join(" ")
     }
-}
 
-/// The right to write to staging.
-struct Held<'a>(&'a File);
+    async fn store(&self, memory: &Memory) -> Result<(), UpstreamError> {
+        let (memory, directory) = (memory.clone(), self.directory.clone());
+        let stored = tokio::task::spawn_blocking(move || memory.store(&directory)).await;
+        stored.map_err(|error| state(&self.directory, "write")(io::Error::other(error)))?
+    }
 
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.unlock() {
-            tracing::warn!(%error, "could not unlock a staging directory");
+    /// Keeps other processes out of staging until the result is dropped, and until the last program that
+    /// was started with it has ended.
+    fn hold(&self) -> Result<File, UpstreamError> {
+        let path = self.directory.join("lock");
+        // Opened anew each time: a program that is left over keeps the lock of the file that it was given.
+        let lock = File::options().create(true).append(true).open(&path).map_err(state(&path, "open"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(UpstreamError::Busy(self.directory.clone())),
+            Err(TryLockError::Error(error)) => Err(state(&path, "lock")(error)),
         }
     }
 }
 
 /// Whose fault it is: another upstream may do better, or none will.
 enum Failed {
+    /// It answered, and what it has is of no use.
+    Useless(String),
+    /// It did not do what was asked of it.
     Upstream(String),
     Own(UpstreamError),
 }
@@ -271,6 +344,16 @@ impl From<UpstreamError> for Failed {
 impl From<ProgramError> for Failed {
     fn from(error: ProgramError) -> Self {
         Self::Upstream(error.to_string())
+    }
+}
+
+/// Removes a file if it is there.
+fn remove(path: &Path) -> Result<(), UpstreamError> {
+    match fs::remove_file(path) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(state(path, "remove")(error))
+        }
+        _ => Ok(()),
     }
 }
 

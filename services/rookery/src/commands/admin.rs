@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use rookery_proto::v1::admin_client::AdminClient;
 use rookery_proto::v1::{EvictRequest, GetStatusRequest, PlanEvictionRequest, PublishModuleRequest};
-use service_kit::config::Settings;
+use service_kit::config::{HumanDuration, Settings};
 use service_kit::grpc::{self, ClientChannel, GrpcConfig};
 use tonic::Code;
 
@@ -84,7 +84,15 @@ pub(crate) fn publish(cli: &Cli, publish: &cli::Publish) -> anyhow::Result<ExitC
         let request =
             PublishModuleRequest { module: publish.module.clone(), allow_older: publish.allow_older };
         let answer = admin.client.publish_module(request).await;
-        Ok(PublishView::from(answer.map_err(|status| admin.explain(&status))?.into_inner()))
+        let explain = |status: tonic::Status| {
+            if status.code() == Code::DeadlineExceeded {
+                // Pulling a whole tree may take hours.
+                let limit = HumanDuration(PUBLISH_DEADLINE);
+                return anyhow!("not done within {limit}; it goes on, and `rookery status` says how it ends");
+            }
+            admin.explain(&status)
+        };
+        Ok(PublishView::from(answer.map_err(explain)?.into_inner()))
     })?;
     show(cli, &view)
 }

@@ -66,6 +66,15 @@ fn announcement(settings: &Settings, running: &Running) -> anyhow::Result<String
         reachable(maintenance.web_addr),
         client_config::all_files(&config),
     );
+    let awaited = sync.modules.iter().filter(|module| module.live().is_none() && module.is_pulled());
+    for module in awaited {
+        let _ = write!(
+            text,
+            "\nThe first tree of {} is being pulled from {}: boxes can sync once it is here and verified.\n",
+            module.name(),
+            module.source()
+        );
+    }
     if loopback {
         text += "\nOnly this host can reach it: proxy.listen and sync.listen in a configuration file open it to \
                  others.\n";

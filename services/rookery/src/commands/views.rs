@@ -28,7 +28,10 @@ struct ModuleView {
     live: Option<GenerationView>,
     catalogue_generation: u64,
     catalogue_distfiles: u64,
+    source: String,
+    activity: String,
     last_attempt_ms: i64,
+    next_attempt_ms: i64,
     last_error: String,
 }
 
@@ -113,7 +116,10 @@ impl From<v1::ModuleStatus> for ModuleView {
             live: module.live.map(GenerationView::from),
             catalogue_generation: status.catalogue_generation,
             catalogue_distfiles: status.catalogue_distfiles,
+            source: module.source,
+            activity: module.activity,
             last_attempt_ms: module.last_attempt_ms,
+            next_attempt_ms: module.next_attempt_ms,
             last_error: module.last_error,
         }
     }
@@ -207,8 +213,16 @@ impl fmt::Display for StatusView {
 
 impl StatusView {
     fn modules_table(&self) -> Table {
-        let mut table =
-            table(&["module", "generation", "published", "tree of", "files", "size", "distfiles"]);
+        let mut table = table(&[
+            "module",
+            "generation",
+            "published",
+            "tree of",
+            "files",
+            "size",
+            "distfiles",
+            "next look",
+        ]);
         for module in &self.modules {
             let live = module.live.as_ref();
             let of = |value: fn(&GenerationView) -> String| live.map_or_else(|| "-".to_owned(), value);
@@ -220,6 +234,11 @@ impl StatusView {
                 of(|live| text::count(live.files)),
                 of(|live| text::bytes(live.bytes)),
                 text::count(module.catalogue_distfiles),
+                match module.next_attempt_ms {
+                    _ if !module.activity.is_empty() => "under way".to_owned(),
+                    0 => "now".to_owned(),
+                    next_ms => text::moment(next_ms),
+                },
             ]);
         }
         table

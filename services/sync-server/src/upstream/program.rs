@@ -1,145 +1,162 @@
-//! The stock rsync program, run as a client.
+//! Programs that bring a tree, run with a time limit and without leaving anything running behind.
 
 use std::fs::File;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
-use super::url::RsyncUrl;
-
-/// One file.
-const FETCH_MAX: Duration = Duration::from_mins(2);
-
-/// A whole tree over a slow line.
-const PULL_MAX: Duration = Duration::from_hours(6);
-
-/// A server that says nothing for this long is given up: seconds, for rsync's own `--timeout`.
-const SILENCE_MAX_S: u32 = 180;
-
-/// And one that does not answer at all.
-const CONNECT_MAX_S: u32 = 30;
-
-/// What is kept of the program's last words.
+/// What is kept of each of the program's outputs.
 const STDERR_BYTES_MAX: usize = 2048;
+const STDOUT_BYTES_MAX: u64 = 1 << 20;
 
-/// Where a mirror that uses `--delay-updates` keeps files that are not in place yet.
-const DELAYED: &str = ".~tmp~/";
-
-/// Why it gave no file or no tree.
+/// Why it did not do what it was started for.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProgramError {
-    #[error("rsync could not be run: {0}")]
-    Start(std::io::Error),
-    #[error("rsync was not done within {0:?}")]
-    TooLong(Duration),
-    #[error("rsync ended with {0}")]
-    Ended(String),
+pub(crate) enum ProgramError {
+    #[error("{program} could not be run: {error}")]
+    Start { program: String, error: std::io::Error },
+    #[error("{program} was not done within {limit:?}")]
+    TooLong { program: String, limit: Duration },
+    #[error("{program} ended with {status}{last_words}")]
+    Ended { program: String, status: std::process::ExitStatus, last_words: String },
 }
 
-/// Whether there is one.
-pub(crate) fn is_installed() -> std::io::Result<()> {
-    let version = std::process::Command::new("rsync").arg("--version").stdout(Stdio::null()).status();
-    version.map(drop)
-}
-
-/// How it is called for one module.
-#[derive(Debug)]
-pub(super) struct Program {
-    filters: Vec<String>,
-}
-
-impl Program {
-    /// What `excludes` name is not even transferred.
-    pub(super) fn new(excludes: &[String]) -> Self {
-        let all = tree_store::ALWAYS.into_iter().chain([DELAYED]).chain(excludes.iter().map(String::as_str));
-        // A rule with its kind spelled out: a pattern can't be taken for anything else.
-        let filters = all
-            .map(|pattern| format!("--filter=- {}", pattern.strip_prefix("- ").unwrap_or(pattern)))
-            .collect();
-        Self { filters }
-    }
-
-    /// One small file.
-    pub(super) async fn fetch(
-        &self,
-        url: &str,
-        to: &Path,
-        bytes_max: u64,
-        lock: &File,
-    ) -> Result<(), ProgramError> {
-        let mut command = command(lock)?;
-        command.arg(format!("--max-size={bytes_max}")).arg("--").arg(url).arg(to);
-        run(command, FETCH_MAX).await
-    }
-
-    /// The whole tree. Modes are the upstream's, but we can always read and replace what we have.
-    pub(super) async fn pull(&self, url: &RsyncUrl, to: &Path, lock: &File) -> Result<(), ProgramError> {
-        let mut command = command(lock)?;
-        command
-            .args([
-                "--recursive",
-                "--links",
-                "--safe-links",
-                "--perms",
-                "--times",
-                "--compress",
-                "--whole-file",
-            ])
-            .args(["--chmod=Du+rwx,Fu+rw", "--delete", "--delete-excluded", "--force"])
-            .args(&self.filters)
-            .arg("--")
-            .arg(url.contents())
-            .arg(to);
-        run(command, PULL_MAX).await
-    }
-}
-
-/// Its standard input is never read: it is our lock, which so is held until the program has ended, even if
-/// we end before it.
-fn command(lock: &File) -> Result<Command, ProgramError> {
-    let lock = lock.try_clone().map_err(ProgramError::Start)?;
-    let mut command = Command::new("rsync");
-    command
-        .args(["--no-motd", "--quiet"])
-        .arg(format!("--timeout={SILENCE_MAX_S}"))
-        .arg(format!("--contimeout={CONNECT_MAX_S}"))
-        .env("LC_ALL", "C")
-        .stdin(lock)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    Ok(command)
-}
-
-async fn run(mut command: Command, limit: Duration) -> Result<(), ProgramError> {
-    let mut child = command.spawn().map_err(ProgramError::Start)?;
-    let mut stderr = child.stderr.take();
-    let finished = async {
-        let mut last_words = Vec::new();
-        if let Some(stderr) = &mut stderr {
-            let mut chunk = [0; 1024];
-            while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
-                last_words.extend_from_slice(&chunk[..length]);
-                let excess = last_words.len().saturating_sub(STDERR_BYTES_MAX);
-                last_words.drain(..excess);
-            }
+impl ProgramError {
+    /// The program's exit code, if it ended with one.
+    pub(crate) fn code(&self) -> Option<i32> {
+        match self {
+            Self::Ended { status, .. } => status.code(),
+            Self::Start { .. } | Self::TooLong { .. } => None,
         }
-        (child.wait().await, last_words)
+    }
+}
+
+/// Whether it can be run at all. Blocking.
+pub(crate) fn is_installed(program: &str) -> std::io::Result<()> {
+    let mut command = std::process::Command::new(program);
+    let status =
+        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(status.to_string())) }
+}
+
+/// Runs it to its end; what it printed.
+///
+/// Its standard input is never read: it is `lock`, which so is held until the program and all that it
+/// started have ended, even if we end before them. It gets a process group of its own: what it started
+/// ends with it when the time is up or the caller gives up.
+pub(crate) async fn run(mut command: Command, lock: &File, limit: Duration) -> Result<Vec<u8>, ProgramError> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let start = |error| ProgramError::Start { program: program.clone(), error };
+    command
+        .env("LC_ALL", "C")
+        .stdin(lock.try_clone().map_err(start)?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let mut running = Group(command.spawn().map_err(start)?);
+    let (stdout, stderr) = (running.0.stdout.take(), running.0.stderr.take());
+    let finished = async {
+        let (stdout, last_words) = tokio::join!(head(stdout), tail(stderr));
+        (running.0.wait().await, stdout, last_words)
     };
     match tokio::time::timeout(limit, finished).await {
-        Ok((Ok(status), _)) if status.success() => Ok(()),
-        Ok((Ok(status), last_words)) => Err(ProgramError::Ended(describe(status, &last_words))),
-        Ok((Err(error), _)) => Err(ProgramError::Start(error)),
-        Err(_) => Err(ProgramError::TooLong(limit)),
+        Ok((Ok(status), stdout, _)) if status.success() => Ok(stdout),
+        Ok((Ok(status), _, last_words)) => {
+            Err(ProgramError::Ended { program, status, last_words: describe(&last_words) })
+        }
+        Ok((Err(error), ..)) => Err(start(error)),
+        Err(_) => Err(ProgramError::TooLong { program, limit }),
     }
 }
 
-/// `exit status: 10 (rsync: [Receiver] failed to connect …)`, on one line.
-fn describe(status: std::process::ExitStatus, last_words: &[u8]) -> String {
+/// A program and what it started.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // None once it has been waited for: then the number may be somebody else's.
+        let leader = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(leader) = leader
+            && let Err(error) = kill_process_group(leader, Signal::KILL)
+        {
+            tracing::debug!(%error, "a program had ended by itself");
+        }
+    }
+}
+
+/// The first octets of an output; the rest is read and dropped, so that nobody waits for room.
+async fn head(output: Option<impl tokio::io::AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    if let Some(mut output) = output {
+        // What could not be read is missing where it is looked for.
+        drop((&mut output).take(STDOUT_BYTES_MAX).read_to_end(&mut kept).await);
+        drop(tokio::io::copy(&mut output, &mut tokio::io::sink()).await);
+    }
+    kept
+}
+
+/// The last octets of an output.
+async fn tail(output: Option<impl tokio::io::AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    if let Some(mut output) = output {
+        let mut chunk = [0; 1024];
+        while let Ok(length @ 1..) = output.read(&mut chunk).await {
+            kept.extend_from_slice(&chunk[..length]);
+            let excess = kept.len().saturating_sub(STDERR_BYTES_MAX);
+            kept.drain(..excess);
+        }
+    }
+    kept
+}
+
+/// ` (rsync: [Receiver] failed to connect …)`, on one line.
+fn describe(last_words: &[u8]) -> String {
     let text = String::from_utf8_lossy(last_words);
     let line: Vec<_> = text.split_whitespace().collect();
-    if line.is_empty() { status.to_string() } else { format!("{status} ({})", line.join(" ")) }
+    if line.is_empty() { String::new() } else { format!(" ({})", line.join(" ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[tokio::test]
+    async fn what_it_printed_and_what_it_died_of() {
+        let lock = tempfile::tempfile().unwrap();
+        let printed = run(shell("echo one; echo two >&2"), &lock, Duration::from_mins(1)).await.unwrap();
+        assert_eq!(printed, b"one\n");
+        let error = run(shell("echo 'a  b' >&2; exit 3"), &lock, Duration::from_mins(1)).await.unwrap_err();
+        assert_eq!(error.to_string(), "sh ended with exit status: 3 (a b)");
+        assert_eq!(error.code(), Some(3));
+        let error = run(Command::new("/none"), &lock, Duration::from_mins(1)).await.unwrap_err();
+        assert!(error.to_string().contains("/none could not be run"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_it_started_ends_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let lock = File::create(&path).unwrap();
+        lock.lock().unwrap();
+        // The inner shell keeps the lock as its standard input for as long as it lives.
+        let error = run(shell("sleep 600 & wait"), &lock, Duration::from_millis(200)).await.unwrap_err();
+        assert!(matches!(error, ProgramError::TooLong { .. }), "{error}");
+        drop(lock);
+        let started = Instant::now();
+        while File::open(&path).unwrap().try_lock().is_err() {
+            assert!(started.elapsed() < Duration::from_secs(30), "sleep is still running");
+            tokio::task::yield_now().await;
+        }
+    }
 }

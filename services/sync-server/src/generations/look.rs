@@ -1,0 +1,176 @@
+//! One look at a module's directory: build, verify, publish, collect. All of it blocks.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::{Instant, SystemTime};
+
+use gentoo_repo::{layout_conf, timestamp};
+use tree_store::{BuildRequest, Built, Candidate, Generation, NodeKind, Store, TreeError, Verified};
+
+use crate::module::{Module, Modules};
+
+/// Faults of one tree that are logged one by one.
+const FAULTS_LOGGED_MAX: usize = 10;
+
+/// How a look is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Manner {
+    /// All of it is read and stored again.
+    pub(super) afresh: bool,
+    /// What is older than the live generation may be published.
+    pub(super) allow_older: bool,
+}
+
+/// The live generation afterwards, and whether it is a new one.
+pub(super) fn look(
+    module: &Module,
+    modules: &Modules,
+    manner: Manner,
+    stop: &AtomicBool,
+) -> Result<(Generation, bool), TreeError> {
+    let (plan, store) = (module.plan(), module.store());
+    let started = Instant::now();
+    let build_of = |afresh| {
+        let started = SystemTime::now();
+        store.build(&BuildRequest { source: module.dir(), excludes: &plan.excludes, started, afresh, stop })
+    };
+    let mut built = build_of(manner.afresh)?;
+    if let Built::Unchanged(generation) = &built {
+        let mirrors = masters_mirrors(generation, module, modules)?;
+        if module.has_mirrors(fingerprint(&mirrors)) {
+            return Ok((generation.clone(), false));
+        }
+        tracing::info!(
+            module = module.name(),
+            "its masters' mirror lists changed: making its catalogue again"
+        );
+        built = build_of(true)?;
+    }
+    let candidate = match built {
+        Built::Unchanged(generation) => return Ok((generation, false)),
+        Built::Candidate(candidate) => candidate,
+    };
+    let live = store.live();
+    let newer_than = live.as_ref().filter(|_| !manner.allow_older);
+    refuse_older(candidate.generation(), newer_than)?;
+    let mirrors = masters_mirrors(candidate.generation(), module, modules)?;
+    let verified = tree_store::verify(candidate.generation(), newer_than, &plan.verify, &mirrors)?;
+    log_faults(module.name(), &verified);
+    let files_read = candidate.files_read();
+    let generation = publish(store, candidate, &verified)?;
+    module.note_mirrors(fingerprint(&mirrors));
+    module.go_live(generation.clone());
+    let summary = generation.summary();
+    tracing::info!(
+        module = module.name(),
+        number = generation.number(),
+        files = summary.files,
+        files_read,
+        added = summary.changes.added,
+        changed = summary.changes.changed,
+        removed = summary.changes.removed,
+        distfiles = summary.distfiles,
+        verified = plan.verify.as_str(),
+        took = ?started.elapsed(),
+        "published"
+    );
+    if live.is_some_and(|live| live.summary().timestamp_ms == verified.timestamp_ms) {
+        tracing::warn!(
+            module = module.name(),
+            "the tree changed but its metadata/timestamp.chk did not: boxes that have it will not sync"
+        );
+    }
+    collect(store, plan.config.keep);
+    Ok((generation, true))
+}
+
+/// Boxes that have the newer tree would not take the older one anyway; and somebody who replays an old tree,
+/// signed as it is, wants its holes back. A timestamp that can't be read is left to the verification.
+fn refuse_older(candidate: &Generation, live: Option<&Generation>) -> Result<(), TreeError> {
+    let path = "metadata/timestamp.chk";
+    let octets = read_small(candidate, Path::new(path)).unwrap_or_default();
+    let (Some(live), Ok(seconds)) = (live, timestamp::parse_chk(&octets)) else { return Ok(()) };
+    let live_seconds = live.summary().timestamp_ms.div_euclid(1000);
+    if seconds >= live_seconds {
+        return Ok(());
+    }
+    let [candidate, live] = [seconds, live_seconds].map(timestamp::format_chk);
+    let why = format!(
+        "{candidate} is older than what is served, of {live}; `rookery publish --allow-older` publishes it \
+         all the same"
+    );
+    Err(TreeError::Refused { path: path.to_owned(), why })
+}
+
+fn publish(store: &Store, candidate: Candidate, verified: &Verified) -> Result<Generation, TreeError> {
+    let now_ms = i64::try_from(service_kit::clock::now_ms()).unwrap_or(i64::MAX);
+    store.publish(candidate, &verified.catalogue, now_ms, verified.timestamp_ms)
+}
+
+/// What could not be removed now is tried again after the next publish.
+fn collect(store: &Store, keep: usize) {
+    match store.collect(keep) {
+        Ok(collected) if collected.generations.is_empty() => {}
+        Ok(collected) => {
+            tracing::info!(module = %store.module(), generations = ?collected.generations, packs = collected.packs, "collected");
+        }
+        Err(error) => tracing::warn!(module = %store.module(), %error, "could not collect"),
+    }
+}
+
+fn log_faults(module: &str, verified: &Verified) {
+    for fault in verified.faults.iter().take(FAULTS_LOGGED_MAX) {
+        tracing::warn!(module, %fault, "published all the same");
+    }
+    if let Some(more) = verified.faults.len().checked_sub(FAULTS_LOGGED_MAX).filter(|&more| more > 0) {
+        tracing::warn!(module, more, "more such faults");
+    }
+}
+
+/// The mirror lists of the repositories that `candidate` names as its masters, as far as they are modules
+/// here: an overlay writes `mirror://gnome/…` and leaves the list to its master.
+fn masters_mirrors(
+    candidate: &Generation,
+    own: &Module,
+    modules: &Modules,
+) -> Result<Vec<Vec<u8>>, TreeError> {
+    let layout = read_small(candidate, Path::new("metadata/layout.conf"));
+    let masters = layout.and_then(|octets| layout_conf::parse(&octets).ok()?.masters).unwrap_or_default();
+    let mut mirrors = Vec::new();
+    for master in masters {
+        let others = modules.iter().filter(|module| module.name() != own.name());
+        let found = others.filter_map(|module| module.live()).find(|live| repo_name(live) == master);
+        if let Some(live) = found {
+            mirrors.extend(tree_store::thirdpartymirrors(&live)?);
+        }
+    }
+    Ok(mirrors)
+}
+
+/// Tells one set of mirror lists from another within this process.
+fn fingerprint(mirrors: &[Vec<u8>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    mirrors.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether a look would find other mirror lists than the live catalogue was made with.
+pub(super) fn masters_changed(module: &Module, modules: &Modules) -> bool {
+    let Some(live) = module.live() else { return false };
+    // What can't be read now is said by the look.
+    masters_mirrors(&live, module, modules).map_or(true, |mirrors| !module.has_mirrors(fingerprint(&mirrors)))
+}
+
+fn repo_name(generation: &Generation) -> String {
+    let octets = read_small(generation, Path::new("profiles/repo_name")).unwrap_or_default();
+    String::from_utf8_lossy(&octets).trim().to_owned()
+}
+
+fn read_small(generation: &Generation, path: &Path) -> Option<Vec<u8>> {
+    let id = generation.lookup(path.as_os_str().as_encoded_bytes())?;
+    if generation.node(id).kind != NodeKind::File {
+        return None;
+    }
+    generation.read(id, 64 << 10).ok()
+}
