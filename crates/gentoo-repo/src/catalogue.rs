@@ -20,7 +20,9 @@
 
 mod builder;
 mod describe;
+pub mod facts;
 mod fault;
+mod merge;
 mod sources;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,5 @@
 //! Digests as Manifests name them (GLEP 74, "Checksum algorithms").
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::Error;
@@ -103,8 +102,11 @@ impl fmt::Display for HashAlgorithm {
 }
 
 /// The digests of one file, at most one for each algorithm, every one of the right length.
+///
+/// A tree has hundreds of thousands of them: they lie in one allocation, each after its algorithm's position in
+/// [`HashAlgorithm::ALL`], in that order.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digests(BTreeMap<HashAlgorithm, Vec<u8>>);
+pub struct Digests(Vec<u8>);
 
 impl Digests {
     /// No digests yet.
@@ -117,25 +119,42 @@ impl Digests {
     ///
     /// # Errors
     /// [`Error::DigestLength`] if `digest` has not as many octets as the algorithm gives.
-    pub fn insert(&mut self, algorithm: HashAlgorithm, digest: Vec<u8>) -> Result<(), Error> {
-        let expected = algorithm.digest_octets();
+    pub fn insert(&mut self, algorithm: HashAlgorithm, digest: impl AsRef<[u8]>) -> Result<(), Error> {
+        let (digest, expected) = (digest.as_ref(), algorithm.digest_octets());
         if digest.len() != expected {
             return Err(Error::DigestLength { algorithm, expected, found: digest.len() });
         }
-        self.0.insert(algorithm, digest);
+        let (at, known) = self.place(algorithm);
+        if known {
+            self.0[at + 1..=at + expected].copy_from_slice(digest);
+        } else {
+            self.0.splice(at..at, std::iter::once(algorithm as u8).chain(digest.iter().copied()));
+        }
         Ok(())
+    }
+
+    /// Where the algorithm's digest is or belongs, and whether it is there.
+    fn place(&self, wanted: HashAlgorithm) -> (usize, bool) {
+        let mut at = 0;
+        for (algorithm, digest) in self {
+            if algorithm >= wanted {
+                return (at, algorithm == wanted);
+            }
+            at += 1 + digest.len();
+        }
+        (at, false)
     }
 
     /// The octets of one digest.
     #[must_use]
     pub fn get(&self, algorithm: HashAlgorithm) -> Option<&[u8]> {
-        self.0.get(&algorithm).map(Vec::as_slice)
+        self.iter().find(|(known, _)| *known == algorithm).map(|(_, digest)| digest)
     }
 
     /// All digests, best algorithm first.
     #[must_use]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (HashAlgorithm, &[u8])> {
-        self.0.iter().map(|(algorithm, digest)| (*algorithm, digest.as_slice()))
+    pub fn iter(&self) -> DigestsIter<'_> {
+        DigestsIter { rest: &self.0 }
     }
 
     /// The digest to verify with when only one is: BLAKE2B, else SHA512, and so on down
@@ -148,7 +167,7 @@ impl Digests {
     /// How many digests there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.iter().count()
     }
 
     /// Whether there is none, so that nothing can be verified.
@@ -168,20 +187,50 @@ impl Digests {
 
     /// Takes over the digests of `other` for algorithms that are missing here.
     pub fn absorb(&mut self, other: &Self) {
-        for (algorithm, digest) in &other.0 {
-            self.0.entry(*algorithm).or_insert_with(|| digest.clone());
+        for (algorithm, digest) in other {
+            if self.get(algorithm).is_none() {
+                // It has the right length there, so here as well.
+                drop(self.insert(algorithm, digest));
+            }
         }
     }
 }
 
-/// Digests of a wrong length are left out: they could never match anything.
+/// The digests of a [`Digests`], best algorithm first.
+#[derive(Debug, Clone)]
+pub struct DigestsIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for DigestsIter<'a> {
+    type Item = (HashAlgorithm, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (position, rest) = self.rest.split_first()?;
+        let algorithm = *HashAlgorithm::ALL.get(usize::from(*position))?;
+        let (digest, rest) = rest.split_at_checked(algorithm.digest_octets())?;
+        self.rest = rest;
+        Some((algorithm, digest))
+    }
+}
+
+impl<'a> IntoIterator for &'a Digests {
+    type Item = (HashAlgorithm, &'a [u8]);
+    type IntoIter = DigestsIter<'a>;
+
+    fn into_iter(self) -> DigestsIter<'a> {
+        self.iter()
+    }
+}
+
+/// Digests of a wrong length are left out: they could never match anything. Of two for one algorithm the last counts.
 impl FromIterator<(HashAlgorithm, Vec<u8>)> for Digests {
     fn from_iter<I: IntoIterator<Item = (HashAlgorithm, Vec<u8>)>>(iter: I) -> Self {
-        Self(
-            iter.into_iter()
-                .filter(|(algorithm, digest)| digest.len() == algorithm.digest_octets())
-                .collect(),
-        )
+        let mut digests = Self::new();
+        for (algorithm, digest) in iter {
+            drop(digests.insert(algorithm, digest));
+        }
+        digests
     }
 }
 
@@ -215,6 +264,7 @@ mod tests {
         }
         assert!(HashAlgorithm::ALL.is_sorted());
         assert_eq!(HashAlgorithm::from_manifest_name("blake2b"), None);
+        assert!(HashAlgorithm::ALL.iter().enumerate().all(|(at, algorithm)| *algorithm as usize == at));
     }
 
     #[test]
@@ -229,6 +279,19 @@ mod tests {
             digests.insert(HashAlgorithm::Sha1, vec![0; 19]),
             Err(Error::DigestLength { algorithm: HashAlgorithm::Sha1, expected: 20, found: 19 })
         );
+    }
+
+    #[test]
+    fn a_digest_is_replaced_and_the_order_of_insertion_means_nothing() {
+        let all = HashAlgorithm::ALL.map(|algorithm| (algorithm, vec![9; algorithm.digest_octets()]));
+        let forwards: Digests = all.iter().cloned().collect();
+        let mut backwards: Digests = all.iter().rev().cloned().collect();
+        assert_eq!(forwards, backwards);
+        assert_eq!((forwards.len(), Digests::new().len()), (12, 0));
+        backwards.insert(HashAlgorithm::Sha256, [7; 32]).unwrap();
+        assert_eq!(backwards.get(HashAlgorithm::Sha256), Some([7; 32].as_slice()));
+        assert_eq!(backwards.get(HashAlgorithm::Whirlpool), Some([9; 64].as_slice()));
+        assert_eq!(backwards.len(), 12);
     }
 
     #[test]

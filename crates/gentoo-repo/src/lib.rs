@@ -26,7 +26,7 @@ pub mod timestamp;
 mod tree_path;
 
 pub use catalogue::{Catalogue, CatalogueBuilder, Fault, FaultKind};
-pub use digest::{Digests, HashAlgorithm};
+pub use digest::{Digests, DigestsIter, HashAlgorithm};
 pub use distfile::{Distfile, DistfileName, Restriction};
 pub use error::Error;
 pub use package::package_of_pf;

@@ -13,6 +13,10 @@ use crate::{Digests, DistfileName, HashAlgorithm, timestamp};
 /// A longer line is refused: the longest path there is with every digest there is needs less.
 pub const LINE_OCTETS_MAX: usize = 16 << 10;
 
+/// What the longest algorithm gives.
+const DIGEST_OCTETS_MAX: usize = 64;
+const HEXADECIMAL: &str = "digests in small hexadecimal digits";
+
 /// One line of a Manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -136,14 +140,23 @@ pub fn parse(octets: &[u8]) -> Result<Manifest, Error> {
 
 /// Every line that is not blank, with its number in the file, as an entry or as what is wrong with it.
 pub fn entries<'a>(text: &'a Cleartext<'_>) -> impl Iterator<Item = (usize, Result<Entry, Error>)> + 'a {
+    lines(text).map(|(number, line)| (number, parse_line(number, line)))
+}
+
+/// Every line that is not blank, with its number in the file.
+pub fn lines<'a>(text: &'a Cleartext<'_>) -> impl Iterator<Item = (usize, &'a [u8])> + 'a {
     let body = text.body.strip_suffix(b"\n").unwrap_or(&text.body);
     body.split(|octet| *octet == b'\n')
         .enumerate()
         .filter(|(_, line)| !line.trim_ascii().is_empty())
-        .map(|(index, line)| (text.first_line + index, parse_line(text.first_line + index, line)))
+        .map(|(index, line)| (text.first_line + index, line))
 }
 
-fn parse_line(number: usize, line: &[u8]) -> Result<Entry, Error> {
+/// Reads one line; `number` is for the error.
+///
+/// # Errors
+/// [`Error::Line`] with what was expected.
+pub fn parse_line(number: usize, line: &[u8]) -> Result<Entry, Error> {
     let refused = |expected| Error::line(number, expected, line);
     if line.len() > LINE_OCTETS_MAX {
         return Err(refused("at most 16 KiB"));
@@ -197,8 +210,9 @@ fn size_and_digests<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<(u6
         let Some(algorithm) = HashAlgorithm::from_manifest_name(name) else { continue };
         // Portage compares the text, so capitals would never match there.
         let is_hex = digits.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'));
-        let digest = is_hex.then(|| hex::decode(digits).ok()).flatten();
-        let digest = digest.ok_or("digests in small hexadecimal digits")?;
+        let mut octets = [0; DIGEST_OCTETS_MAX];
+        let digest = octets.get_mut(..digits.len() / 2).filter(|_| is_hex).ok_or(HEXADECIMAL)?;
+        hex::decode_to_slice(digits, digest).map_err(|_| HEXADECIMAL)?;
         if digests.get(algorithm).is_some() {
             return Err("each algorithm once");
         }

@@ -1,53 +1,22 @@
 //! From Manifests and cache entries to the catalogue.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::describe::describe;
-use super::sources::{Sources, by_name};
-use super::{Catalogue, Fault, FaultKind};
+use super::facts::{Description, Facts, PackageFacts, Tag, UriFacts, VersionFacts};
+use super::{Catalogue, Fault, FaultKind, merge};
 use crate::mirrors::ThirdPartyMirrors;
 use crate::restrict::{self, Restrict};
-use crate::src_uri::{self, Lift};
-use crate::{Digests, DistfileName, cleartext, manifest, md5_cache, package_of_pf};
+use crate::{cleartext, manifest, md5_cache, package_of_pf, src_uri};
 
 /// Collects what the files of one repository say.
 #[derive(Debug, Default)]
 pub struct CatalogueBuilder {
     mirrors: ThirdPartyMirrors,
-    /// By `category/package`.
-    packages: BTreeMap<String, Package>,
-    /// Names and URIs, each once: versions of a package share nearly all of theirs.
-    names: HashSet<DistfileName>,
-    uris: HashSet<Arc<str>>,
+    facts: Facts,
+    /// Packages of an earlier builder that nobody has asked for yet.
+    earlier: std::collections::BTreeMap<String, PackageFacts>,
+    /// What belongs to no package.
     faults: Vec<Fault>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Package {
-    pub(super) dists: BTreeMap<DistfileName, Description>,
-    /// By `PF`.
-    versions: BTreeMap<String, Version>,
-}
-
-/// What DIST lines say of one name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Description {
-    pub(super) size_bytes: u64,
-    pub(super) digests: Digests,
-}
-
-#[derive(Debug)]
-pub(super) struct Version {
-    uris: Vec<Uri>,
-    restrict: Restrict,
-}
-
-#[derive(Debug)]
-pub(super) struct Uri {
-    pub(super) text: Option<Arc<str>>,
-    pub(super) name: DistfileName,
-    pub(super) lift: Lift,
 }
 
 impl CatalogueBuilder {
@@ -57,11 +26,37 @@ impl CatalogueBuilder {
         Self::default()
     }
 
+    /// Nothing collected yet, but what an earlier builder found out can be had by [`Self::recall`].
+    #[must_use]
+    pub fn resume(mut facts: Facts) -> Self {
+        let earlier = std::mem::take(&mut facts.packages);
+        Self { facts, earlier, ..Self::default() }
+    }
+
+    /// Takes over a package from the earlier builder if its files had this tag; `false` if it has to be read. Its
+    /// files must not be added then.
+    pub fn recall(&mut self, category: &str, package: &str, tag: Tag) -> bool {
+        let key = format!("{category}/{package}");
+        match self.earlier.remove(&key) {
+            Some(known) if known.tag == Some(tag) => {
+                self.facts.packages.insert(key, known);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Says what tag the files of a package have, for the builder after this one. All of them must be added.
+    pub fn tag(&mut self, category: &str, package: &str, tag: Tag) {
+        self.facts.packages.entry(format!("{category}/{package}")).or_default().tag = Some(tag);
+    }
+
     /// Adds a `profiles/thirdpartymirrors`. A repository with masters (`layout.conf`) needs theirs too, added before
     /// its own; otherwise the order of calls means nothing.
     pub fn add_thirdpartymirrors(&mut self, octets: &[u8]) {
         if let Err(error) = self.mirrors.add(octets) {
-            self.fault(FaultKind::BrokenMirrorList, "profiles/thirdpartymirrors".to_owned(), &error);
+            let path = "profiles/thirdpartymirrors".to_owned();
+            self.faults.push(Fault::new(FaultKind::BrokenMirrorList, path, &error));
         }
     }
 
@@ -69,136 +64,109 @@ impl CatalogueBuilder {
     pub fn add_manifest(&mut self, category: &str, package: &str, octets: &[u8]) {
         let key = format!("{category}/{package}");
         let path = format!("{key}/Manifest");
+        let Facts { names, descriptions, packages, .. } = &mut self.facts;
+        let package = packages.entry(key).or_default();
         let text = match cleartext::strip(octets) {
             Ok(text) => text,
-            Err(error) => return self.fault(FaultKind::BrokenManifest, path, &error),
+            Err(error) => return package.faults.push(Fault::new(FaultKind::BrokenManifest, path, &error)),
         };
-        self.packages.entry(key.clone()).or_default();
         for (line, entry) in manifest::entries(&text) {
-            match entry {
-                Ok(manifest::Entry::Dist(dist)) => self.add_dist(&key, &format!("{path}:{line}"), dist),
-                Ok(_) => {}
-                Err(error) => self.fault(FaultKind::BrokenManifest, format!("{path}:{line}"), &error),
+            let fault = |kind, what: &dyn std::fmt::Display| Fault::new(kind, format!("{path}:{line}"), what);
+            let dist = match entry {
+                Ok(manifest::Entry::Dist(dist)) => dist,
+                Ok(_) => continue,
+                Err(error) => {
+                    package.faults.push(fault(FaultKind::BrokenManifest, &error));
+                    continue;
+                }
+            };
+            let manifest::Dist { name, size_bytes, digests } = dist;
+            if digests.best().is_none_or(|(algorithm, _)| !algorithm.is_collision_resistant()) {
+                package.faults.push(fault(FaultKind::WeakDigests, &name));
             }
+            let description = Description { size_bytes, digests };
+            let name_number = names.intern(name);
+            let known = package.dists.get(&name_number).and_then(|&number| descriptions.get(number));
+            let kept = match known {
+                None => description,
+                Some(known) => {
+                    if !known.agrees_with(&description) {
+                        let name = names.get(name_number).map_or("", |name| name.as_str());
+                        let what = format_args!("{name} is here twice");
+                        package.faults.push(fault(FaultKind::ConflictingDigests, &what));
+                    }
+                    combine(known, description)
+                }
+            };
+            package.dists.insert(name_number, descriptions.intern(kept));
         }
-    }
-
-    fn add_dist(&mut self, key: &str, path: &str, dist: manifest::Dist) {
-        let manifest::Dist { name, size_bytes, digests } = dist;
-        let is_weak = digests.best().is_none_or(|(algorithm, _)| !algorithm.is_collision_resistant());
-        if is_weak {
-            self.fault(FaultKind::WeakDigests, path.to_owned(), &name);
-        }
-        let name = self.intern_name(name);
-        let description = Description { size_bytes, digests };
-        let Some(package) = self.packages.get_mut(key) else { return };
-        let Some(known) = package.dists.get_mut(&name) else {
-            package.dists.insert(name, description);
-            return;
-        };
-        if known.agrees_with(&description) {
-            known.digests.absorb(&description.digests);
-            return;
-        }
-        // The smaller one, so that the order of the lines means nothing.
-        if description < *known {
-            *known = description;
-        }
-        self.fault(FaultKind::ConflictingDigests, path.to_owned(), &format_args!("{name} is here twice"));
     }
 
     /// Adds the cache entry of one package version: `metadata/md5-cache/CATEGORY/PF`. Each at most once.
     pub fn add_cache_entry(&mut self, category: &str, pf: &str, octets: &[u8]) {
         let path = format!("metadata/md5-cache/{category}/{pf}");
         let Some(package) = package_of_pf(pf) else {
-            return self.fault(
-                FaultKind::BrokenCacheEntry,
-                path,
-                &"a file name PACKAGE-VERSION was expected",
-            );
+            let what = "a file name PACKAGE-VERSION was expected";
+            return self.faults.push(Fault::new(FaultKind::BrokenCacheEntry, path, &what));
         };
+        let Facts { names, uris, packages, .. } = &mut self.facts;
+        let package = packages.entry(format!("{category}/{package}")).or_default();
         let entry = match md5_cache::parse(octets) {
             Ok(entry) => entry,
-            Err(error) => return self.fault(FaultKind::BrokenCacheEntry, path, &error),
+            Err(error) => {
+                return package.faults.push(Fault::new(FaultKind::BrokenCacheEntry, path, &error));
+            }
         };
         let restrict = restrict::parse(&entry.restrict()).unwrap_or_else(|error| {
-            self.fault(FaultKind::BrokenRestrict, path.clone(), &error);
+            package.faults.push(Fault::new(FaultKind::BrokenRestrict, path.clone(), &error));
             Restrict::ALL
         });
         let text = entry.src_uri();
-        let uris = match src_uri::parse(&text, &entry.eapi()) {
-            Ok(uris) => uris,
-            Err(error) => return self.fault(FaultKind::BrokenSrcUri, path, &error),
+        let found = match src_uri::parse(&text, &entry.eapi()) {
+            Ok(found) => found,
+            Err(error) => return package.faults.push(Fault::new(FaultKind::BrokenSrcUri, path, &error)),
         };
-        if uris.is_empty() {
+        if found.is_empty() {
             return;
         }
-        let uris = uris.into_iter().map(|src_uri::SourceUri { uri, name, lift }| Uri {
-            text: uri.map(|uri| self.intern_uri(uri)),
-            name: self.intern_name(name),
+        let found = found.into_iter().map(|src_uri::SourceUri { uri, name, lift }| UriFacts {
+            uri: uri.map(|uri| uris.intern(Arc::from(uri))),
+            name: names.intern(name),
             lift,
         });
-        let version = Version { uris: uris.collect(), restrict };
-        let versions = &mut self.packages.entry(format!("{category}/{package}")).or_default().versions;
-        versions.insert(pf.to_owned(), version);
+        let version = VersionFacts { uris: found.collect(), restrict };
+        package.versions.insert(pf.to_owned(), version);
     }
 
     /// The catalogue, and everything that was wrong, sorted.
     #[must_use]
     pub fn finish(self) -> (Catalogue, Vec<Fault>) {
-        let Self { mirrors, packages, mut faults, .. } = self;
-        let mut distfiles = describe(&packages, &mut faults);
-        for (key, package) in &packages {
-            let mut missing = BTreeSet::new();
-            for (pf, version) in &package.versions {
-                let category = key.split('/').next().unwrap_or_default();
-                let path = format!("metadata/md5-cache/{category}/{pf}");
-                let mut sources = Sources { mirrors: &mirrors, path: &path, faults: &mut faults };
-                for (name, uris) in by_name(&version.uris) {
-                    if !package.dists.contains_key(name) {
-                        if missing.insert(name) {
-                            sources.fault(FaultKind::MissingDist, format!("no DIST line for {name}"));
-                        }
-                        continue;
-                    }
-                    let Some(known) = distfiles.get_mut(name) else { continue };
-                    // A package with another description is no part of the distfile.
-                    if known.distfile.packages.binary_search(key).is_ok() {
-                        sources.add(known, version.restrict, &uris);
-                    }
-                }
-            }
-        }
+        let (catalogue, faults, _) = self.finish_with_facts();
+        (catalogue, faults)
+    }
+
+    /// As [`Self::finish`], with what the next builder can go on with.
+    #[must_use]
+    pub fn finish_with_facts(self) -> (Catalogue, Vec<Fault>, Facts) {
+        let Self { mirrors, facts, mut faults, earlier: _ } = self;
+        faults.extend(facts.packages.values().flat_map(|package| package.faults.iter().cloned()));
+        let catalogue = merge::merge(&facts, &mirrors, &mut faults);
         faults.sort();
         faults.dedup();
-        let distfiles = distfiles.into_iter().map(|(name, known)| (name, known.finish())).collect();
-        (Catalogue { distfiles }, faults)
-    }
-
-    fn intern_name(&mut self, name: DistfileName) -> DistfileName {
-        if let Some(known) = self.names.get(&name) {
-            return known.clone();
-        }
-        self.names.insert(name.clone());
-        name
-    }
-
-    fn intern_uri(&mut self, uri: &str) -> Arc<str> {
-        if let Some(known) = self.uris.get(uri) {
-            return known.clone();
-        }
-        let uri: Arc<str> = uri.into();
-        self.uris.insert(uri.clone());
-        uri
-    }
-
-    fn fault(&mut self, kind: FaultKind, path: String, detail: &dyn std::fmt::Display) {
-        self.faults.push(Fault { kind, path, detail: detail.to_string() });
+        (catalogue, faults, facts)
     }
 }
 
-impl Description {
-    pub(super) fn agrees_with(&self, other: &Self) -> bool {
-        self.size_bytes == other.size_bytes && self.digests.agrees_with(&other.digests)
+/// What remains of two descriptions of one name in one Manifest. Of two that contradict each other the smaller one, so
+/// that the order of the lines means nothing.
+fn combine(known: &Description, other: Description) -> Description {
+    if known.agrees_with(&other) {
+        let mut both = known.clone();
+        both.digests.absorb(&other.digests);
+        both
+    } else if other < *known {
+        other
+    } else {
+        known.clone()
     }
 }

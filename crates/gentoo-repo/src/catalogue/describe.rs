@@ -1,72 +1,59 @@
 //! Which description of a name is kept, when packages disagree.
 
-use std::collections::BTreeMap;
-
-use super::builder::{Description, Package};
+use super::facts::{Description, Facts, PackageFacts};
 use super::sources::Known;
 use super::{Fault, FaultKind};
-use crate::{Distfile, DistfileName, Restriction};
+
+/// A package names a distfile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mention {
+    pub(super) name: u32,
+    /// Its position among all packages, sorted by name.
+    pub(super) package: u32,
+    pub(super) description: u32,
+}
 
 /// One description of a name and the packages that have it.
 struct Variant {
+    /// The number of the description, as long as no other was absorbed.
+    number: u32,
     description: Description,
-    packages: Vec<String>,
+    packages: Vec<u32>,
 }
 
-/// Decides which description each name gets.
+/// Decides which description a name gets from those who mention it, in the order of the packages.
 pub(super) fn describe(
-    packages: &BTreeMap<String, Package>,
+    facts: &Facts,
+    packages: &[(&str, &PackageFacts)],
+    mentions: &[Mention],
     faults: &mut Vec<Fault>,
-) -> BTreeMap<DistfileName, Known> {
-    let mut variants: BTreeMap<&DistfileName, Vec<Variant>> = BTreeMap::new();
-    for (key, package) in packages {
-        for (name, description) in &package.dists {
-            let known = variants.entry(name).or_default();
-            if let Some(variant) =
-                known.iter_mut().find(|variant| variant.description.agrees_with(description))
-            {
+) -> Option<Known> {
+    let mut variants: Vec<Variant> = Vec::new();
+    for mention in mentions {
+        let description = facts.descriptions.get(mention.description)?;
+        let fitting = variants.iter_mut().find(|variant| {
+            variant.number == mention.description || variant.description.agrees_with(description)
+        });
+        if let Some(variant) = fitting {
+            if variant.number != mention.description {
                 variant.description.digests.absorb(&description.digests);
-                variant.packages.push(key.clone());
-            } else {
-                known.push(Variant { description: description.clone(), packages: vec![key.clone()] });
             }
+            variant.packages.push(mention.package);
+        } else {
+            let (number, description) = (mention.description, description.clone());
+            variants.push(Variant { number, description, packages: vec![mention.package] });
         }
     }
-    variants
-        .into_iter()
-        .filter_map(|(name, variants)| Some((name.clone(), keep_one(name, variants, faults)?)))
-        .collect()
-}
-
-fn keep_one(name: &DistfileName, variants: Vec<Variant>, faults: &mut Vec<Fault>) -> Option<Known> {
     // The first among those with the most packages: they were found in the order of the packages' names.
     let most = variants.iter().map(|variant| variant.packages.len()).max()?;
-    let kept = variants.iter().position(|variant| variant.packages.len() == most)?;
-    let keeper = variants[kept].packages[0].clone();
-    let mut kept_variant = None;
-    for (index, variant) in variants.into_iter().enumerate() {
-        if index == kept {
-            kept_variant = Some(variant);
-            continue;
-        }
-        for package in &variant.packages {
-            let detail = format!("{name} is another file than in {keeper}, which was kept");
-            faults.push(Fault {
-                kind: FaultKind::ConflictingDigests,
-                path: format!("{package}/Manifest"),
-                detail,
-            });
-        }
+    let at = variants.iter().position(|variant| variant.packages.len() == most)?;
+    let kept = variants.swap_remove(at);
+    let name = facts.names.get(mentions.first()?.name)?;
+    let path = |package: u32| packages.get(package as usize).map_or("", |(key, _)| *key);
+    for &package in variants.iter().flat_map(|variant| &variant.packages) {
+        let keeper = path(kept.packages[0]);
+        let what = format_args!("{name} is another file than in {keeper}, which was kept");
+        faults.push(Fault::new(FaultKind::ConflictingDigests, format!("{}/Manifest", path(package)), &what));
     }
-    kept_variant.map(|Variant { description: Description { size_bytes, digests }, packages }| Known {
-        distfile: Distfile {
-            name: name.clone(),
-            size_bytes,
-            digests,
-            sources: Vec::new(),
-            restriction: Restriction::None,
-            packages,
-        },
-        restriction: None,
-    })
+    Some(Known::new(name.clone(), kept.description, kept.packages))
 }

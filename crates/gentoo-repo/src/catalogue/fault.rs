@@ -13,6 +13,12 @@ pub struct Fault {
     pub detail: String,
 }
 
+impl Fault {
+    pub(super) fn new(kind: FaultKind, path: String, detail: &dyn fmt::Display) -> Self {
+        Self { kind, path, detail: detail.to_string() }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.kind.as_str(), self.path, self.detail)

@@ -1,8 +1,8 @@
 //! What each package version adds to a distfile: its sources and how far they may be used.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::builder::Uri;
+use super::facts::{Description, PackageFacts, Table, UriFacts};
 use super::{Fault, FaultKind};
 use crate::mirrors::{NoExpansion, ThirdPartyMirrors, is_fetchable};
 use crate::restrict::Restrict;
@@ -13,51 +13,73 @@ pub const SOURCES_MAX: usize = 1000;
 
 /// A distfile of which not every source is known yet.
 pub(super) struct Known {
-    pub(super) distfile: Distfile,
+    name: DistfileName,
+    description: Description,
+    /// Positions of the packages that have this description, growing.
+    packages: Vec<u32>,
+    sources: Vec<String>,
+    /// Numbers of URIs that are among the sources: the versions of a package mostly repeat each other's.
+    expanded: Vec<u32>,
     /// The most permissive one so far; `None` while no version said anything.
-    pub(super) restriction: Option<Restriction>,
+    restriction: Option<Restriction>,
 }
 
 impl Known {
-    pub(super) fn finish(self) -> Distfile {
-        Distfile { restriction: self.restriction.unwrap_or_default(), ..self.distfile }
+    pub(super) fn new(name: DistfileName, description: Description, packages: Vec<u32>) -> Self {
+        let (sources, expanded) = (Vec::new(), Vec::new());
+        Self { name, description, packages, sources, expanded, restriction: None }
     }
-}
 
-/// The URIs of one version by the file that they give, each in the order of the text.
-pub(super) fn by_name(uris: &[Uri]) -> BTreeMap<&DistfileName, Vec<&Uri>> {
-    let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for uri in uris {
-        files.entry(&uri.name).or_default().push(uri);
+    /// Whether the package at a position has this description of the name.
+    pub(super) fn is_of(&self, package: u32) -> bool {
+        self.packages.binary_search(&package).is_ok()
     }
-    files
+
+    pub(super) fn finish(self, packages: &[(&str, &PackageFacts)]) -> Distfile {
+        let key = |&at: &u32| packages.get(at as usize).map(|(key, _)| (*key).to_owned());
+        Distfile {
+            name: self.name,
+            size_bytes: self.description.size_bytes,
+            digests: self.description.digests,
+            sources: self.sources,
+            restriction: self.restriction.unwrap_or_default(),
+            packages: self.packages.iter().filter_map(key).collect(),
+        }
+    }
 }
 
 /// Adds the sources that one version gives.
 pub(super) struct Sources<'a> {
     pub(super) mirrors: &'a ThirdPartyMirrors,
+    pub(super) uris: &'a Table<Arc<str>>,
     /// Of the cache entry.
-    pub(super) path: &'a str,
+    pub(super) path: &'a dyn Fn() -> String,
     pub(super) faults: &'a mut Vec<Fault>,
 }
 
 impl Sources<'_> {
-    pub(super) fn add(&mut self, known: &mut Known, restrict: Restrict, uris: &[&Uri]) {
+    pub(super) fn add(&mut self, known: &mut Known, restrict: Restrict, uris: &[UriFacts]) {
         let highest = uris.iter().map(|uri| uri.lift).max().unwrap_or_default();
         let restriction = restrict.for_file(highest);
         known.restriction = Some(known.restriction.map_or(restriction, |earlier| earlier.min(restriction)));
-        for uri in uris.iter().filter(|uri| restrict.permits(uri.lift)).filter_map(|uri| uri.text.as_deref())
-        {
-            for source in self.expand(uri) {
-                let sources = &mut known.distfile.sources;
-                if sources.contains(&source) {
+        for number in uris.iter().filter(|uri| restrict.permits(uri.lift)).filter_map(|uri| uri.uri) {
+            if known.expanded.contains(&number) {
+                continue;
+            }
+            let faults_before = self.faults.len();
+            for source in self.expand(self.uris.get(number).map_or("", |uri| uri)) {
+                if known.sources.contains(&source) {
                     continue;
                 }
-                if sources.len() == SOURCES_MAX {
-                    let detail = format!("{} has more than {SOURCES_MAX} sources", known.distfile.name);
+                if known.sources.len() == SOURCES_MAX {
+                    let detail = format!("{} has more than {SOURCES_MAX} sources", known.name);
                     return self.fault(FaultKind::TooManySources, detail);
                 }
-                sources.push(source);
+                known.sources.push(source);
+            }
+            // Each version that has a fault is told of it.
+            if self.faults.len() == faults_before && known.expanded.len() < SOURCES_MAX {
+                known.expanded.push(number);
             }
         }
     }
@@ -80,7 +102,7 @@ impl Sources<'_> {
         Vec::new()
     }
 
-    pub(super) fn fault(&mut self, kind: FaultKind, detail: String) {
-        self.faults.push(Fault { kind, path: self.path.to_owned(), detail });
+    fn fault(&mut self, kind: FaultKind, detail: String) {
+        self.faults.push(Fault { kind, path: (self.path)(), detail });
     }
 }

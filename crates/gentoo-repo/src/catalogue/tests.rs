@@ -169,6 +169,32 @@ fn sources_are_bounded() {
 }
 
 #[test]
+fn a_package_that_is_recalled_says_what_it_said() {
+    let add = |builder: &mut CatalogueBuilder, package: &str, octet: u8| {
+        builder.add_manifest("cat", package, dist("f", octet).as_bytes());
+        builder.add_cache_entry("cat", &format!("{package}-1"), b"SRC_URI=http://h/f mirror://none/f");
+        builder.tag("cat", package, [octet; 16]);
+    };
+    let mut builder = CatalogueBuilder::new();
+    for (package, octet) in [("a", 1), ("b", 1), ("gone", 2)] {
+        add(&mut builder, package, octet);
+    }
+    let (_, _, facts) = builder.finish_with_facts();
+    assert!(!facts.is_stale());
+    let mut resumed = CatalogueBuilder::resume(facts);
+    assert!(resumed.recall("cat", "a", [1; 16]));
+    assert!(!resumed.recall("cat", "b", [3; 16]), "its files have changed");
+    assert!(!resumed.recall("cat", "new", [1; 16]));
+    add(&mut resumed, "b", 3);
+    let mut anew = CatalogueBuilder::new();
+    add(&mut anew, "a", 1);
+    add(&mut anew, "b", 3);
+    let (resumed, anew) = (resumed.finish(), anew.finish());
+    assert_eq!(resumed, anew);
+    assert_eq!(resumed.1.len(), 2, "the conflict, and the mirror that nobody knows");
+}
+
+#[test]
 fn the_difference_holds_what_is_new_changed_and_gone() {
     let of = |text: String| build(&[File::Manifest("a", text)]).0;
     let old = of(dist("gone", 1) + &dist("same", 2) + &dist("rerolled", 3));
