@@ -1,9 +1,11 @@
 //! What a build gives.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use crate::generation::Generation;
 use crate::index::Changes;
+use crate::memory::Memory;
 use crate::pack::PackWriter;
 use crate::sightings::Sightings;
 use crate::store::Sweep;
@@ -25,6 +27,10 @@ pub struct Candidate {
     pub(crate) sightings: Sightings,
     pub(crate) source: PathBuf,
     pub(crate) files_read: u64,
+    /// The generation before, and where it is said what is known of it.
+    pub(crate) base: Option<(Generation, PathBuf)>,
+    /// What verifying this one found out.
+    pub(crate) memory: Mutex<Option<Box<Memory>>>,
     pub(crate) _sweep: Sweep,
 }
 
@@ -33,6 +39,24 @@ impl Candidate {
     #[must_use]
     pub fn generation(&self) -> &Generation {
         &self.generation
+    }
+
+    /// What is known of the generation before.
+    pub(crate) fn recall(&self) -> Option<(&Generation, Memory)> {
+        let (base, path) = self.base.as_ref()?;
+        let frame = std::fs::read(path).ok()?;
+        match Memory::decode(&frame, base.number()) {
+            Ok(memory) if !memory.facts.is_stale() => Some((base, memory)),
+            Ok(_) => None,
+            Err(why) => {
+                tracing::info!(path = %path.display(), why, "looking into all of the tree again");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn remember(&self, memory: Memory) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(memory));
     }
 
     /// How it differs from the live generation.

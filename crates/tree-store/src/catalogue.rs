@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use gentoo_repo::catalogue::Catalogue;
 use gentoo_repo::{Digests, Distfile, DistfileName, HashAlgorithm, Restriction};
 
-use crate::codec::{Misfit, Reader, Writer};
+use crate::codec::{self, Misfit, Reader, Writer};
 
 const MAGIC: [u8; 8] = *b"ROOKCATA";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The fields of a distfile without any text in them.
 const DISTFILE_BYTES: usize = 4 + 8 + 4 + 8 + 1 + 8;
 
@@ -26,17 +26,13 @@ pub(crate) fn count(catalogue: &Catalogue) -> Counts {
     Counts { distfiles: catalogue.distfiles.len() as u64, without_source: catalogue.without_source() as u64 }
 }
 
-pub(crate) fn encode(catalogue: &Catalogue) -> Vec<u8> {
-    let mut out = Writer::new(MAGIC, VERSION, catalogue.distfiles.len() * 512);
+pub(crate) fn encode(catalogue: &Catalogue) -> std::io::Result<Vec<u8>> {
+    let mut out = Writer::new(MAGIC, VERSION);
     out.count(catalogue.distfiles.len());
     for distfile in catalogue.distfiles.values() {
         out.bytes(distfile.name.as_str().as_bytes());
         out.u64(distfile.size_bytes);
-        out.u32(u32::try_from(distfile.digests.len()).unwrap_or(u32::MAX));
-        for (algorithm, digest) in distfile.digests.iter() {
-            out.bytes(algorithm.manifest_name().as_bytes());
-            out.bytes(digest);
-        }
+        encode_digests(&mut out, &distfile.digests);
         texts(&mut out, &distfile.sources);
         out.u8(match distfile.restriction {
             Restriction::None => 0,
@@ -48,6 +44,23 @@ pub(crate) fn encode(catalogue: &Catalogue) -> Vec<u8> {
     out.finish()
 }
 
+pub(crate) fn encode_digests(out: &mut Writer, digests: &Digests) {
+    out.u32(u32::try_from(digests.len()).unwrap_or(u32::MAX));
+    for (algorithm, digest) in digests {
+        out.bytes(algorithm.manifest_name().as_bytes());
+        out.bytes(digest);
+    }
+}
+
+pub(crate) fn decode_digests(fields: &mut Reader<'_>) -> Result<Digests, Misfit> {
+    let mut digests = Digests::new();
+    for _ in 0..fields.u32()? {
+        let algorithm = HashAlgorithm::from_manifest_name(fields.str()?).ok_or("an unknown algorithm")?;
+        digests.insert(algorithm, fields.bytes()?).map_err(|_| "a digest of the wrong length")?;
+    }
+    Ok(digests)
+}
+
 fn texts(out: &mut Writer, texts: &[String]) {
     out.count(texts.len());
     for text in texts {
@@ -57,11 +70,12 @@ fn texts(out: &mut Writer, texts: &[String]) {
 
 /// Whether [`decode`] would get past the checksum, without making anything of the rest.
 pub(crate) fn check(frame: &[u8]) -> Result<(), Misfit> {
-    Reader::open(MAGIC, VERSION, frame).map(drop)
+    codec::check(MAGIC, VERSION, frame).map(drop)
 }
 
 pub(crate) fn decode(frame: &[u8]) -> Result<Catalogue, Misfit> {
-    let mut fields = Reader::open(MAGIC, VERSION, frame)?;
+    let body = codec::unseal(MAGIC, VERSION, frame)?;
+    let mut fields = Reader::new(&body);
     let mut distfiles = BTreeMap::new();
     for _ in 0..fields.count(DISTFILE_BYTES)? {
         let distfile = decode_distfile(&mut fields)?;
@@ -74,11 +88,7 @@ pub(crate) fn decode(frame: &[u8]) -> Result<Catalogue, Misfit> {
 fn decode_distfile(fields: &mut Reader<'_>) -> Result<Distfile, Misfit> {
     let name = DistfileName::try_from(fields.str()?).map_err(|_| "not a distfile name")?;
     let size_bytes = fields.u64()?;
-    let mut digests = Digests::new();
-    for _ in 0..fields.u32()? {
-        let algorithm = HashAlgorithm::from_manifest_name(fields.str()?).ok_or("an unknown algorithm")?;
-        digests.insert(algorithm, fields.bytes()?.to_vec()).map_err(|_| "a digest of the wrong length")?;
-    }
+    let digests = decode_digests(fields)?;
     let sources = decode_texts(fields)?;
     let restriction = match fields.u8()? {
         0 => Restriction::None,
@@ -121,7 +131,7 @@ mod tests {
         let catalogue = Catalogue {
             distfiles: all.into_iter().map(|distfile| (distfile.name.clone(), distfile)).collect(),
         };
-        let frame = encode(&catalogue);
+        let frame = encode(&catalogue).unwrap();
         assert_eq!(check(&frame), Ok(()));
         assert_eq!(decode(&frame).unwrap().distfiles, catalogue.distfiles);
         assert_eq!(count(&catalogue), Counts { distfiles: 3, without_source: 0 });

@@ -1,47 +1,75 @@
 //! Little-endian fields and the sealed frame that every file of ours but the pack has.
 //!
-//! A frame is magic (8 octets), format version (u32), body length (u64), body, and the XXH3-128 of all
-//! of that. The checksum finds torn and rotten files; it is no defence against a forger, who would need
-//! to write to the state directory first.
+//! A frame is magic (8 octets), format version (u32), length of the body (u64), the body as one zstd frame, and
+//! the XXH3-128 of all of that. The checksum finds torn and rotten files; it is no defence against a forger, who
+//! would need to write to the state directory first.
+
+use std::io::{Read, Write as _};
 
 use xxhash_rust::xxh3::xxh3_128;
 
 const HEAD_BYTES: usize = 8 + 4 + 8;
 const CHECKSUM_BYTES: usize = 16;
+/// Fast enough not to be felt at every publish, and most of what there is to gain.
+const ZSTD_LEVEL: i32 = 1;
+/// Far beyond what the largest tree that an index holds needs.
+const BODY_BYTES_MAX: u64 = 8 << 30;
 
 /// Appends fields to a frame.
-#[derive(Debug)]
 pub(crate) struct Writer {
-    out: Vec<u8>,
+    head: Vec<u8>,
+    body_bytes: u64,
+    /// Fields go into it in pieces that are worth a call to the compressor.
+    pending: Vec<u8>,
+    compressor: std::io::Result<zstd::Encoder<'static, Vec<u8>>>,
 }
 
+const PIECE_BYTES: usize = 128 << 10;
+
 impl Writer {
-    pub(crate) fn new(magic: [u8; 8], version: u32, body_bytes_hint: usize) -> Self {
-        let mut out = Vec::with_capacity(HEAD_BYTES + body_bytes_hint + CHECKSUM_BYTES);
-        out.extend_from_slice(&magic);
-        out.extend_from_slice(&version.to_le_bytes());
-        out.extend_from_slice(&0_u64.to_le_bytes());
-        Self { out }
+    pub(crate) fn new(magic: [u8; 8], version: u32) -> Self {
+        let mut head = magic.to_vec();
+        head.extend_from_slice(&version.to_le_bytes());
+        Self {
+            head,
+            body_bytes: 0,
+            pending: Vec::with_capacity(PIECE_BYTES),
+            compressor: zstd::Encoder::new(Vec::new(), ZSTD_LEVEL),
+        }
+    }
+
+    fn compress(&mut self) {
+        self.body_bytes += self.pending.len() as u64;
+        // Kept for the end: nobody could do anything about it before.
+        if let Ok(compressor) = &mut self.compressor
+            && let Err(error) = compressor.write_all(&self.pending)
+        {
+            self.compressor = Err(error);
+        }
+        self.pending.clear();
     }
 
     pub(crate) fn u8(&mut self, value: u8) {
-        self.out.push(value);
+        self.raw(&[value]);
     }
 
     pub(crate) fn u32(&mut self, value: u32) {
-        self.out.extend_from_slice(&value.to_le_bytes());
+        self.raw(&value.to_le_bytes());
     }
 
     pub(crate) fn u64(&mut self, value: u64) {
-        self.out.extend_from_slice(&value.to_le_bytes());
+        self.raw(&value.to_le_bytes());
     }
 
     pub(crate) fn i64(&mut self, value: i64) {
-        self.out.extend_from_slice(&value.to_le_bytes());
+        self.raw(&value.to_le_bytes());
     }
 
     pub(crate) fn raw(&mut self, octets: &[u8]) {
-        self.out.extend_from_slice(octets);
+        self.pending.extend_from_slice(octets);
+        if self.pending.len() >= PIECE_BYTES {
+            self.compress();
+        }
     }
 
     /// A length (u32) and that many octets. What does not fit a u32 is cut: callers bound their fields
@@ -57,45 +85,66 @@ impl Writer {
         self.u64(count as u64);
     }
 
-    pub(crate) fn finish(mut self) -> Vec<u8> {
-        let body_bytes = (self.out.len() - HEAD_BYTES) as u64;
-        self.out[12..HEAD_BYTES].copy_from_slice(&body_bytes.to_le_bytes());
-        let checksum = xxh3_128(&self.out);
-        self.out.extend_from_slice(&checksum.to_le_bytes());
-        self.out
+    /// The whole frame; fails only as the compressor's memory does.
+    pub(crate) fn finish(mut self) -> std::io::Result<Vec<u8>> {
+        self.compress();
+        let body = self.compressor?.finish()?;
+        let mut out = Vec::with_capacity(HEAD_BYTES + body.len() + CHECKSUM_BYTES);
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(&self.body_bytes.to_le_bytes());
+        out.extend_from_slice(&body);
+        let checksum = xxh3_128(&out);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        Ok(out)
     }
 }
 
 /// What does not fit about a frame.
 pub(crate) type Misfit = &'static str;
 
-/// Takes fields from a frame.
+/// Checks the frame around a body and gives the body's length and the body, still compressed.
+pub(crate) fn check(magic: [u8; 8], version: u32, frame: &[u8]) -> Result<(u64, &[u8]), Misfit> {
+    let Some(covered_bytes) = frame.len().checked_sub(CHECKSUM_BYTES).filter(|&n| n >= HEAD_BYTES) else {
+        return Err("shorter than its head");
+    };
+    let (covered, checksum) = frame.split_at(covered_bytes);
+    let mut head = Reader { rest: covered };
+    if head.array::<8>()? != magic {
+        return Err("not a file of this kind");
+    }
+    if head.u32()? != version {
+        return Err("a format version that this program does not read");
+    }
+    let body_bytes = head.u64()?;
+    if xxh3_128(covered).to_le_bytes() != checksum {
+        return Err("checksum does not fit");
+    }
+    if body_bytes > BODY_BYTES_MAX {
+        return Err("larger than any file of this kind");
+    }
+    Ok((body_bytes, head.rest))
+}
+
+/// The body of a frame.
+pub(crate) fn unseal(magic: [u8; 8], version: u32, frame: &[u8]) -> Result<Vec<u8>, Misfit> {
+    let (body_bytes, compressed) = check(magic, version, frame)?;
+    let wrong = |_| "the body can't be decompressed";
+    let decoder = zstd::Decoder::with_buffer(compressed).map_err(wrong)?;
+    let mut body = Vec::new();
+    // The length is only believed as far as octets really come.
+    decoder.take(body_bytes + 1).read_to_end(&mut body).map_err(wrong)?;
+    if body.len() as u64 == body_bytes { Ok(body) } else { Err("truncated, or longer than it says") }
+}
+
+/// Takes fields from a body.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Checks the frame around the body.
-    pub(crate) fn open(magic: [u8; 8], version: u32, frame: &'a [u8]) -> Result<Self, Misfit> {
-        let Some(covered_bytes) = frame.len().checked_sub(CHECKSUM_BYTES).filter(|&n| n >= HEAD_BYTES) else {
-            return Err("shorter than its head");
-        };
-        let (covered, checksum) = frame.split_at(covered_bytes);
-        let mut head = Reader { rest: covered };
-        if head.array::<8>()? != magic {
-            return Err("not a file of this kind");
-        }
-        if head.u32()? != version {
-            return Err("a format version that this program does not read");
-        }
-        if head.u64()? != head.rest.len() as u64 {
-            return Err("truncated, or longer than it says");
-        }
-        if xxh3_128(covered).to_le_bytes() != checksum {
-            return Err("checksum does not fit");
-        }
-        Ok(head)
+    pub(crate) fn new(body: &'a [u8]) -> Self {
+        Self { rest: body }
     }
 
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Misfit> {
@@ -157,31 +206,44 @@ mod tests {
     const MAGIC: [u8; 8] = *b"ROOKTEST";
 
     fn frame() -> Vec<u8> {
-        let mut writer = Writer::new(MAGIC, 7, 64);
+        let mut writer = Writer::new(MAGIC, 7);
         writer.u32(5);
         writer.bytes(b"octets");
-        writer.finish()
+        writer.finish().unwrap()
     }
 
     #[test]
     fn every_flipped_octet_and_every_truncation_is_found() {
         let whole = frame();
-        assert!(Reader::open(MAGIC, 7, &whole).is_ok());
+        assert!(unseal(MAGIC, 7, &whole).is_ok());
         for at in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x10;
-            assert!(Reader::open(MAGIC, 7, &flipped).is_err(), "octet {at} flipped");
-            assert!(Reader::open(MAGIC, 7, &whole[..at]).is_err(), "cut at {at}");
+            assert!(unseal(MAGIC, 7, &flipped).is_err(), "octet {at} flipped");
+            assert!(unseal(MAGIC, 7, &whole[..at]).is_err(), "cut at {at}");
         }
-        assert!(Reader::open(MAGIC, 8, &whole).is_err());
+        assert!(unseal(MAGIC, 8, &whole).is_err());
         let longer = [whole.as_slice(), b"x"].concat();
-        assert!(Reader::open(MAGIC, 7, &longer).is_err());
+        assert!(unseal(MAGIC, 7, &longer).is_err());
+    }
+
+    #[test]
+    fn a_body_longer_or_shorter_than_it_says_is_refused() {
+        for said in [0_u64, 13, 15, u64::MAX] {
+            let mut frame = frame();
+            let covered = frame.len() - CHECKSUM_BYTES;
+            frame[12..20].copy_from_slice(&said.to_le_bytes());
+            let checksum = xxh3_128(&frame[..covered]);
+            frame[covered..].copy_from_slice(&checksum.to_le_bytes());
+            assert!(unseal(MAGIC, 7, &frame).is_err(), "{said}");
+        }
     }
 
     #[test]
     fn fields_come_back() {
         let whole = frame();
-        let mut reader = Reader::open(MAGIC, 7, &whole).unwrap();
+        let body = unseal(MAGIC, 7, &whole).unwrap();
+        let mut reader = Reader::new(&body);
         assert_eq!(reader.u32(), Ok(5));
         assert!(reader.end().is_err());
         assert_eq!(reader.bytes(), Ok(b"octets".as_slice()));

@@ -123,18 +123,54 @@ impl Generation {
         if path.is_empty() {
             return Some(self.root());
         }
-        let index = &self.inner.index;
-        let mut at = 0;
+        let mut at = self.root();
         for name in path.split(|&octet| octet == b'/') {
-            let node = index.nodes.get(at as usize)?;
-            if node.format() != FORMAT_DIRECTORY {
-                return None;
-            }
-            let children = index.nodes.get(node.first as usize..)?.get(..node.count as usize)?;
-            let found = children.binary_search_by(|child| index.name(child).cmp(name)).ok()?;
-            at = node.first + u32::try_from(found).ok()?;
+            at = self.child(at, name)?;
         }
-        Some(NodeId(at))
+        Some(at)
+    }
+
+    /// The node of that name in a directory.
+    pub(crate) fn child(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
+        let index = &self.inner.index;
+        let node = index.nodes.get(directory.0 as usize)?;
+        if node.format() != FORMAT_DIRECTORY {
+            return None;
+        }
+        let children = index.nodes.get(node.first as usize..)?.get(..node.count as usize)?;
+        let found = children.binary_search_by(|child| index.name(child).cmp(name)).ok()?;
+        Some(NodeId(node.first + u32::try_from(found).ok()?))
+    }
+
+    /// For each node, by position, the position of the node at the same path in an earlier generation, if both are
+    /// files with the same content.
+    pub(crate) fn unchanged_since(&self, earlier: &Self) -> Vec<Option<u32>> {
+        let mut unchanged = vec![None; self.nodes_count()];
+        let mut pending = vec![(self.root(), earlier.root())];
+        while let Some((own, other)) = pending.pop() {
+            let (mut own, mut other) = (self.children(own).peekable(), earlier.children(other).peekable());
+            while let (Some(&one), Some(&two)) = (own.peek(), other.peek()) {
+                let (one_node, two_node) = (self.node(one), earlier.node(two));
+                match one_node.name.cmp(two_node.name) {
+                    std::cmp::Ordering::Less => {
+                        own.next();
+                    }
+                    std::cmp::Ordering::Greater => {
+                        other.next();
+                    }
+                    std::cmp::Ordering::Equal => {
+                        if one_node.kind == NodeKind::Directory && two_node.kind == NodeKind::Directory {
+                            pending.push((one, two));
+                        } else if one_node.digest.is_some() && one_node.digest == two_node.digest {
+                            unchanged[one.0 as usize] = Some(two.0);
+                        }
+                        own.next();
+                        other.next();
+                    }
+                }
+            }
+        }
+        unchanged
     }
 
     /// The node's metadata.

@@ -4,11 +4,11 @@
 //! directory is a range and a lookup is one binary search per path element. Everything that a field can
 //! point at is checked when an index is read: after that no access can leave the arrays.
 
-use crate::codec::{Misfit, Reader, Writer};
+use crate::codec::{self, Misfit, Reader, Writer};
 use crate::name::ContentDigest;
 
 const MAGIC: [u8; 8] = *b"ROOKTREE";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const NODE_BYTES: usize = 4 + 8 + 4 + 4 + 4 + 4 + 4 + 4;
 const CONTENT_BYTES: usize = 64 + 4 + 8 + 8;
@@ -111,10 +111,8 @@ impl Index {
     }
 
     /// The file of a published generation.
-    pub(crate) fn encode(&self, module: &str, number: u64, summary: &Summary) -> Vec<u8> {
-        let body_bytes =
-            self.nodes.len() * NODE_BYTES + self.contents.len() * CONTENT_BYTES + self.arena.len();
-        let mut out = Writer::new(MAGIC, VERSION, body_bytes + 4096);
+    pub(crate) fn encode(&self, module: &str, number: u64, summary: &Summary) -> std::io::Result<Vec<u8>> {
+        let mut out = Writer::new(MAGIC, VERSION);
         out.bytes(module.as_bytes());
         out.u64(number);
         encode_summary(&mut out, summary);
@@ -146,7 +144,8 @@ impl Index {
 
     /// Reads what [`Self::encode`] wrote for this module and number.
     pub(crate) fn decode(frame: &[u8], module: &str, number: u64) -> Result<(Self, Summary), Misfit> {
-        let mut fields = Reader::open(MAGIC, VERSION, frame)?;
+        let body = codec::unseal(MAGIC, VERSION, frame)?;
+        let mut fields = Reader::new(&body);
         if fields.bytes()? != module.as_bytes() || fields.u64()? != number {
             return Err("belongs to another generation");
         }

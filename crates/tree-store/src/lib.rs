@@ -21,6 +21,7 @@ mod error;
 mod exclude;
 mod generation;
 mod index;
+mod memory;
 mod name;
 mod pack;
 mod parallel;

@@ -10,6 +10,22 @@ pub(crate) fn threads_count() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
 }
 
+/// What `convert` makes of each item, in their order. `None` if a thread panicked.
+pub(crate) fn map<T: Sync, M: Send>(items: &[T], convert: impl Fn(&T) -> M + Sync) -> Option<Vec<M>> {
+    // A few items at a time: each may take only microseconds.
+    const ITEMS_AT_ONCE: usize = 16;
+    if items.len() <= ITEMS_AT_ONCE {
+        return Some(items.iter().map(convert).collect());
+    }
+    let pieces: Vec<&[T]> = items.chunks(ITEMS_AT_ONCE).collect();
+    let numbered: Vec<(usize, &[T])> = pieces.into_iter().enumerate().collect();
+    let mut made = find_all(&numbered, |(number, piece), _| {
+        Some((*number, piece.iter().map(&convert).collect::<Vec<_>>()))
+    })?;
+    made.sort_unstable_by_key(|(number, _)| *number);
+    Some(made.into_iter().flat_map(|(_, piece)| piece).collect())
+}
+
 /// What `find` finds among the items, in no order. Each thread has one buffer. `None` if a thread
 /// panicked, so that nothing was found out.
 pub(crate) fn find_all<T: Sync, F: Send>(

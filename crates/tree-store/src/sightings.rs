@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::codec::{Misfit, Reader, Writer};
+use crate::codec::{self, Misfit, Reader, Writer};
 use crate::source::{Look, Stat};
 
 const MAGIC: [u8; 8] = *b"ROOKSEEN";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const ENTRY_BYTES: usize = 8 + 4 + 8;
 
 /// A file changed this short before we looked may change again without getting another ctime: kernels
@@ -36,8 +36,8 @@ impl Sightings {
         self.entries.get(position).copied().flatten() == Some((stat.ctime_s, stat.ctime_ns, stat.inode))
     }
 
-    pub(crate) fn encode(&self, number: u64, source: &Path) -> Vec<u8> {
-        let mut out = Writer::new(MAGIC, VERSION, self.entries.len() * ENTRY_BYTES + 1024);
+    pub(crate) fn encode(&self, number: u64, source: &Path) -> std::io::Result<Vec<u8>> {
+        let mut out = Writer::new(MAGIC, VERSION);
         out.u64(number);
         out.bytes(source.as_os_str().as_bytes());
         out.count(self.entries.len());
@@ -52,7 +52,8 @@ impl Sightings {
     }
 
     pub(crate) fn decode(frame: &[u8], number: u64, source: &Path) -> Result<Self, Misfit> {
-        let mut fields = Reader::open(MAGIC, VERSION, frame)?;
+        let body = codec::unseal(MAGIC, VERSION, frame)?;
+        let mut fields = Reader::new(&body);
         if fields.u64()? != number || fields.bytes()? != source.as_os_str().as_bytes() {
             return Err("of another generation or source");
         }
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn sightings_belong_to_one_generation_and_source() {
         let sightings = Sightings { entries: vec![None, Some((5, 6, 7))] };
-        let frame = sightings.encode(3, Path::new("/a"));
+        let frame = sightings.encode(3, Path::new("/a")).unwrap();
         assert_eq!(Sightings::decode(&frame, 3, Path::new("/a")), Ok(sightings));
         assert!(Sightings::decode(&frame, 4, Path::new("/a")).is_err());
         assert!(Sightings::decode(&frame, 3, Path::new("/b")).is_err());

@@ -12,10 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::TreeError;
 use crate::exclude::Excludes;
 use crate::index::{FORMAT_BITS, FORMAT_DIRECTORY, FORMAT_FILE, FORMAT_SYMLINK};
+use crate::parallel;
 
 /// More nodes than any repository has; keeps positions well inside u32.
 const NODES_MAX: usize = 16 << 20;
 const ARENA_BYTES_MAX: usize = 1 << 30;
+/// As many directories are listed before what they hold is taken in.
+const DIRECTORIES_AT_ONCE: usize = 4096;
 
 /// What one look saw. Two looks are equal only if nothing changed in between.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,66 +80,51 @@ impl Look {
         let top =
             Seen { stat: Stat::new(&metadata), name_offset: 0, name_bytes: 0, parent: 0, first: 0, count: 0 };
         let mut look = Self { seen: vec![top], arena: Vec::new() };
-        let mut at = 0;
-        while at < look.seen.len() {
-            if look.seen[at].stat.format() == FORMAT_DIRECTORY {
-                if stop.load(Ordering::Relaxed) {
-                    return Err(TreeError::Stopped);
+        // One level of the tree after the other: the directories of each are listed by several threads, and their
+        // children follow in the order of the directories.
+        let mut level = 0..1;
+        while !level.is_empty() {
+            let directories: Vec<usize> =
+                level.clone().filter(|&at| look.seen[at].stat.format() == FORMAT_DIRECTORY).collect();
+            level.start = look.seen.len();
+            for directories in directories.chunks(DIRECTORIES_AT_ONCE) {
+                let listed = parallel::map(directories, |&at| {
+                    if stop.load(Ordering::Relaxed) {
+                        return Err(TreeError::Stopped);
+                    }
+                    list(root, look.path(at), excludes)
+                });
+                let Some(listed) = listed else {
+                    let error = std::io::Error::other("a reader panicked");
+                    return Err(TreeError::source(root, "list")(error));
+                };
+                for (&at, children) in directories.iter().zip(listed) {
+                    look.add_children(root, at, children?)?;
                 }
-                look.list(root, at, excludes)?;
             }
-            at += 1;
+            level.end = look.seen.len();
         }
         Ok(look)
     }
 
     /// Appends the children of the directory at a position.
-    fn list(&mut self, root: &Path, at: usize, excludes: &Excludes) -> Result<(), TreeError> {
-        let relative = self.path(at);
-        let directory = root.join(std::ffi::OsStr::from_bytes(&relative));
-        let mut children = Vec::new();
-        for entry in fs::read_dir(&directory).map_err(TreeError::source(&directory, "list"))? {
-            let entry = entry.map_err(TreeError::source(&directory, "list"))?;
-            let name = entry.file_name().into_vec();
-            let mut path = relative.clone();
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&name);
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
-                Err(error) => return Err(gone_or(error, entry.path())),
-            };
-            if !excludes.matches(&path, metadata.is_dir()) {
-                children.push((name, metadata));
-            }
-        }
-        children.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        let too_large = |limit| TreeError::TooLarge { path: directory.clone(), limit };
+    fn add_children(&mut self, root: &Path, at: usize, children: Vec<Child>) -> Result<(), TreeError> {
+        let directory = || self.full_path(root, at);
+        let too_large = |limit| TreeError::TooLarge { path: directory(), limit };
         if self.seen.len() + children.len() > NODES_MAX {
             return Err(too_large("the tree has more than 16 Mi nodes"));
         }
         let position = |at: usize| u32::try_from(at).map_err(|_| too_large("the tree has too many nodes"));
-        self.seen[at].first = position(self.seen.len())?;
-        self.seen[at].count = position(children.len())?;
-        let parent = position(at)?;
-        for (name, metadata) in children {
-            let (name_offset, name_bytes) =
-                self.keep(&name).ok_or_else(|| too_large("names take more than 1 GiB"))?;
-            let mut seen =
-                Seen { stat: Stat::new(&metadata), name_offset, name_bytes, parent, first: 0, count: 0 };
-            let path = || directory.join(std::ffi::OsStr::from_bytes(&name));
-            match seen.stat.format() {
-                FORMAT_DIRECTORY | FORMAT_FILE => {}
-                FORMAT_SYMLINK => {
-                    let target = fs::read_link(path()).map_err(|error| gone_or(error, path()))?;
-                    let target = target.into_os_string().into_vec();
-                    (seen.first, seen.count) =
-                        self.keep(&target).ok_or_else(|| too_large("names take more than 1 GiB"))?;
-                }
-                _ => return Err(TreeError::Special { path: path() }),
-            }
-            self.seen.push(seen);
+        let (first, count, parent) = (position(self.seen.len())?, position(children.len())?, position(at)?);
+        (self.seen[at].first, self.seen[at].count) = (first, count);
+        for Child { name, stat, target } in children {
+            let kept = (self.keep(&name), self.keep(&target));
+            let (Some((name_offset, name_bytes)), Some(target_place)) = kept else {
+                let path = self.full_path(root, at);
+                return Err(TreeError::TooLarge { path, limit: "names take more than 1 GiB" });
+            };
+            let (first, count) = if stat.format() == FORMAT_SYMLINK { target_place } else { (0, 0) };
+            self.seen.push(Seen { stat, name_offset, name_bytes, parent, first, count });
         }
         Ok(())
     }
@@ -188,6 +176,51 @@ impl Look {
         }
         Some(root.to_owned())
     }
+}
+
+/// One node of a directory.
+#[derive(Debug)]
+struct Child {
+    name: Vec<u8>,
+    stat: Stat,
+    /// Empty unless it is a symlink.
+    target: Vec<u8>,
+}
+
+/// The children of a directory, sorted by name.
+fn list(root: &Path, relative: Vec<u8>, excludes: &Excludes) -> Result<Vec<Child>, TreeError> {
+    let directory = root.join(std::ffi::OsStr::from_bytes(&relative));
+    let mut path = relative;
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    let prefix_bytes = path.len();
+    let mut children = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(TreeError::source(&directory, "list"))? {
+        let entry = entry.map_err(TreeError::source(&directory, "list"))?;
+        let name = entry.file_name().into_vec();
+        path.truncate(prefix_bytes);
+        path.extend_from_slice(&name);
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) => return Err(gone_or(error, entry.path())),
+        };
+        if excludes.matches(&path, metadata.is_dir()) {
+            continue;
+        }
+        let stat = Stat::new(&metadata);
+        let target = match stat.format() {
+            FORMAT_DIRECTORY | FORMAT_FILE => Vec::new(),
+            FORMAT_SYMLINK => {
+                let target = fs::read_link(entry.path()).map_err(|error| gone_or(error, entry.path()))?;
+                target.into_os_string().into_vec()
+            }
+            _ => return Err(TreeError::Special { path: entry.path() }),
+        };
+        children.push(Child { name, stat, target });
+    }
+    children.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(children)
 }
 
 /// A node that was listed and then could not be found was removed in between.

@@ -3,7 +3,7 @@
 //! ```text
 //! state_dir/MODULE/lock                     held while a process has the store open
 //!                  packs/00000001.pack      contents
-//!                  generations/00000001.index, .catalogue, .seen
+//!                  generations/00000001.index, .catalogue; .seen and .known of the newest
 //!                  temporary/               emptied at every start
 //! ```
 //!
@@ -14,7 +14,7 @@
 //! - after it leaves a pack that no index refers to, which the next start removes;
 //! - after the catalogue's rename leaves a catalogue without an index: removed likewise;
 //! - after the index's rename leaves the new generation whole: its pack and its catalogue were durable
-//!   before. Only the sightings may be missing, and the next build reads every file once more.
+//!   before. Only the hints may be missing, and the next build reads every file once more.
 //!
 //! [`Store::collect`] removes an index before what it refers to: a kill in between leaves packs
 //! and catalogues that nothing refers to, again removed by the next start. An index that is damaged is
@@ -38,6 +38,11 @@ use crate::index::{Index, Summary};
 use crate::name::ModuleName;
 use crate::pack::{Pack, PackWriter};
 use crate::sightings::Sightings;
+
+/// What the files of one generation are called.
+const KINDS: [&str; 4] = ["index", "catalogue", "seen", "known"];
+/// Those of them that only spare the next build some work.
+const HINTS: [&str; 2] = ["seen", "known"];
 
 /// The generations of one module. One process at a time, any number of threads.
 pub struct Store {
@@ -186,11 +191,11 @@ impl Store {
             arena: drawn.arena,
         });
         let (changes, differs) = build::compare(&index, base.as_ref().map(|base| &**base.index()));
-        if let Some(base) = base.filter(|_| !differs && !request.afresh) {
+        if let Some(base) = base.as_ref().filter(|_| !differs && !request.afresh) {
             if drawn.files_read > 0 {
                 self.write_sightings(&drawn.sightings, base.number(), request.source);
             }
-            return Ok(Built::Unchanged(base));
+            return Ok(Built::Unchanged(base.clone()));
         }
         let summary = Summary { files: drawn.files, bytes: drawn.bytes, changes, ..Summary::default() };
         let inner = Inner { module: self.module.clone(), number, summary, index, packs };
@@ -200,6 +205,8 @@ impl Store {
             sightings: drawn.sightings,
             source: request.source.to_owned(),
             files_read: drawn.files_read,
+            base: trusted.map(|base| (base.clone(), self.generation_path(base.number(), "known"))),
+            memory: Mutex::default(),
             _sweep: sweep,
         }))
     }
@@ -256,7 +263,7 @@ impl Store {
         }
         state.live = Some(generation.clone());
         drop(state);
-        self.write_sightings(&candidate.sightings, number, &candidate.source);
+        self.write_hints(&candidate, number);
         drop(candidate);
         Ok(generation)
     }
@@ -272,9 +279,9 @@ impl Store {
         if !writer.is_empty() {
             self.steps.name(writer.file(), writer.path(), &self.pack_path(writer.id()))?;
         }
-        self.write_beside(number, "catalogue", &catalogue::encode(catalogue))?;
+        self.write_beside(number, "catalogue", catalogue::encode(catalogue))?;
         let index = candidate.generation.index().encode(self.module.as_str(), number, summary);
-        self.write_beside(number, "index", &index)
+        self.write_beside(number, "index", index)
     }
 
     /// Removes all but the newest `keep` generations, the live one and those that somebody holds, and the
@@ -331,7 +338,7 @@ impl Store {
         }
         let mut numbers = BTreeSet::new();
         for name in names(&self.directory.join("generations"))? {
-            for kind in ["index", "catalogue", "seen"] {
+            for kind in KINDS {
                 state.number_max = state.number_max.max(numbered(&name, kind).unwrap_or(0));
             }
             numbers.extend(numbered(&name, "index"));
@@ -389,7 +396,7 @@ impl Store {
         };
         let directory = self.directory.join("generations");
         for name in names(&directory)? {
-            let number = ["index", "catalogue", "seen"].iter().find_map(|kind| numbered(&name, kind));
+            let number = KINDS.iter().find_map(|kind| numbered(&name, kind));
             let wanted = number.is_none_or(|number| {
                 kept.contains(&number) || (number == number_max && numbered(&name, "index").is_some())
             });
@@ -416,15 +423,42 @@ impl Store {
     }
 
     /// Losing them costs time, never a generation.
+    fn write_hints(&self, candidate: &Candidate, number: u64) {
+        self.write_sightings(&candidate.sightings, number, &candidate.source);
+        let memory = candidate.memory.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let written =
+            memory.map_or(Ok(()), |memory| self.write_beside(number, "known", memory.encode(number)));
+        if let Err(error) = written.and_then(|()| self.remove_hints_before(number)) {
+            tracing::warn!(module = %self.module, %error, "hints for the next build");
+        }
+    }
+
+    fn remove_hints_before(&self, number: u64) -> Result<(), TreeError> {
+        let directory = self.directory.join("generations");
+        for name in names(&directory)? {
+            if HINTS.iter().filter_map(|kind| numbered(&name, kind)).any(|found| found < number) {
+                self.steps.remove(&directory.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Losing them costs time, never a generation.
     fn write_sightings(&self, sightings: &Sightings, number: u64, source: &Path) {
-        if let Err(error) = self.write_beside(number, "seen", &sightings.encode(number, source)) {
+        if let Err(error) = self.write_beside(number, "seen", sightings.encode(number, source)) {
             tracing::warn!(module = %self.module, %error, "the next build will read every file again");
         }
     }
 
-    fn write_beside(&self, number: u64, kind: &str, octets: &[u8]) -> Result<(), TreeError> {
+    fn write_beside(
+        &self,
+        number: u64,
+        kind: &str,
+        frame: std::io::Result<Vec<u8>>,
+    ) -> Result<(), TreeError> {
         let temporary = self.temporary_path(&format!("{number:08}.{kind}"));
-        self.steps.write(octets, &temporary, &self.generation_path(number, kind))
+        let frame = frame.map_err(TreeError::store(&temporary, "compress"))?;
+        self.steps.write(&frame, &temporary, &self.generation_path(number, kind))
     }
 
     fn generation_path(&self, number: u64, kind: &str) -> PathBuf {

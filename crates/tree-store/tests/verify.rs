@@ -39,7 +39,7 @@ fn signed_tree() -> Bench {
 fn outcome(bench: &Bench, mode: &Verify) -> Result<tree_store::Verified, String> {
     let store = bench.open();
     let candidate = bench.candidate(&store);
-    verify(candidate.generation(), None, mode, &[]).map_err(|error| error.to_string())
+    verify(&candidate, None, mode, &[]).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_consistent_tree_passes_and_masters_mirrors_count() {
     let store = bench.open();
     let candidate = bench.candidate(&store);
     let masters = [b"up https://up.example/\n".to_vec()];
-    let verified = verify(candidate.generation(), None, &Verify::Consistent, &masters).unwrap();
+    let verified = verify(&candidate, None, &Verify::Consistent, &masters).unwrap();
     let distfile = verified.catalogue.distfiles.values().next().unwrap();
     assert_eq!(distfile.sources, ["https://m.example/x/a-1.tgz", "https://up.example/a-1.tgz"]);
     assert_eq!(distfile.packages, ["app-misc/a"]);
@@ -160,7 +160,7 @@ fn publish(
     mode: &Verify,
 ) -> Result<Generation, TreeError> {
     let candidate = bench.candidate(store);
-    let verified = verify(candidate.generation(), live, mode, &[])?;
+    let verified = verify(&candidate, live, mode, &[])?;
     store.publish(candidate, &verified.catalogue, 1, verified.timestamp_ms)
 }
 

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
+use gentoo_repo::catalogue::facts::Tag;
 use gentoo_repo::cleartext;
 use gentoo_repo::manifest::{self, Entry, FileTag};
 
 use super::digests::{self, Expected};
+use super::fits::{self, Fits};
 use super::openpgp::Keyring;
 use super::{MANIFEST_BYTES_MAX, read_node};
 use crate::TreeError;
@@ -30,17 +32,30 @@ struct Cover {
     manifests_count: usize,
 }
 
-/// Checks the signature, then every file. Gives the signed time.
-pub(super) fn check(generation: &Generation, keyring: &Keyring) -> Result<Option<i64>, TreeError> {
+/// What came of a tree that is what was signed.
+#[derive(Debug)]
+pub(super) struct Covered {
+    /// The signed time.
+    pub(super) time_s: Option<i64>,
+    /// By position, what each content fits.
+    pub(super) fits: Vec<Option<Tag>>,
+}
+
+/// Checks the signature, then every file but those that `earlier` knows to fit what is said of them.
+pub(super) fn check(
+    generation: &Generation,
+    keyring: &Keyring,
+    earlier: &Fits,
+) -> Result<Covered, TreeError> {
     let Some(top) = find_file(generation, TOP) else {
         return Err(TreeError::refused(TOP.as_bytes(), "missing, so that nothing is signed"));
     };
     let octets = read_node(generation, top, MANIFEST_BYTES_MAX)?;
     keyring.verify(&octets)?;
-    let cover = Cover::read(generation, &octets)?;
+    let cover = Cover::read(generation, &octets, earlier)?;
     cover.check_strays(generation)?;
-    cover.check_files(generation)?;
-    Ok(cover.time_s)
+    cover.check_files(generation, earlier)?;
+    Ok(Covered { time_s: cover.time_s, fits: cover.fits(generation) })
 }
 
 /// The TIMESTAMP line of a top-level Manifest.
@@ -58,9 +73,9 @@ fn find_file(generation: &Generation, path: &str) -> Option<NodeId> {
 
 impl Cover {
     /// Reads all Manifests, each checked against the line that names it before anything in it counts.
-    fn read(generation: &Generation, top: &[u8]) -> Result<Self, TreeError> {
+    fn read(generation: &Generation, top: &[u8], earlier: &Fits) -> Result<Self, TreeError> {
         let mut cover = Self::default();
-        let mut pending = cover.take(TOP, "", top)?;
+        let mut pending = cover.take(TOP, "", top, false)?;
         let mut buffer = vec![0; 256 << 10];
         while let Some(path) = pending.pop() {
             cover.manifests_count += 1;
@@ -70,22 +85,29 @@ impl Cover {
             let refused = |why: String| TreeError::refused(path.as_bytes(), why);
             let id =
                 find_file(generation, &path).ok_or_else(|| refused("missing, but in its Manifest".into()))?;
-            if let Some(why) = cover
-                .files
-                .get(&path)
-                .and_then(|expected| digests::fault(generation, id, expected, &mut buffer))
+            let expected = cover.files.get(&path);
+            let is_known = expected.is_some_and(|expected| earlier.get(id) == Some(fits::tag(expected)));
+            if let Some(expected) = expected.filter(|_| !is_known)
+                && let Some(why) = digests::fault(generation, id, expected, &mut buffer)
             {
                 return Err(refused(why));
             }
             let octets = decompress(&path, read_node(generation, id, MANIFEST_BYTES_MAX)?)?;
             let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-            pending.extend(cover.take(&path, directory, &octets)?);
+            pending.extend(cover.take(&path, directory, &octets, is_known)?);
         }
         Ok(cover)
     }
 
     /// Takes in one Manifest and gives the paths of the ones that it names for the first time.
-    fn take(&mut self, path: &str, directory: &str, octets: &[u8]) -> Result<Vec<String>, TreeError> {
+    /// DIST lines, which are most of all, say nothing here: in a Manifest that is known they are not even read.
+    fn take(
+        &mut self,
+        path: &str,
+        directory: &str,
+        octets: &[u8],
+        is_known: bool,
+    ) -> Result<Vec<String>, TreeError> {
         let refused = |line: usize, why: String| {
             let path = if line == 0 { path.to_owned() } else { format!("{path}:{line}") };
             TreeError::Refused { path, why }
@@ -94,7 +116,8 @@ impl Cover {
             |name: &str| if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
         let text = cleartext::strip(octets).map_err(|error| refused(0, error.to_string()))?;
         let mut manifests = Vec::new();
-        for (line, entry) in manifest::entries(&text) {
+        let lines = manifest::lines(&text).filter(|(_, line)| !is_known || !line.starts_with(b"DIST "));
+        for (line, entry) in lines.map(|(line, octets)| (line, manifest::parse_line(line, octets))) {
             match entry.map_err(|error| refused(line, error.to_string()))? {
                 Entry::Timestamp(seconds) if path == TOP => self.time_s = Some(seconds),
                 // A path that may be missing: if it is there, another line has to name it.
@@ -149,10 +172,11 @@ impl Cover {
     }
 
     /// Refuses what is missing or not what its Manifest says.
-    fn check_files(&self, generation: &Generation) -> Result<(), TreeError> {
+    fn check_files(&self, generation: &Generation, earlier: &Fits) -> Result<(), TreeError> {
         let files: Vec<_> = self.files.iter().filter(|(path, _)| !self.is_ignored(path)).collect();
         let find = |&(path, expected): &(&String, &Expected), buffer: &mut Vec<u8>| {
             let why = match find_file(generation, path) {
+                Some(id) if earlier.get(id) == Some(fits::tag(expected)) => return None,
                 Some(id) => digests::fault(generation, id, expected, buffer)?,
                 None => "missing, but in its Manifest".to_owned(),
             };
@@ -171,6 +195,19 @@ impl Cover {
                 Err(TreeError::Refused { path, why: format!("{why} (and {} more files)", count - 1) })
             }
         }
+    }
+
+    /// What every file fits, now that all of them are right.
+    fn fits(&self, generation: &Generation) -> Vec<Option<Tag>> {
+        let mut fits = vec![None; generation.nodes_count()];
+        for (path, expected) in self.files.iter().filter(|(path, _)| !self.is_ignored(path)) {
+            if let Some(slot) =
+                find_file(generation, path).and_then(|id| fits.get_mut(id.position() as usize))
+            {
+                *slot = Some(fits::tag(expected));
+            }
+        }
+        fits
     }
 
     /// Whether a path is at or below an IGNORE line.

@@ -6,13 +6,18 @@
 mod catalogue;
 mod covered;
 mod digests;
+mod fits;
 mod openpgp;
 
+use gentoo_repo::catalogue::facts::Facts;
 use gentoo_repo::catalogue::{Catalogue, Fault};
 use gentoo_repo::timestamp;
 
 use crate::TreeError;
+use crate::candidate::Candidate;
 use crate::generation::{Generation, NodeId, NodeKind};
+use crate::memory::Memory;
+use fits::Fits;
 
 pub use openpgp::Keyring;
 
@@ -58,17 +63,25 @@ pub struct Verified {
 /// # Errors
 /// [`TreeError::Refused`] with the path, and the line where there is one; or our own files can't be read.
 pub fn verify(
-    candidate: &Generation,
+    candidate: &Candidate,
     live: Option<&Generation>,
     mode: &Verify,
     masters_mirrors: &[Vec<u8>],
 ) -> Result<Verified, TreeError> {
-    let timestamp_ms = check_timestamp(candidate, live)?;
+    let (memory, generation) = (candidate.recall(), candidate.generation());
+    let timestamp_ms = check_timestamp(generation, live)?;
+    let (facts, earlier) = match memory {
+        Some((base, memory)) => (memory.facts, Fits::of_unchanged(generation, base, &memory.fits)),
+        None => (Facts::default(), Fits::default()),
+    };
+    let mut fits = Vec::new();
     if let Verify::Signed(keyring) = mode {
-        let signed_s = covered::check(candidate, keyring)?;
-        check_signed_time(signed_s, live)?;
+        let covered = covered::check(generation, keyring, &earlier)?;
+        check_signed_time(covered.time_s, live)?;
+        fits = covered.fits;
     }
-    let (catalogue, faults) = catalogue::collect(candidate, masters_mirrors)?;
+    let (catalogue, faults, facts) = catalogue::collect(generation, masters_mirrors, facts)?;
+    candidate.remember(Memory { facts, fits });
     if matches!(mode, Verify::Consistent)
         && let Some(fault) = faults.iter().find(|fault| fault.kind.breaks_consistency())
     {

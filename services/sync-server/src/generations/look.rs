@@ -55,7 +55,7 @@ pub(super) fn look(
     let newer_than = live.as_ref().filter(|_| !manner.allow_older);
     refuse_older(candidate.generation(), newer_than)?;
     let mirrors = masters_mirrors(candidate.generation(), module, modules)?;
-    let verified = tree_store::verify(candidate.generation(), newer_than, &plan.verify, &mirrors)?;
+    let verified = tree_store::verify(&candidate, newer_than, &plan.verify, &mirrors)?;
     log_faults(module.name(), &verified);
     let files_read = candidate.files_read();
     let generation = publish(store, candidate, &verified)?;
