@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
+mod bench;
 mod stages;
 mod tools;
 
@@ -42,8 +43,16 @@ enum Command {
         /// A tar archive of its Manifests, cache entries and profiles, xz-compressed.
         #[arg(long)]
         metadata: PathBuf,
+        /// How many copies, each with categories of its own.
+        #[arg(long, default_value_t = 1)]
+        copies: usize,
         /// Where to.
         dir: PathBuf,
+    },
+    /// Measures something, with an optimised build, and prints a table.
+    Bench {
+        #[command(subcommand)]
+        what: bench::Bench,
     },
 }
 
@@ -54,7 +63,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Test { full, only, list: false } => stages::test(full, &only),
-        Command::Corpus { list, metadata, dir } => lay_out_corpus(&list, &metadata, &dir),
+        Command::Corpus { list, metadata, copies, dir } => lay_out_corpus(&list, &metadata, &dir, copies),
+        Command::Bench { what } => what.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,8 +75,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn lay_out_corpus(list: &Path, metadata: &Path, dir: &Path) -> anyhow::Result<()> {
-    let done = farm_sim::corpus::lay_out_files(list, metadata, dir, 1)?;
+fn lay_out_corpus(list: &Path, metadata: &Path, dir: &Path, copies: usize) -> anyhow::Result<()> {
+    let done = farm_sim::corpus::lay_out_files(list, metadata, dir, 1, copies)?;
     println!(
         "{}: {} directories, {} files ({} with their real contents), {} symbolic links",
         dir.display(),

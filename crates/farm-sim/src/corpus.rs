@@ -4,8 +4,12 @@
 //! A list has one line a path, `MODE SIZE MTIME PATH`: an octal mode, a length in octets, seconds since
 //! the Unix epoch with nine decimals, and a path to the line's end. A directory has `d` for its length. A
 //! symbolic link has `l` for its mode and its target for its length. The empty path is the root.
+//!
+//! Several copies of a list stand in for a larger tree: each has categories of its own, so that all of them count as
+//! packages, and what is in no category lies below `profiles/copy-N`.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -61,17 +65,24 @@ pub struct LaidOut {
     pub real_files: usize,
 }
 
-/// Lays a tree out in `dir` from the xz-compressed list and tar archive at `list` and `metadata`. Blocks.
+/// Lays `copies` copies of a tree out in `dir` from the xz-compressed list and tar archive at `list` and `metadata`.
+/// Blocks.
 ///
 /// # Errors
 /// See [`CorpusError`].
-pub fn lay_out_files(list: &Path, metadata: &Path, dir: &Path, seed: u64) -> Result<LaidOut, CorpusError> {
+pub fn lay_out_files(
+    list: &Path,
+    metadata: &Path,
+    dir: &Path,
+    seed: u64,
+    copies: usize,
+) -> Result<LaidOut, CorpusError> {
     let open = |path: &Path| File::open(path).map_err(|source| at(path, source));
     let list = BufReader::new(XzDecoder::new(open(list)?));
-    lay_out(list, XzDecoder::new(open(metadata)?), dir, seed)
+    lay_out(list, XzDecoder::new(open(metadata)?), dir, seed, copies)
 }
 
-/// Lays a tree out in `dir` from a list and a tar archive, both uncompressed.
+/// Lays `copies` copies of a tree out in `dir` from a list and a tar archive, both uncompressed.
 ///
 /// # Errors
 /// See [`CorpusError`].
@@ -80,47 +91,91 @@ pub fn lay_out(
     metadata: impl Read,
     dir: &Path,
     seed: u64,
+    copies: usize,
 ) -> Result<LaidOut, CorpusError> {
-    let mut real = read_archive(metadata)?;
-    let mut done = LaidOut::default();
-    let mut directories = Vec::new();
-    for (index, line) in list.lines().enumerate() {
-        let wrong = |what| CorpusError::List { line: index + 1, what };
-        let line = line.map_err(|source| at(dir, source))?;
-        let entry = Entry::parse(&line).map_err(wrong)?;
-        let path = dir.join(entry.path);
+    let real = read_archive(metadata)?;
+    let lines: Vec<String> = list.lines().collect::<Result<_, _>>().map_err(|source| at(dir, source))?;
+    let mut layout = Layout { dir, seed, real, done: LaidOut::default(), directories: Vec::new() };
+    for copy in 0..copies {
+        layout.lay_out_copy(&lines, copy)?;
+    }
+    layout.finish()
+}
+
+struct Layout<'a> {
+    dir: &'a Path,
+    seed: u64,
+    real: BTreeMap<String, Vec<u8>>,
+    done: LaidOut,
+    directories: Vec<(PathBuf, u32, SystemTime)>,
+}
+
+impl Layout<'_> {
+    fn lay_out_copy(&mut self, lines: &[String], copy: usize) -> Result<(), CorpusError> {
+        let mut unlisted: BTreeSet<String> = self.real.keys().cloned().collect();
+        for (index, line) in lines.iter().enumerate() {
+            let entry = Entry::parse(line).map_err(|what| CorpusError::List { line: index + 1, what })?;
+            unlisted.remove(entry.path);
+            self.lay_out_entry(&entry, copy)?;
+        }
+        match unlisted.into_iter().next() {
+            Some(path) => Err(archive(&path, "not in the list")),
+            None => Ok(()),
+        }
+    }
+
+    fn lay_out_entry(&mut self, entry: &Entry<'_>, copy: usize) -> Result<(), CorpusError> {
+        let place = place_of_copy(entry.path, copy);
+        let path = self.dir.join(&*place);
         match entry.kind {
             Kind::Directory => {
                 fs::create_dir_all(&path).map_err(|source| at(&path, source))?;
-                done.directories += 1;
+                self.done.directories += 1;
                 // Writing into it would change its time, and its mode may forbid that.
-                directories.push((path, entry.mode, entry.mtime));
+                self.directories.push((path, entry.mode, entry.mtime));
             }
             Kind::Symlink(target) => {
                 symlink(target, &path).map_err(|source| at(&path, source))?;
-                done.symlinks += 1;
+                self.done.symlinks += 1;
             }
             Kind::File(size_bytes) => {
-                let contents = match real.remove(entry.path) {
+                let contents = match self.real.get(entry.path) {
                     Some(contents) if contents.len() as u64 == size_bytes => {
-                        done.real_files += 1;
-                        contents.into()
+                        self.done.real_files += 1;
+                        Cow::Borrowed(contents.as_slice())
                     }
                     Some(_) => return Err(archive(entry.path, "another length than in the list")),
-                    None => Contents::new(seed, entry.path, size_bytes).to_bytes(),
+                    None => Cow::Owned(Contents::new(self.seed, &place, size_bytes).to_bytes().into()),
                 };
                 write(&path, &contents, entry.mode, entry.mtime).map_err(|source| at(&path, source))?;
-                done.files += 1;
+                self.done.files += 1;
             }
         }
+        Ok(())
     }
-    if let Some(path) = real.into_keys().next() {
-        return Err(archive(&path, "not in the list"));
+
+    fn finish(self) -> Result<LaidOut, CorpusError> {
+        for (path, mode, mtime) in self.directories.into_iter().rev() {
+            finish(&path, mode, mtime).map_err(|source| at(&path, source))?;
+        }
+        Ok(self.done)
     }
-    for (path, mode, mtime) in directories.into_iter().rev() {
-        finish(&path, mode, mtime).map_err(|source| at(&path, source))?;
+}
+
+/// Where a path of the list lies in a copy; the first copy is the tree itself.
+fn place_of_copy(path: &str, copy: usize) -> Cow<'_, str> {
+    if copy == 0 {
+        return Cow::Borrowed(path);
     }
-    Ok(done)
+    let cache = "metadata/md5-cache/";
+    let (before, below) = path.strip_prefix(cache).map_or(("", path), |below| (cache, below));
+    let (category, package) = below.split_once('/').unwrap_or((below, ""));
+    let is_category = category.contains('-') && (!package.is_empty() || !category.contains('.'));
+    Cow::Owned(match (is_category, package) {
+        (true, "") => format!("{before}{category}-{copy}"),
+        (true, package) => format!("{before}{category}-{copy}/{package}"),
+        (false, _) => format!("profiles/copy-{copy}/{path}"),
+    })
 }
 
 struct Entry<'a> {
@@ -234,7 +289,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("tree");
         let archive = tar_of(&[("./app-misc/Manifest", b"DIST\n")]);
-        let done = lay_out(LIST.as_bytes(), &archive[..], &root, 1).unwrap();
+        let done = lay_out(LIST.as_bytes(), &archive[..], &root, 1, 1).unwrap();
         assert_eq!(done, LaidOut { directories: 2, files: 2, symlinks: 1, real_files: 1 });
         assert_eq!(fs::read(root.join("app-misc/Manifest")).unwrap(), b"DIST\n");
         assert_eq!(fs::read_link(root.join("app-misc/link")).unwrap(), Path::new("Manifest"));
@@ -249,10 +304,33 @@ mod tests {
     }
 
     #[test]
+    fn copies_have_categories_of_their_own() {
+        for (path, place) in [
+            ("app-misc", "app-misc-3"),
+            ("app-misc/a/Manifest", "app-misc-3/a/Manifest"),
+            ("metadata/md5-cache/app-misc/a-1", "metadata/md5-cache/app-misc-3/a-1"),
+            ("metadata/md5-cache", "profiles/copy-3/metadata/md5-cache"),
+            ("profiles/repo_name", "profiles/copy-3/profiles/repo_name"),
+            ("", "profiles/copy-3/"),
+        ] {
+            assert_eq!(place_of_copy(path, 3), place);
+            assert_eq!(place_of_copy(path, 0), path);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("tree");
+        let archive = tar_of(&[("./app-misc/Manifest", b"DIST\n")]);
+        let done = lay_out(LIST.as_bytes(), &archive[..], &root, 1, 2).unwrap();
+        assert_eq!(done, LaidOut { directories: 4, files: 4, symlinks: 2, real_files: 2 });
+        assert_eq!(fs::read(root.join("app-misc-1/Manifest")).unwrap(), b"DIST\n");
+        let other = |copy: &str| fs::read(root.join(copy).join("a b.ebuild")).unwrap();
+        assert_ne!(other("app-misc"), other("app-misc-1"));
+    }
+
+    #[test]
     fn wrong_lists_and_archives_are_named() {
         let say = |list: &str, files: &[(&str, &[u8])]| {
             let dir = tempfile::tempdir().unwrap();
-            lay_out(list.as_bytes(), &tar_of(files)[..], dir.path(), 1).unwrap_err().to_string()
+            lay_out(list.as_bytes(), &tar_of(files)[..], dir.path(), 1, 1).unwrap_err().to_string()
         };
         assert_eq!(say("664 5 1", &[]), "line 1 of the list: no path");
         assert_eq!(say("664 5 1.0 ../x", &[]), "line 1 of the list: the path leaves the tree");

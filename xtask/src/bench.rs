@@ -1,0 +1,83 @@
+//! `cargo xtask bench`: figures for docs/benchmarks.md. Nothing here decides whether a change is good.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Generations of a large tree: time of each step, memory, disk.
+    Trees {
+        /// The list of a real repository's files, as for `corpus`.
+        #[arg(long)]
+        list: PathBuf,
+        /// The archive of its metadata, as for `corpus`.
+        #[arg(long)]
+        metadata: PathBuf,
+        /// How many copies of the list make up the tree.
+        #[arg(long, default_value_t = 13)]
+        copies: usize,
+        /// none, consistent or signed.
+        #[arg(long, default_value = "signed")]
+        verify: String,
+        /// How many generations.
+        #[arg(long, default_value_t = 10)]
+        generations: u64,
+        /// How many ebuilds change before each.
+        #[arg(long, default_value_t = 500)]
+        changed: usize,
+        /// A directory to work in, made and removed by this. In memory if /dev/shm is there.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Result<()> {
+        let Self::Trees { list, metadata, copies, verify, generations, changed, dir } = self;
+        let dir = dir.unwrap_or_else(|| in_memory().join(format!("rookery-bench-{}", std::process::id())));
+        if dir.exists() {
+            bail!("{} is there already", dir.display());
+        }
+        let numbers = [generations.to_string(), changed.to_string()];
+        let result = lay_out(&list, &metadata, &dir.join("tree"), copies)
+            .and_then(|()| measure(&dir, &verify, &numbers));
+        std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        result
+    }
+}
+
+fn in_memory() -> PathBuf {
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() }
+}
+
+fn lay_out(list: &Path, metadata: &Path, tree: &Path, copies: usize) -> Result<()> {
+    farm_sim::corpus::lay_out_files(list, metadata, tree, 1, copies)?;
+    Ok(())
+}
+
+/// The measuring process is not this one, so that its memory is its own.
+fn measure(dir: &Path, verify: &str, numbers: &[String]) -> Result<()> {
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args([
+            "run",
+            "--quiet",
+            "--locked",
+            "--release",
+            "--package",
+            "tree-store",
+            "--example",
+            "trees",
+            "--",
+        ])
+        .args([dir.join("tree"), dir.join("state")])
+        .arg(verify)
+        .args(numbers)
+        .status()
+        .context("cargo")?;
+    if status.success() { Ok(()) } else { bail!("the measuring program ended with {status}") }
+}
