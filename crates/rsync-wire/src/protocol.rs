@@ -4,6 +4,12 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Protocol(u8);
 
+impl Default for Protocol {
+    fn default() -> Self {
+        Self::NEWEST
+    }
+}
+
 impl Protocol {
     /// The newest version, that of rsync 3.4 and later.
     pub const NEWEST: Self = Self(32);

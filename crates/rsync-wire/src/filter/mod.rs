@@ -67,6 +67,18 @@ impl FilterList {
         Ok(())
     }
 
+    /// How many rules there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether a name is hidden. No matching rule means that it is not.
     ///
     /// # Errors

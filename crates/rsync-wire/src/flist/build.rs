@@ -8,6 +8,7 @@ use crate::limits::READ_LEN_MAX;
 use crate::mux::{Code, FrameWriter};
 use crate::sums::{ChecksumKind, ChecksumOctets};
 use crate::{Node, NodeId, NodeKind, TreeView, WireError};
+use bytes::Bytes;
 
 pub(super) fn build(plan: &ListPlan, tree: &impl TreeView) -> Result<FileList, WireError> {
     let mut walk = Walk::new(plan, tree);
@@ -18,7 +19,9 @@ pub(super) fn build(plan: &ListPlan, tree: &impl TreeView) -> Result<FileList, W
     }
     arena.sort();
     let (entries, total_size) = encode(plan, tree, &arena, io_error, &mut frames);
-    Ok(FileList { frames: frames.take(), entries, io_error, total_size })
+    // A copy, because what was collected has up to as much room again.
+    let frames = Bytes::copy_from_slice(&frames.take());
+    Ok(FileList { frames, entries, io_error, total_size })
 }
 
 fn encode(

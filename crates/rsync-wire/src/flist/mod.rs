@@ -19,7 +19,7 @@ use bytes::Bytes;
 pub use order::compare_names;
 
 /// What is listed, and in which form.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent option of the protocol")]
 pub struct ListPlan {
     /// The protocol that the list is encoded for.
@@ -103,6 +103,12 @@ impl FileList {
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Octets of memory that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.frames.len() + self.entries.capacity() * size_of::<Entry>()
     }
 
     /// What went wrong while listing (7.7): bit 0 is a general error.

@@ -23,6 +23,8 @@ use super::tree::ServedTree;
 
 /// Octets that wait to be written; above it no more work is begun.
 const OUT_LEN_MAX: usize = 512 * 1024;
+/// Octets that the kernel takes beyond those that are on their way.
+const UNSENT_LEN_MAX: u32 = 256 * 1024;
 const READ_LEN: usize = 32 * 1024;
 /// How long the last words may take to be written.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
@@ -56,8 +58,8 @@ struct Connection<'a> {
 /// Serves one client to the end, and says in the log how it went.
 pub(super) async fn run(mut stream: TcpStream, host: IpAddr, server: &Arc<RsyncServer>) {
     let started = Instant::now();
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%host, %error, "rsync: no TCP_NODELAY");
+    if let Err(error) = prepare(&stream) {
+        tracing::debug!(%host, %error, "rsync: a socket option can't be set");
     }
     let config = SessionConfig { motd: server.motd.clone(), seed: seed() };
     let mut connection = Connection {
@@ -78,6 +80,13 @@ pub(super) async fn run(mut stream: TcpStream, host: IpAddr, server: &Arc<RsyncS
     // The slot and the generation are not held while the client closes.
     drop(connection);
     linger(&mut reader, &mut writer).await;
+}
+
+/// What waits for a client waits here, where a list is shared, and not in copies in the kernel: a thousand clients
+/// that stall would use up the memory that the host has for TCP.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_LEN_MAX)
 }
 
 /// The checksum seed is never 0: that would mean none.
@@ -155,8 +164,16 @@ impl Connection<'_> {
     fn build_list(&mut self, plan: Box<ListPlan>) {
         self.pace.set(self.session.bandwidth_kib());
         let Some(tree) = self.tree() else { return };
+        let generation = tree.0.number();
+        if let Some(list) = self.server.lists.find(generation, &plan) {
+            return self.session.list_built(Ok(list), Instant::now());
+        }
         let turns = if plan.checksum.is_some() { &self.server.hashing } else { &self.server.listing };
-        let build = move || Done::Listed(plan.build(&tree).map(Arc::new));
+        let lists = self.server.lists.clone();
+        let build = move || {
+            lists.forget_others(&plan.module, generation);
+            Done::Listed(lists.find_or_build(generation, *plan, |plan| plan.build(&tree)))
+        };
         self.work = Some(Box::pin(blocking(turns.clone(), build)));
     }
 

@@ -8,6 +8,7 @@
 mod access;
 mod admission;
 mod connection;
+mod lists;
 mod pace;
 mod tree;
 
@@ -25,6 +26,7 @@ use tree_store::Generation;
 
 pub use access::HostAccess;
 use admission::Slots;
+use lists::Lists;
 
 /// Gives a module's live generation; `None` before the first one is published.
 pub type Live = Arc<dyn Fn() -> Option<Generation> + Send + Sync>;
@@ -72,6 +74,8 @@ pub struct RsyncServer {
     sending: Arc<Semaphore>,
     /// Lists that are built at a time: they take much longer than a piece of contents.
     listing: Arc<Semaphore>,
+    /// The lists that were built.
+    lists: Arc<Lists>,
     /// Those that need every file's checksum, so that they don't hold up the others.
     hashing: Arc<Semaphore>,
 }
@@ -92,6 +96,7 @@ impl RsyncServer {
             slots,
             sending: Arc::new(Semaphore::new(cores * 2)),
             listing: Arc::new(Semaphore::new(cores)),
+            lists: Arc::default(),
             hashing: Arc::new(Semaphore::new(cores.div_ceil(2))),
         }
     }

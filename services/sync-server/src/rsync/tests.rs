@@ -1,5 +1,6 @@
 //! The daemon against the stock rsync client.
 
 mod bench;
+mod crowd;
 mod stock;
 mod strangers;

@@ -1,0 +1,71 @@
+//! Many clients that say nothing more: what they cost, and whether others feel them.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::super::Limits;
+use super::bench::Bench;
+
+/// Octets of anonymous memory that a stalled connection may cost, its client's socket in this process included.
+const STALLED_BYTES_MAX: u64 = 256 * 1024;
+/// How many, unless `ROOKERY_CROWD` says otherwise: each takes two descriptors here.
+const CROWD: usize = 400;
+
+/// Octets of anonymous memory of this process.
+fn anonymous() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+/// Says `words`, then reads until `until` octets have come, and no more.
+async fn stall(bench: &Bench, words: &[u8], until: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(bench.address).await.unwrap();
+    stream.write_all(words).await.unwrap();
+    let mut said = vec![0; until];
+    stream.read_exact(&mut said).await.unwrap();
+    stream
+}
+
+/// The best of three, because others use this machine too.
+async fn sync_time(bench: &Bench, name: &str) -> Duration {
+    let mut best = Duration::MAX;
+    for run in 0..3 {
+        let target = format!("{name} {run}/");
+        bench.target(&target);
+        let started = Instant::now();
+        bench.succeeds(&["-rlpt", "{}m/", &target]).await;
+        best = best.min(started.elapsed());
+        assert_eq!(bench.differences("", &bench.target(&target)).await, "");
+    }
+    best
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_clients_cost_little_and_harm_nobody() {
+    let limits = Limits { max_connections: 0, ..Limits::default() };
+    let bench = Bench::start(limits, &[]).await;
+    let alone = sync_time(&bench, "alone").await;
+    // The same tree a thousand times is more than the sockets hold.
+    let paths = "m/\0".repeat(1000);
+    let hello = b"@RSYNCD: 31.0\nm\n--server\0--sender\0-logDtpre.iLsfxC\0.\0";
+    let in_list = [hello, paths.as_bytes(), b"\0\x04\0\0\x07\0\0\0\0"].concat();
+    let crowd_len = std::env::var("ROOKERY_CROWD").ok().and_then(|n| n.parse().ok()).unwrap_or(CROWD);
+    for (what, words, until) in [("before the handshake", &b""[..], 20), ("in mid-list", &in_list, 20_000)] {
+        let before = anonymous();
+        let mut crowd = Vec::with_capacity(crowd_len);
+        for _ in 0..crowd_len {
+            crowd.push(stall(&bench, words, until).await);
+        }
+        let each = anonymous().saturating_sub(before) / crowd_len as u64;
+        let together = sync_time(&bench, what).await;
+        println!(
+            "{crowd_len} clients {what}: {each} octets each; a sync took {alone:?} alone, then {together:?}"
+        );
+        // 1.2 is the aim; this is what a busy machine allows to promise.
+        assert!(together <= alone * 2, "{what}: {alone:?} alone, {together:?} together");
+        assert!(each <= STALLED_BYTES_MAX, "{what}: {each} octets each");
+    }
+}
