@@ -1,6 +1,6 @@
-//! What the farm decides about its cache, as pure functions: which blob goes and who may fetch.
+//! What the farm decides about its cache, as pure functions: which blob goes, who may fetch, what is adopted.
 //!
-//! Start reading at [`eviction::plan_eviction`], then [`lease::LeaseSlot`].
+//! Start reading at [`eviction::plan_eviction`], then [`lease::LeaseSlot`] and [`import::plan_import`].
 //!
 //! This crate must not know where its facts come from or who carries a decision out: no clock (`now` is
 //! an argument), no randomness, no files, no tokio. A caller loads the facts, asks, stores the answer in
@@ -10,6 +10,7 @@
 //! operator's screen call it.
 
 pub mod eviction;
+pub mod import;
 pub mod lease;
 mod time;
 

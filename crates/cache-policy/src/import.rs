@@ -1,0 +1,255 @@
+//! What becomes of a file in a directory that is imported.
+//!
+//! Decided before its bytes are read, from what is known of it by then; the bytes have the last word.
+//! Whatever is not certain is left where it is and told with a reason.
+
+/// What kind of thing was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A plain file.
+    File,
+    /// A symbolic link: whatever it leads to is somebody else's.
+    Link,
+    /// A directory, device, socket or pipe.
+    Other,
+}
+
+/// What its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameKind {
+    /// It can be a distfile's.
+    Distfile,
+    /// Portage calls a download so that is not finished.
+    Part,
+    /// It can't be a distfile's, or is no UTF-8.
+    Bad,
+}
+
+impl NameKind {
+    /// What a name that is UTF-8 says; `is_distfile`: whether it can be a distfile's at all.
+    #[must_use]
+    pub fn of(name: &str, is_distfile: bool) -> Self {
+        // Portage's own suffix, and the one of the lock that it keeps beside a download.
+        if name.ends_with(".__download__") || name.ends_with(".portage_lockfile") {
+            Self::Part
+        } else if is_distfile {
+            Self::Distfile
+        } else {
+            Self::Bad
+        }
+    }
+}
+
+/// A file as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// What it is.
+    pub kind: Kind,
+    /// What its name says.
+    pub name: NameKind,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Whether nobody has written to it for a while.
+    pub is_settled: bool,
+    /// Whether it is to be removed once it is adopted.
+    pub is_to_go: bool,
+}
+
+/// What a tree says of the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// The length.
+    pub size_bytes: u64,
+    /// Whether there is a digest that can be checked.
+    pub is_verifiable: bool,
+}
+
+/// What the store has of the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// Nothing.
+    Nothing,
+    /// What the tree lists.
+    AsListed,
+    /// Something else.
+    Otherwise,
+}
+
+/// What is to be done with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Copy and verify it; right, it is stored under its name.
+    Adopt,
+    /// Compare it with what is stored under its name; it stays where it is either way.
+    Compare {
+        /// What it is if it is not the same.
+        differs: Outcome,
+    },
+    /// Leave it alone, for this reason.
+    Leave(Outcome),
+}
+
+/// What became of a file; in a dry run, what would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// Stored under its name.
+    Adopted,
+    /// Stored under its name, compared with what is stored, and removed.
+    Removed,
+    /// Stored under its name; it could not be removed, or changed before it was.
+    AdoptedNotRemoved,
+    /// It was stored before, byte for byte.
+    AlreadyStored,
+    /// Its name is stored with other bytes.
+    StoredDiffers,
+    /// No tree knows the name.
+    Unknown,
+    /// It is not what the tree says: length or digest.
+    Damaged,
+    /// The tree has no digest for it that could be checked.
+    Unverifiable,
+    /// It is being written, or was a moment ago.
+    Growing,
+    /// A download that Portage has not finished.
+    Part,
+    /// A symbolic link.
+    Link,
+    /// A directory, device, socket or pipe.
+    NotAFile,
+    /// The name can't be a distfile's, or is no UTF-8.
+    BadName,
+    /// It does not fit into the cache.
+    NoRoom,
+    /// It could not be read or stored.
+    Failed,
+}
+
+impl Outcome {
+    /// The word for logs, metrics and the operator.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Adopted => "adopted",
+            Self::Removed => "adopted_and_removed",
+            Self::AdoptedNotRemoved => "adopted_not_removed",
+            Self::AlreadyStored => "already_stored",
+            Self::StoredDiffers => "stored_differs",
+            Self::Unknown => "unknown",
+            Self::Damaged => "damaged",
+            Self::Unverifiable => "unverifiable",
+            Self::Growing => "growing",
+            Self::Part => "part",
+            Self::Link => "link",
+            Self::NotAFile => "not_a_file",
+            Self::BadName => "bad_name",
+            Self::NoRoom => "no_room",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether the store has the file's contents because of this import or one before it.
+    #[must_use]
+    pub const fn is_stored(self) -> bool {
+        matches!(self, Self::Adopted | Self::Removed | Self::AdoptedNotRemoved | Self::AlreadyStored)
+    }
+}
+
+/// Decides about one file. `listed`: what a tree says of its name.
+#[must_use]
+pub fn plan_import(sighting: &Sighting, listed: Option<Listed>, stored: Stored) -> Plan {
+    match (sighting.kind, sighting.name) {
+        (Kind::Link, _) => return Plan::Leave(Outcome::Link),
+        (Kind::Other, _) => return Plan::Leave(Outcome::NotAFile),
+        (Kind::File, NameKind::Part) => return Plan::Leave(Outcome::Part),
+        (Kind::File, NameKind::Bad) => return Plan::Leave(Outcome::BadName),
+        (Kind::File, NameKind::Distfile) => {}
+    }
+    match (listed, stored) {
+        (None, Stored::Nothing) => Plan::Leave(Outcome::Unknown),
+        (None, Stored::AsListed | Stored::Otherwise) | (Some(_), Stored::AsListed) => {
+            let differs = if sighting.is_settled { Outcome::StoredDiffers } else { Outcome::Growing };
+            Plan::Compare { differs }
+        }
+        (Some(listed), Stored::Nothing | Stored::Otherwise) => plan_adoption(sighting, listed),
+    }
+}
+
+fn plan_adoption(sighting: &Sighting, listed: Listed) -> Plan {
+    let is_whole = sighting.size_bytes == listed.size_bytes;
+    if !listed.is_verifiable {
+        Plan::Leave(Outcome::Unverifiable)
+    } else if !sighting.is_settled && (sighting.is_to_go || !is_whole) {
+        // Whoever has just written it may be about to use it, so it is not taken away from there.
+        Plan::Leave(Outcome::Growing)
+    } else if is_whole {
+        Plan::Adopt
+    } else {
+        Plan::Leave(Outcome::Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: Sighting = Sighting {
+        kind: Kind::File,
+        name: NameKind::Distfile,
+        size_bytes: 10,
+        is_settled: true,
+        is_to_go: false,
+    };
+    const LISTED: Option<Listed> = Some(Listed { size_bytes: 10, is_verifiable: true });
+
+    #[test]
+    fn what_a_tree_lists_and_nobody_has_is_adopted() {
+        for stored in [Stored::Nothing, Stored::Otherwise] {
+            assert_eq!(plan_import(&FILE, LISTED, stored), Plan::Adopt);
+            let fresh = Sighting { is_settled: false, ..FILE };
+            assert_eq!(plan_import(&fresh, LISTED, stored), Plan::Adopt, "its digest is enough");
+            let fresh = Sighting { is_to_go: true, ..fresh };
+            assert_eq!(plan_import(&fresh, LISTED, stored), Plan::Leave(Outcome::Growing));
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_compared_and_never_taken_for_granted() {
+        let compare = Plan::Compare { differs: Outcome::StoredDiffers };
+        assert_eq!(plan_import(&FILE, LISTED, Stored::AsListed), compare);
+        assert_eq!(plan_import(&FILE, None, Stored::Otherwise), compare);
+        let other = Sighting { size_bytes: 9, ..FILE };
+        assert_eq!(plan_import(&other, LISTED, Stored::AsListed), compare);
+        let fresh = Sighting { is_settled: false, ..other };
+        let compare = Plan::Compare { differs: Outcome::Growing };
+        assert_eq!(plan_import(&fresh, LISTED, Stored::AsListed), compare);
+    }
+
+    #[test]
+    fn everything_else_is_left_with_a_reason() {
+        let left = |sighting: Sighting, listed, stored| match plan_import(&sighting, listed, stored) {
+            Plan::Leave(outcome) => outcome,
+            plan @ (Plan::Adopt | Plan::Compare { .. }) => panic!("{plan:?}"),
+        };
+        let none = Stored::Nothing;
+        assert_eq!(left(FILE, None, none), Outcome::Unknown);
+        let short = Sighting { size_bytes: 9, ..FILE };
+        assert_eq!(left(short, LISTED, none), Outcome::Damaged);
+        assert_eq!(left(Sighting { is_settled: false, ..short }, LISTED, none), Outcome::Growing);
+        let unverifiable = Some(Listed { size_bytes: 10, is_verifiable: false });
+        assert_eq!(left(FILE, unverifiable, none), Outcome::Unverifiable);
+        for (kind, outcome) in [(Kind::Link, Outcome::Link), (Kind::Other, Outcome::NotAFile)] {
+            assert_eq!(left(Sighting { kind, ..FILE }, LISTED, none), outcome);
+        }
+        for (name, outcome) in [(NameKind::Part, Outcome::Part), (NameKind::Bad, Outcome::BadName)] {
+            assert_eq!(left(Sighting { name, ..FILE }, LISTED, Stored::AsListed), outcome);
+        }
+    }
+
+    #[test]
+    fn a_part_is_told_by_its_suffix() {
+        assert_eq!(NameKind::of("a.tar.__download__", true), NameKind::Part);
+        assert_eq!(NameKind::of(".a.tar.portage_lockfile", true), NameKind::Part);
+        assert_eq!(NameKind::of("a.tar", true), NameKind::Distfile);
+        assert_eq!(NameKind::of("", false), NameKind::Bad);
+    }
+}
