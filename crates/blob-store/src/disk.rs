@@ -22,6 +22,8 @@ pub enum FileOp {
     Read,
     /// `write`, `pwrite`
     Write,
+    /// `ioctl(FICLONE)`
+    Reflink,
     /// `fsync` of a file
     Sync,
     /// `fsync` of a directory
@@ -50,6 +52,7 @@ impl FileOp {
             Self::Open => "open",
             Self::Read => "read",
             Self::Write => "write",
+            Self::Reflink => "reflink",
             Self::Sync => "sync",
             Self::SyncDir => "sync directory",
             Self::Rename => "rename to",
@@ -128,6 +131,11 @@ impl Disk {
 
     pub(crate) fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
         self.run(FileOp::Write, path, || file.write_all_at(bytes, offset))
+    }
+
+    /// Lets an empty file share all blocks of another one; false where the file system can't.
+    pub(crate) fn reflink(&self, to: &File, path: &Path, from: &File) -> Result<bool> {
+        self.run(FileOp::Reflink, path, || Ok(rustix::fs::ioctl_ficlone(to, from).is_ok()))
     }
 
     pub(crate) fn read_at(&self, file: &File, path: &Path, buf: &mut [u8], offset: u64) -> Result<usize> {

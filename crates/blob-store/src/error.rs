@@ -45,6 +45,10 @@ impl StoreError {
         Self::Io { op, path: path.to_owned(), source }
     }
 
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// True when the disk, or our quota on it, is full.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What the store's handles share, and the changes of the disk that they have in common.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use gentoo_repo::{Digests, DistfileName};
 
+use crate::adopt::told;
 use crate::digest::BlobDigest;
 use crate::disk::Disk;
 use crate::error::{BeginError, StoreError};
@@ -237,12 +239,30 @@ impl Inner {
         moved
     }
 
-    /// Feeds a blob to `hashers` without that counting as an access; `None` if it isn't here.
+    /// Feeds a blob to `hashers` without that counting as an access; `None` if it isn't here. `pace` is
+    /// told how many bytes were read and may wait, or break off.
     pub(crate) fn hash(
         &self,
         digest: &BlobDigest,
         mut hashers: Hashers,
+        mut pace: impl FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Option<Hashers>, StoreError> {
+        let read = self.read_quietly(digest, false, |_, bytes| {
+            hashers.update(bytes);
+            told(pace(bytes.len() as u64))?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(read.map(|()| hashers))
+    }
+
+    /// Shows a blob's bytes to `each`, with where they are, without that counting as an access; `None` if
+    /// it isn't here. `from_disk`: not what the system keeps in memory of it, as far as that can be had.
+    pub(crate) fn read_quietly(
+        &self,
+        digest: &BlobDigest,
+        from_disk: bool,
+        mut each: impl FnMut(u64, &[u8]) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<Option<()>, StoreError> {
         let (_hold, accessed) = {
             let index = lock(&self.index);
             let Some(entry) = index.blobs.get(digest) else { return Ok(None) };
@@ -251,26 +271,37 @@ impl Inner {
         let path = self.layout.blob(digest);
         let file = match self.disk.open(&path) {
             Ok(file) => file,
-            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.is_not_found() => {
                 lock(&self.index).remove_blob(digest);
                 return Ok(None);
             }
             Err(error) => return Err(error),
         };
-        let mut buf = vec![0; 1 << 20];
-        let mut offset = 0;
-        loop {
-            let read = self.disk.read_at(&file, &path, &mut buf, offset)?;
-            if read == 0 {
-                break;
-            }
-            hashers.update(&buf[..read]);
-            offset += read as u64;
+        if from_disk && let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed) {
+            tracing::debug!(%error, "reading what the system keeps in memory");
         }
+        let read = self.read_all(&file, &path, &mut each);
         let times = std::fs::FileTimes::new().set_accessed(accessed.unwrap_or(SystemTime::UNIX_EPOCH));
         if let Err(error) = file.set_times(times) {
             tracing::debug!(%error, "the access time could not be put back");
         }
-        Ok(Some(hashers))
+        read.map(Some)
+    }
+
+    fn read_all(
+        &self,
+        file: &std::fs::File,
+        path: &Path,
+        each: &mut impl FnMut(u64, &[u8]) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut buf = vec![0; 1 << 20];
+        let mut offset = 0;
+        loop {
+            let read = self.disk.read_at(file, path, &mut buf, offset)?;
+            if read == 0 || each(offset, &buf[..read])?.is_break() {
+                return Ok(());
+            }
+            offset += read as u64;
+        }
     }
 }

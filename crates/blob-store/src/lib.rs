@@ -33,6 +33,7 @@
 //! This crate must not fetch, must not decide what to evict, and must not know of HTTP. Every
 //! function that touches the disk blocks: call it off the reactor. Start reading at [`Store`].
 
+mod adopt;
 mod digest;
 mod disk;
 mod error;
@@ -49,6 +50,7 @@ mod slot;
 mod store;
 mod verifier;
 
+pub use adopt::{Adopted, Source};
 pub use digest::BlobDigest;
 pub use disk::{FaultHook, FileOp};
 pub use error::{BeginError, FinishError, StoreError};

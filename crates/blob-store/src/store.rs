@@ -1,11 +1,13 @@
 //! The store: blobs by digest, names that lead to them, parts under way.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use gentoo_repo::{Digests, DistfileName};
 
+use crate::adopt::{Adopted, Source};
 use crate::digest::BlobDigest;
 use crate::disk::{Disk, FaultHook, FileOp};
 use crate::error::{BeginError, StoreError};
@@ -103,6 +105,13 @@ impl Store {
         lock(&self.inner.index).info(digest)
     }
 
+    /// Every name that leads to a blob, with the directory that it is in. Never blocks.
+    #[must_use]
+    pub fn names(&self, digest: &BlobDigest) -> Vec<(Scope, DistfileName)> {
+        let index = lock(&self.inner.index);
+        index.blobs.get(digest).map(|entry| entry.names.iter().cloned().collect()).unwrap_or_default()
+    }
+
     /// Every blob, in no order. Never blocks.
     #[must_use]
     pub fn inventory(&self) -> Vec<BlobInfo> {
@@ -166,7 +175,7 @@ impl Store {
         if lock(&self.inner.matched).get(digest) == Some(expected.digests()) {
             return Ok(true);
         }
-        let Some(hashers) = self.inner.hash(digest, Hashers::new(expected.digests()))? else {
+        let Some(hashers) = self.inner.hash(digest, Hashers::new(expected.digests()), go_on)? else {
             return Ok(false);
         };
         let right = hashers.finish(expected.digests()) == Ok(*digest);
@@ -219,6 +228,38 @@ impl Store {
         }
     }
 
+    /// Makes a file from elsewhere a durable blob and gives it its name in each of `scopes`, if its
+    /// length and digests are right. The file itself is only read; the blob is a reflink where the file
+    /// system can, else a copy. `pace` is told after each piece how many bytes were read; it may wait, and
+    /// may break off. Blocks.
+    ///
+    /// # Errors
+    /// No room, the same file is being adopted by somebody else, the disk, or `pace` broke off. Nothing
+    /// of it is left then, but for a blob that could not be given all its names.
+    pub fn adopt(
+        &self,
+        source: Source<'_>,
+        expected: &Expected,
+        scopes: &[Scope],
+        pace: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Adopted, BeginError> {
+        self.inner.adopt_file(source, expected, scopes, pace)
+    }
+
+    /// Whether a file from elsewhere equals a blob, byte for byte, as it is on the disk; `None` if there
+    /// is no such blob. Blocks.
+    ///
+    /// # Errors
+    /// The disk, or `pace` broke off.
+    pub fn equals(
+        &self,
+        digest: &BlobDigest,
+        source: Source<'_>,
+        pace: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Option<bool>, StoreError> {
+        self.inner.equals(digest, source, pace)
+    }
+
     /// Removes a blob and the names that lead to it, unless somebody reads it or asked for it after
     /// `unless_accessed_after`. Blocks.
     ///
@@ -251,8 +292,21 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn verify(&self, digest: &BlobDigest) -> Result<Verified, StoreError> {
+        self.verify_paced(digest, go_on)
+    }
+
+    /// The same at the caller's pace: `pace` is told after each piece how many bytes were read; it may
+    /// wait, and may break off, which leaves the blob as it is.
+    ///
+    /// # Errors
+    /// The disk, or `pace` broke off.
+    pub fn verify_paced(
+        &self,
+        digest: &BlobDigest,
+        pace: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Verified, StoreError> {
         let listed = Digests::default();
-        let Some(hashers) = self.inner.hash(digest, Hashers::new(&listed))? else {
+        let Some(hashers) = self.inner.hash(digest, Hashers::new(&listed), pace)? else {
             return Ok(Verified::Gone);
         };
         if hashers.finish(&listed) == Ok(*digest) {
@@ -261,6 +315,11 @@ impl Store {
         self.inner.quarantine(digest)?;
         Ok(Verified::Damaged)
     }
+}
+
+/// No pace of one's own.
+fn go_on(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 impl std::fmt::Debug for Store {
