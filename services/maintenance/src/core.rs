@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::config::Config;
+use crate::imports::Imports;
 use crate::index::Index;
 use crate::trees::Trees;
 
@@ -32,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) trees: Trees,
     pub(crate) presence: Presence,
+    /// Imports by command that replicas are to report on.
+    pub(crate) imports: Imports,
     /// Counts changes of the catalogue or of the modules' order.
     pub(crate) catalogue: watch::Sender<u64>,
     /// Counts the times that decisions were made.
@@ -60,6 +63,7 @@ impl Core {
         stop: CancellationToken,
     ) -> Self {
         Self {
+            imports: Imports::new(clock.now().get().unsigned_abs()),
             index,
             clock,
             terms: Terms { lease_ms: millis(config.lease.0), hold_ms_max: millis(LEASE_HOLD_MAX) },
@@ -110,6 +114,13 @@ impl Presence {
 
     pub(crate) fn is_connected(&self, replica_id: &str) -> bool {
         self.streams().contains_key(replica_id)
+    }
+
+    /// Every replica with a stream open, sorted.
+    pub(crate) fn connected(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.streams().keys().cloned().collect();
+        ids.sort();
+        ids
     }
 
     fn streams(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {

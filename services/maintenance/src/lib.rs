@@ -19,6 +19,7 @@ mod core;
 mod eviction;
 mod grpc;
 mod import;
+mod imports;
 mod index;
 mod json;
 mod metrics;

@@ -40,6 +40,8 @@ pub(crate) struct App {
     pub(crate) readiness: Readiness,
     /// What we call ourselves in `Via`.
     pub(crate) pseudonym: String,
+    /// Held over the import of a directory.
+    pub(crate) importing: tokio::sync::Mutex<()>,
 }
 
 /// Milliseconds since the Unix epoch.

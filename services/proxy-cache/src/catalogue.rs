@@ -90,6 +90,7 @@ struct Shared {
     pools: RwLock<Pools>,
     /// Modules that were imported in full at least once.
     modules: AtomicU64,
+    filled: Notify,
     is_damaged: AtomicBool,
     damaged: Notify,
 }
@@ -107,6 +108,7 @@ impl Catalogue {
                 path: path.to_owned(),
                 pools: RwLock::new(pools),
                 modules: AtomicU64::new(0),
+                filled: Notify::new(),
                 is_damaged: AtomicBool::new(false),
                 damaged: Notify::new(),
             }),
@@ -119,6 +121,16 @@ impl Catalogue {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shared.modules.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits until it is not empty.
+    pub async fn filled(&self) {
+        let mut notified = std::pin::pin!(self.shared.filled.notified());
+        // Before looking, so that what happens between is not missed.
+        notified.as_mut().enable();
+        if self.is_empty() {
+            notified.await;
+        }
     }
 
     /// What `name` is in `module`, or in the first module of the order that has it.
@@ -142,6 +154,26 @@ impl Catalogue {
         .await
         .map_err(CatalogueError::from)
         .and_then(|row| row.as_ref().map(known).transpose());
+        self.noticing_damage(found)
+    }
+
+    /// What `name` is in each module that has it, in the modules' order.
+    ///
+    /// # Errors
+    /// The local file can't be read.
+    pub async fn resolve_all(&self, name: &DistfileName) -> Result<Vec<KnownDistfile>, CatalogueError> {
+        let found = sqlx::query(
+            "SELECT module.name AS module_name, distfile.name, size_bytes, restriction, digests, sources, packages
+             FROM module CROSS JOIN distfile ON distfile.module = module.id
+             WHERE distfile.name = ?1
+             ORDER BY module.rank, module.name LIMIT ?2",
+        )
+        .bind(name.as_str())
+        .bind(CANDIDATES_MAX)
+        .fetch_all(&self.pools().reader)
+        .await
+        .map_err(CatalogueError::from)
+        .and_then(|rows| rows.iter().map(known).collect());
         self.noticing_damage(found)
     }
 
@@ -249,6 +281,9 @@ impl Catalogue {
             .fetch_one(&self.pools().reader)
             .await?;
         self.shared.modules.store(u64::try_from(modules).unwrap_or(0), Ordering::Release);
+        if modules > 0 {
+            self.shared.filled.notify_waiters();
+        }
         Ok(())
     }
 

@@ -18,6 +18,8 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// What blobs and parts may take; beyond it, files pass through unstored.
     pub capacity: ByteSize,
+    /// How many bytes a second are read to find damage; 0 for no limit.
+    pub scrub_rate: ByteSize,
     /// Gentoo mirrors, asked in this order before a distfile's own sources. The operator named them, so
     /// they may be in private networks.
     pub mirrors: Vec<MirrorUrl>,
@@ -51,6 +53,7 @@ impl Default for Config {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080),
             cache_dir: PathBuf::from("/var/cache/rookery"),
             capacity: ByteSize(50 << 30),
+            scrub_rate: ByteSize(64 << 20),
             mirrors: vec![MirrorUrl("https://distfiles.gentoo.org".to_owned())],
             allow_clients: private_networks(),
             allow_private_upstreams: Networks::default(),
@@ -124,6 +127,9 @@ pub struct ImportDir {
     /// What becomes of a file that was adopted.
     #[serde(default)]
     pub after: AfterImport,
+    /// What is in the directories below it, too.
+    #[serde(default)]
+    pub recursive: bool,
 }
 
 /// What becomes of a file in an import directory once a blob with its contents is in place.

@@ -3,13 +3,15 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
-use blob_store::{BlobDigest, BlobInfo, Evicted, Scope, Verified};
+use blob_store::{BlobDigest, BlobInfo, Evicted, Scope};
 use gentoo_repo::{DistfileName, HashAlgorithm, Restriction};
+use rookery_proto::v1;
 use tokio::sync::mpsc;
 
 use crate::app::{App, ms_since_epoch};
 use crate::catalogue::KnownDistfile;
 use crate::farm::{BlobHash, DecisionExecutor, Executed, HeldBlob, Outcome};
+use crate::scrub;
 
 /// Blobs told in one go.
 const BATCH_BLOBS: usize = 500;
@@ -18,7 +20,7 @@ const BATCH_BLOBS: usize = 500;
 pub(crate) struct Executor(pub(crate) Weak<App>);
 
 fn executed(outcome: Outcome, detail: impl Into<String>) -> Executed {
-    Executed { outcome, detail: detail.into() }
+    Executed::new(outcome, detail)
 }
 
 fn stopping() -> Executed {
@@ -43,14 +45,7 @@ impl DecisionExecutor for Executor {
 
     async fn verify(&self, blob: BlobHash) -> Executed {
         let Some(app) = self.0.upgrade() else { return stopping() };
-        let verify = move || app.store.verify(&BlobDigest::from(blob));
-        match tokio::task::spawn_blocking(verify).await {
-            Ok(Ok(Verified::Sound)) => executed(Outcome::Done, "sound"),
-            Ok(Ok(Verified::Damaged)) => executed(Outcome::Done, "damaged; in quarantine"),
-            Ok(Ok(Verified::Gone)) => executed(Outcome::Gone, ""),
-            Ok(Err(error)) => executed(Outcome::Busy, error.to_string()),
-            Err(_) => stopping(),
-        }
+        scrub::verify(&app, &BlobDigest::from(blob)).await
     }
 
     async fn fetch(&self, name: &DistfileName) -> Executed {
@@ -70,6 +65,13 @@ impl DecisionExecutor for Executor {
         match follower.finished().await {
             Ok(()) => executed(Outcome::Done, "fetched"),
             Err(failure) => executed(Outcome::Busy, failure.why),
+        }
+    }
+
+    async fn import(&self, order: &v1::ImportDirectory) -> Vec<v1::ImportReport> {
+        match self.0.upgrade() {
+            Some(app) => crate::import::by_decision(&app, order).await,
+            None => Vec::new(),
         }
     }
 

@@ -167,6 +167,13 @@ impl Farm {
         inner.outbox.push(Report::Commit(Box::new(request)));
     }
 
+    /// Reports what became of directories that the configuration names. Returns at once.
+    pub fn report_import(&self, reports: Vec<v1::ImportReport>) {
+        if let Some(inner) = &self.inner {
+            inner.report_import(String::new(), reports);
+        }
+    }
+
     /// Reports a request. Never blocks; when the queue is full the access is dropped and counted.
     pub fn record_access(&self, access: Access) {
         if let Some(inner) = &self.inner {
@@ -193,6 +200,16 @@ impl Farm {
             reports_waiting: inner.outbox.len(),
             accesses_dropped: inner.accesses.dropped(),
         }
+    }
+}
+
+impl Inner {
+    fn report_import(&self, decision_id: String, reports: Vec<v1::ImportReport>) {
+        self.outbox.push(Report::Import(Box::new(v1::ReportImportRequest {
+            replica_id: self.link.identity.replica_id.clone(),
+            decision_id,
+            reports,
+        })));
     }
 }
 

@@ -9,6 +9,7 @@
 //! what upstreams see.
 
 mod app;
+mod beneath;
 pub mod catalogue;
 pub mod client_config;
 pub mod config;
@@ -16,6 +17,8 @@ mod executor;
 pub mod farm;
 mod fetch;
 mod http;
+mod import;
+mod scrub;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -82,8 +85,10 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
         catalogue,
         farm,
         pseudonym,
+        importing: tokio::sync::Mutex::default(),
     });
     app.farm.start(executor::executor(&app));
+    drop(kit.tasks.spawn("import", import::at_start(Arc::clone(&app))));
     kit.tasks.spawn_critical("http", http::server::run(app, listener));
     ready.ready();
     Ok(Running { http_addr })
@@ -116,9 +121,6 @@ fn advertised(configured: &str, port: u16) -> anyhow::Result<String> {
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    if !config.import_dirs.is_empty() {
-        warn!("proxy.import_dirs: importing is not there yet; the directories are left alone");
-    }
     let options =
         Options { cache_dir: config.cache_dir.clone(), capacity_bytes: config.capacity.0, faults: None };
     let opened = tokio::task::spawn_blocking(move || Store::open(options)).await?;

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Plan(Admin),
     /// Delete what `plan` lists.
     Evict(Admin),
+    /// Adopt the distfiles of a directory on the replica's host: an old DISTDIR, an old cache.
+    Import(Import),
 }
 
 /// What to look at, and what may come of it.
@@ -60,6 +62,38 @@ pub(crate) struct Admin {
     /// Where maintenance is [default: `maintenance.listen` of the configuration].
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
+}
+
+/// Which directory, and what becomes of its files. Only what a tree lists is adopted, and only after its
+/// length and digests were checked; everything else stays where it is and is reported with a reason.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The directory; without it, each of `proxy.import_dirs` as it is configured there.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// What becomes of a file that was adopted.
+    #[arg(long, value_enum, requires = "dir")]
+    pub(crate) after: Option<After>,
+    /// The directories below it, too.
+    #[arg(long, requires = "dir")]
+    pub(crate) recursive: bool,
+    /// Say what would become of each file, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The replica that has the directory [default: the one that is connected].
+    #[arg(long, value_name = "ID")]
+    pub(crate) replica: Option<String>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// What becomes of a file that was adopted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum After {
+    /// It stays.
+    Keep,
+    /// It is removed, once it was compared byte for byte with what is stored.
+    Remove,
 }
 
 #[derive(Debug, Args)]

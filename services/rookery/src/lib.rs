@@ -32,6 +32,7 @@ pub fn run() -> ExitCode {
         Command::Status(admin) => commands::admin::status(&cli, admin),
         Command::Plan(admin) => commands::admin::plan(&cli, admin),
         Command::Evict(admin) => commands::admin::evict(&cli, admin),
+        Command::Import(import) => commands::import::run(&cli, import),
         Command::Publish(publish) => commands::admin::publish(&cli, publish),
     };
     match result {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use rookery_proto::v1::admin_server::Admin;
 use rookery_proto::v1::{
-    EvictRequest, EvictResponse, GetStatusRequest, GetStatusResponse, PlanEvictionRequest,
-    PlanEvictionResponse, PlannedEviction, PublishModuleRequest, PublishModuleResponse,
+    EvictRequest, EvictResponse, GetStatusRequest, GetStatusResponse, ImportDirectoryRequest,
+    ImportDirectoryResponse, PlanEvictionRequest, PlanEvictionResponse, PlannedEviction,
+    PublishModuleRequest, PublishModuleResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -48,6 +49,46 @@ impl Admin for AdminService {
         let PublishModuleRequest { module, allow_older } = request.into_inner();
         let published = self.core.publish(&input::text("module", module)?, allow_older).await?;
         Ok(Response::new(PublishModuleResponse { published }))
+    }
+
+    async fn import_directory(
+        &self,
+        request: Request<ImportDirectoryRequest>,
+    ) -> Result<Response<ImportDirectoryResponse>, Status> {
+        let ImportDirectoryRequest { replica_id, directory } = request.into_inner();
+        let directory = input::import_directory(directory)?;
+        let replica_id = self.import_replica(replica_id)?;
+        let queued = self.core.imports.queue(&replica_id, directory);
+        let mut waiting = queued.ok_or_else(|| Status::resource_exhausted("too many imports wait"))?;
+        self.core.decisions_made();
+        let answer = tokio::select! {
+            answer = &mut waiting.answer => answer.ok(),
+            () = self.core.stop.cancelled() => None,
+        };
+        let reports = answer.ok_or_else(super::stopping)?;
+        Ok(Response::new(ImportDirectoryResponse { replica_id, reports }))
+    }
+}
+
+impl AdminService {
+    /// The replica that is to import: the one that is named, or the only one.
+    fn import_replica(&self, named: String) -> Result<String, Status> {
+        let connected = self.core.presence.connected();
+        if !named.is_empty() {
+            input::id("replica_id", &named)?;
+            if !connected.contains(&named) {
+                return Err(Status::failed_precondition(format!("replica {named} is not connected")));
+            }
+            return Ok(named);
+        }
+        match <[String; 1]>::try_from(connected) {
+            Ok([only]) => Ok(only),
+            Err(none) if none.is_empty() => Err(Status::failed_precondition("no replica is connected")),
+            Err(several) => {
+                let ids = several.join(", ");
+                Err(Status::invalid_argument(format!("several replicas are connected, name one of {ids}")))
+            }
+        }
     }
 }
 

@@ -9,10 +9,11 @@ use rookery_proto::v1::acquire_fetch_response::Outcome as FetchOutcome;
 use rookery_proto::v1::cache_index_server::CacheIndex;
 use rookery_proto::v1::{
     AcknowledgeDecisionRequest, AcknowledgeDecisionResponse, AcquireFetchRequest, AcquireFetchResponse,
-    CatalogueChange, CommitFetchRequest, CommitFetchResponse, Decision, DecisionOutcome, Held,
+    CatalogueChange, CommitFetchRequest, CommitFetchResponse, Decision, DecisionOutcome, Held, ImportOutcome,
     InventoryBatch, Lease, Present, RegisterRequest, RegisterResponse, ReleaseFetchRequest,
     ReleaseFetchResponse, RenewFetchRequest, RenewFetchResponse, ReportAccessesRequest,
-    ReportAccessesResponse, ReportInventoryResponse, WatchCatalogueRequest, WatchDecisionsRequest,
+    ReportAccessesResponse, ReportImportRequest, ReportImportResponse, ReportInventoryResponse,
+    WatchCatalogueRequest, WatchDecisionsRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -251,5 +252,37 @@ impl CacheIndex for CacheIndexService {
             }
         }
         Ok(Response::new(AcknowledgeDecisionResponse {}))
+    }
+
+    async fn report_import(
+        &self,
+        request: Request<ReportImportRequest>,
+    ) -> Result<Response<ReportImportResponse>, Status> {
+        let ReportImportRequest { replica_id, decision_id, reports } = request.into_inner();
+        self.known(&replica_id).await?;
+        if !decision_id.is_empty() {
+            input::id("decision_id", &decision_id)?;
+        }
+        input::import_reports(&reports)?;
+        for report in &reports {
+            let count = |wanted: ImportOutcome| {
+                report.tallies.iter().find(|tally| tally.outcome() == wanted).map_or(0, |tally| tally.files)
+            };
+            tracing::info!(
+                replica_id,
+                decision_id,
+                dir = report.dir,
+                dry_run = report.dry_run,
+                files = report.tallies.iter().map(|tally| tally.files).sum::<u64>(),
+                adopted = count(ImportOutcome::Adopted),
+                removed = count(ImportOutcome::Removed),
+                error = report.error,
+                "import"
+            );
+        }
+        if !decision_id.is_empty() && !self.core.imports.report(&replica_id, &decision_id, reports) {
+            tracing::info!(replica_id, decision_id, "nobody waits for this import any more");
+        }
+        Ok(Response::new(ReportImportResponse {}))
     }
 }

@@ -2,7 +2,9 @@
 
 use cache_policy::eviction::BlobKey;
 use gentoo_repo::DistfileName;
-use rookery_proto::v1::{Access, AccessOutcome, Blob, FetchObject, RegisterRequest};
+use rookery_proto::v1::{
+    Access, AccessOutcome, Blob, FetchObject, ImportDirectory, ImportReport, RegisterRequest,
+};
 use tonic::Status;
 
 use crate::index::{AccessRecord, BlobRecord, Object, Replica};
@@ -108,6 +110,45 @@ pub(super) fn access(access: &Access) -> Result<AccessRecord, Status> {
         bytes_served: access.bytes_served,
         hit: access.outcome() == AccessOutcome::Hit,
     })
+}
+
+/// Directories in one report of an import.
+const IMPORT_REPORTS_MAX: usize = 256;
+/// Files that one report lists, and kinds of outcome.
+const IMPORT_FILES_MAX: usize = 1000;
+const IMPORT_TALLIES_MAX: usize = 64;
+/// A path.
+const PATH_OCTETS_MAX: usize = 4096;
+
+pub(super) fn import_reports(reports: &[ImportReport]) -> Result<(), Status> {
+    count("reports", reports.len(), IMPORT_REPORTS_MAX)?;
+    for report in reports {
+        path("reports.dir", &report.dir)?;
+        count("reports.tallies", report.tallies.len(), IMPORT_TALLIES_MAX)?;
+        count("reports.files", report.files.len(), IMPORT_FILES_MAX)?;
+        text("reports.error", report.error.clone())?;
+        for file in &report.files {
+            path("reports.files.name", &file.name)?;
+            text("reports.files.detail", file.detail.clone())?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn import_directory(directory: Option<ImportDirectory>) -> Result<ImportDirectory, Status> {
+    let directory = directory.unwrap_or_default();
+    path("directory.dir", &directory.dir)?;
+    if !directory.dir.is_empty() && !directory.dir.starts_with('/') {
+        return Err(wrong("directory.dir", "an absolute path is expected"));
+    }
+    Ok(directory)
+}
+
+fn path(what: &str, text: &str) -> Result<(), Status> {
+    if text.len() > PATH_OCTETS_MAX || text.contains(char::is_control) {
+        return Err(wrong(what, "a path of at most 4096 octets without control characters is expected"));
+    }
+    Ok(())
 }
 
 pub(super) fn wrong(what: &str, expected: &str) -> Status {

@@ -8,6 +8,7 @@ use rookery_proto::v1::{Decision, EvictBlob};
 
 use super::{Watch, stopping};
 use crate::core::Core;
+use crate::imports::PendingImport;
 use crate::index::PendingDecision;
 
 const PAGE: u32 = 1000;
@@ -22,7 +23,7 @@ pub(super) fn stream(core: Arc<Core>, replica_id: String) -> Watch<Decision> {
         let _connected = core.presence.connect(&replica_id);
         let mut made = core.decisions.subscribe();
         let mut resend = tokio::time::interval_at(tokio::time::Instant::now() + RESEND_AFTER, RESEND_AFTER);
-        let mut sent = 0;
+        let (mut sent, mut imports_sent) = (0, 0);
         loop {
             made.borrow_and_update();
             loop {
@@ -33,10 +34,14 @@ pub(super) fn stream(core: Arc<Core>, replica_id: String) -> Watch<Decision> {
                     yield message(decision);
                 }
             }
+            for pending in core.imports.pending(&replica_id, imports_sent) {
+                imports_sent = pending.sequence;
+                yield import(pending);
+            }
             let stays = tokio::select! {
                 changed = made.changed() => changed.is_ok(),
                 _ = resend.tick() => {
-                    sent = 0;
+                    (sent, imports_sent) = (0, 0);
                     true
                 }
                 () = core.stop.cancelled() => false,
@@ -56,5 +61,13 @@ fn message(decision: PendingDecision) -> Decision {
             blake2b: decision.blob.as_bytes().to_vec(),
             unless_accessed_after_ms: decision.unless_accessed_after_ms,
         })),
+    }
+}
+
+fn import(pending: PendingImport) -> Decision {
+    Decision {
+        id: pending.decision_id,
+        reason: "by command".to_owned(),
+        action: Some(Action::ImportDirectory(pending.directory)),
     }
 }

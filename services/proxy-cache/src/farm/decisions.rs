@@ -1,6 +1,6 @@
 //! `WatchDecisions`: carried out by the [`DecisionExecutor`], acknowledged through the outbox.
 //!
-//! Evictions, verifications and fetches have lanes of their own: an eviction that makes room must not
+//! Evictions, verifications, fetches and imports have lanes of their own: an eviction that makes room must not
 //! wait behind the download of a large file.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +31,7 @@ enum Work {
     Evict { blob: BlobHash, unless_accessed_after_ms: i64 },
     Verify { blob: BlobHash },
     Fetch { name: DistfileName },
+    Import { order: v1::ImportDirectory },
 }
 
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub(super) struct Decisions {
     evictions: mpsc::Sender<Job>,
     verifications: mpsc::Sender<Job>,
     fetches: mpsc::Sender<Job>,
+    imports: mpsc::Sender<Job>,
 }
 
 impl Decisions {
@@ -55,6 +57,7 @@ impl Decisions {
         let (evictions, evictions_queue) = mpsc::channel(LANE_WAITING_MAX);
         let (verifications, verifications_queue) = mpsc::channel(LANE_WAITING_MAX);
         let (fetches, fetches_queue) = mpsc::channel(LANE_WAITING_MAX);
+        let (imports, imports_queue) = mpsc::channel(LANE_WAITING_MAX);
         let decisions = Arc::new(Self {
             farm: Arc::clone(farm),
             executor,
@@ -62,8 +65,14 @@ impl Decisions {
             evictions,
             verifications,
             fetches,
+            imports,
         });
-        let lanes = [(evictions_queue, 1), (verifications_queue, 1), (fetches_queue, FETCHES_MAX)];
+        let lanes = [
+            (evictions_queue, 1),
+            (verifications_queue, 1),
+            (fetches_queue, FETCHES_MAX),
+            (imports_queue, 1),
+        ];
         for (queue, workers) in lanes {
             let queue = Arc::new(tokio::sync::Mutex::new(queue));
             for _ in 0..workers {
@@ -136,6 +145,7 @@ impl Decisions {
             Work::Evict { .. } => &self.evictions,
             Work::Verify { .. } => &self.verifications,
             Work::Fetch { .. } => &self.fetches,
+            Work::Import { .. } => &self.imports,
         };
         if let Err(refused) = lane.try_send(Job { id, work }) {
             let id = refused.into_inner().id;
@@ -154,7 +164,9 @@ impl Decisions {
         let next = async || queue.lock().await.recv().await;
         while let Some(Some(Job { id, work })) = soft.run_until_cancelled(next()).await {
             let executor = Arc::clone(&self.executor);
-            let running = self.farm.tasks.spawn("decision", async move { execute(executor, work).await });
+            let farm = Arc::clone(&self.farm);
+            let executing = execute(farm, executor, id.clone(), work);
+            let running = self.farm.tasks.spawn("decision", executing);
             let Some(ran) = soft.run_until_cancelled(running).await else { return Ok(()) };
             let crashed = || Executed::new(Outcome::Busy, "carrying it out crashed");
             self.answer(&id, ran.ok().flatten().unwrap_or_else(crashed));
@@ -174,7 +186,7 @@ impl Decisions {
             decision_id: decision_id.to_owned(),
             outcome: wire::outcome(executed.outcome).into(),
             detail: wire::text(&executed.detail),
-            imported: None,
+            imported: executed.imported,
         }));
     }
 
@@ -196,18 +208,33 @@ fn check(action: Option<Action>) -> Result<Work, Executed> {
         Some(Action::Fetch(fetch)) => DistfileName::try_from(fetch.name.as_str())
             .map(|name| Work::Fetch { name })
             .map_err(|error| Executed::new(Outcome::Gone, error.to_string())),
-        Some(Action::Import(_)) | None => {
-            Err(Executed::new(Outcome::Busy, "this version does not know such a decision"))
+        Some(Action::Import(v1::ImportDirs { dry_run })) => {
+            Ok(Work::Import { order: v1::ImportDirectory { dry_run, ..v1::ImportDirectory::default() } })
         }
+        Some(Action::ImportDirectory(order)) => Ok(Work::Import { order }),
+        None => Err(Executed::new(Outcome::Busy, "this version does not know such a decision")),
     }
 }
 
-async fn execute(executor: Arc<dyn DecisionExecutor>, work: Work) -> Executed {
+async fn execute(
+    farm: Arc<Inner>,
+    executor: Arc<dyn DecisionExecutor>,
+    decision_id: String,
+    work: Work,
+) -> Executed {
     match work {
         Work::Evict { blob, unless_accessed_after_ms } => {
             executor.evict(blob, unless_accessed_after_ms).await
         }
         Work::Verify { blob } => executor.verify(blob).await,
         Work::Fetch { name } => executor.fetch(&name).await,
+        Work::Import { order } => {
+            let reports = executor.import(&order).await;
+            let failed = reports.iter().find(|report| !report.error.is_empty());
+            let detail = failed.map(|report| format!("{}: {}", report.dir, report.error));
+            let imported = Some(wire::import_counts(&reports));
+            farm.report_import(decision_id, reports);
+            Executed { imported, ..Executed::new(Outcome::Done, detail.unwrap_or_default()) }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Reports that must arrive: commits, released leases, acknowledgements.
+//! Reports that must arrive: commits, released leases, imports, acknowledgements.
 //!
 //! They wait here, bounded, while maintenance is away; their order does not matter to it. What is lost from here (by a
 //! restart, or the oldest of too many) is said by the next inventory.
@@ -24,6 +24,7 @@ pub(super) enum Report {
     Commit(Box<v1::CommitFetchRequest>),
     Release(v1::ReleaseFetchRequest),
     Acknowledge(v1::AcknowledgeDecisionRequest),
+    Import(Box<v1::ReportImportRequest>),
 }
 
 impl Report {
@@ -32,6 +33,7 @@ impl Report {
             Self::Commit(_) => "commit",
             Self::Release(_) => "release",
             Self::Acknowledge(_) => "acknowledgement",
+            Self::Import(_) => "import",
         }
     }
 }
@@ -75,7 +77,7 @@ impl Outbox {
         let mut waiting = self.lock();
         let is_release = |report: &Report| match report {
             Report::Release(release) => release.lease_id == lease_id && release.fence == fence,
-            Report::Commit(_) | Report::Acknowledge(_) => false,
+            Report::Commit(_) | Report::Acknowledge(_) | Report::Import(_) => false,
         };
         // The first one may be on its way, and its number must stay.
         if let Some(position) = waiting.reports.iter().skip(1).position(is_release) {
@@ -182,6 +184,11 @@ async fn send(link: &Link, report: &Report) -> Result<(), Status> {
         Report::Acknowledge(request) => {
             let make =
                 async |mut client: super::link::Client| client.acknowledge_decision(request.clone()).await;
+            link.call(make).await.map(drop)
+        }
+        Report::Import(request) => {
+            let make =
+                async |mut client: super::link::Client| client.report_import((**request).clone()).await;
             link.call(make).await.map(drop)
         }
     }

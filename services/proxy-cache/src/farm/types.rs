@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use gentoo_repo::DistfileName;
+use rookery_proto::v1;
 use tokio::sync::mpsc;
 
 use crate::catalogue::KnownDistfile;
@@ -63,11 +64,14 @@ pub trait DecisionExecutor: Send + Sync + 'static {
     /// after `unless_accessed_after_ms` (since the Unix epoch).
     async fn evict(&self, blob: BlobHash, unless_accessed_after_ms: i64) -> Executed;
 
-    /// Reads a blob and compares it with its digest; a damaged one is quarantined.
+    /// Reads a blob and compares it with its digest; a damaged one is quarantined and fetched again.
     async fn verify(&self, blob: BlobHash) -> Executed;
 
     /// Fetches a distfile that nobody asked for yet.
     async fn fetch(&self, name: &DistfileName) -> Executed;
+
+    /// Adopts the distfiles of a directory, or says what it would adopt; one report for each directory.
+    async fn import(&self, order: &v1::ImportDirectory) -> Vec<v1::ImportReport>;
 
     /// Sends every blob, in batches of some hundreds, then returns. On an error the report is given
     /// up and maintenance keeps what it knew.
@@ -83,22 +87,24 @@ pub trait DecisionExecutor: Send + Sync + 'static {
 /// What became of a decision, with words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executed {
-    /// Which of the three.
+    /// Which of them.
     pub outcome: Outcome,
     /// Why; may be empty.
     pub detail: String,
+    /// Only of imports: what became of the files.
+    pub imported: Option<v1::ImportCounts>,
 }
 
 impl Executed {
     /// An outcome and why.
     pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
-        Self { outcome, detail: detail.into() }
+        Self { outcome, detail: detail.into(), imported: None }
     }
 }
 
 impl From<Outcome> for Executed {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, detail: String::new() }
+        Self::new(outcome, "")
     }
 }
 
@@ -111,6 +117,8 @@ pub enum Outcome {
     Busy,
     /// Not here.
     Gone,
+    /// Verified and found wrong; it is not here any more.
+    Damaged,
 }
 
 impl Outcome {
@@ -121,6 +129,7 @@ impl Outcome {
             Self::Done => "done",
             Self::Busy => "busy",
             Self::Gone => "gone",
+            Self::Damaged => "damaged",
         }
     }
 }

@@ -100,7 +100,36 @@ pub(super) fn outcome(outcome: Outcome) -> v1::DecisionOutcome {
         Outcome::Done => v1::DecisionOutcome::Done,
         Outcome::Busy => v1::DecisionOutcome::Busy,
         Outcome::Gone => v1::DecisionOutcome::Gone,
+        Outcome::Damaged => v1::DecisionOutcome::Damaged,
     }
+}
+
+/// The sum over all directories, in the few words of an acknowledgement.
+pub(super) fn import_counts(reports: &[v1::ImportReport]) -> v1::ImportCounts {
+    use v1::ImportOutcome as Outcome;
+    let mut counts = v1::ImportCounts::default();
+    for tally in reports.iter().flat_map(|report| &report.tallies) {
+        let outcome = tally.outcome();
+        let count = match outcome {
+            Outcome::Adopted | Outcome::Removed | Outcome::AdoptedNotRemoved => &mut counts.adopted,
+            Outcome::AlreadyStored => &mut counts.known,
+            Outcome::Unknown | Outcome::Part | Outcome::Link | Outcome::NotAFile | Outcome::BadName => {
+                &mut counts.unknown
+            }
+            Outcome::StoredDiffers | Outcome::Damaged | Outcome::Growing => &mut counts.differing,
+            Outcome::Unspecified | Outcome::Unverifiable | Outcome::NoRoom | Outcome::Failed => {
+                &mut counts.failed
+            }
+        };
+        *count += tally.files;
+        if outcome == Outcome::Removed {
+            counts.removed += tally.files;
+        }
+        if matches!(outcome, Outcome::Adopted | Outcome::Removed | Outcome::AdoptedNotRemoved) {
+            counts.adopted_bytes += tally.bytes;
+        }
+    }
+    counts
 }
 
 #[cfg(test)]
@@ -113,6 +142,17 @@ mod tests {
         assert_eq!(text("no space\nleft\u{1b}[0m"), "no space left [0m");
         let long = text(&"é".repeat(TEXT_OCTETS_MAX));
         assert_eq!(long.len(), TEXT_OCTETS_MAX);
+    }
+
+    #[test]
+    fn every_imported_file_is_counted_once() {
+        let tally =
+            |outcome: v1::ImportOutcome| v1::ImportTally { outcome: outcome.into(), files: 1, bytes: 7 };
+        let tallies = (1..=15).filter_map(|number| v1::ImportOutcome::try_from(number).ok()).map(tally);
+        let report = v1::ImportReport { tallies: tallies.collect(), ..v1::ImportReport::default() };
+        let counts = import_counts(&[report.clone(), report]);
+        let sum = counts.adopted + counts.known + counts.unknown + counts.differing + counts.failed;
+        assert_eq!((sum, counts.adopted, counts.removed, counts.adopted_bytes), (30, 6, 2, 42));
     }
 
     #[test]

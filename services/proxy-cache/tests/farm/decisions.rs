@@ -111,3 +111,22 @@ async fn each_outcome_is_told_and_a_crash_is_busy() {
         until(id, async || acknowledged(&fake).contains(&(id.to_owned(), outcome))).await;
     }
 }
+
+#[tokio::test]
+async fn an_import_is_carried_out_once_and_its_report_comes_before_its_acknowledgement() {
+    let fake = Fake::start();
+    let order = Action::ImportDirectory(v1::ImportDirectory {
+        dir: "/d".to_owned(),
+        ..v1::ImportDirectory::default()
+    });
+    let decision = v1::Decision { id: "i1".to_owned(), action: Some(order), ..v1::Decision::default() };
+    fake.state.lock().undelivered = vec![decision.clone(), decision];
+    let replica = Replica::start(&fake.endpoint()).await;
+    until("the acknowledgement", async || !acknowledged(&fake).is_empty()).await;
+    assert_eq!(replica.store.executed(), ["import /d"]);
+    let script = fake.state.lock();
+    assert_eq!(script.imports.len(), 1);
+    assert_eq!(script.imports[0].decision_id, "i1");
+    assert_eq!(script.imports[0].reports[0].dir, "/d");
+    assert!(script.acknowledged[0].imported.is_some());
+}

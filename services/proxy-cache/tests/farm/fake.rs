@@ -34,6 +34,7 @@ pub(crate) struct Script {
     pub(crate) inventories: Vec<Inventory>,
     pub(crate) accesses: Vec<v1::ReportAccessesRequest>,
     pub(crate) acknowledged: Vec<v1::AcknowledgeDecisionRequest>,
+    pub(crate) imports: Vec<v1::ReportImportRequest>,
     /// Answers of `AcquireFetch`, by name; default: granted with a growing fence.
     pub(crate) answers: HashMap<String, Outcome>,
     pub(crate) fence: u64,
@@ -303,5 +304,15 @@ impl CacheIndex for State {
         self.enter("acknowledge_decision", &request.replica_id).await?;
         self.lock().acknowledged.push(request);
         Ok(Response::new(v1::AcknowledgeDecisionResponse {}))
+    }
+
+    async fn report_import(
+        &self,
+        request: Request<v1::ReportImportRequest>,
+    ) -> Result<Response<v1::ReportImportResponse>, Status> {
+        let request = request.into_inner();
+        self.enter("report_import", &request.replica_id).await?;
+        self.lock().imports.push(request);
+        Ok(Response::new(v1::ReportImportResponse {}))
     }
 }

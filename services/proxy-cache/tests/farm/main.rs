@@ -8,3 +8,4 @@ mod leases;
 mod outages;
 mod replica;
 mod reports;
+mod scrub;

@@ -81,6 +81,11 @@ impl DecisionExecutor for Store {
         Outcome::Done.into()
     }
 
+    async fn import(&self, order: &v1::ImportDirectory) -> Vec<v1::ImportReport> {
+        self.note(format!("import {}", order.dir));
+        vec![v1::ImportReport { dir: order.dir.clone(), ..v1::ImportReport::default() }]
+    }
+
     async fn inventory(&self, batches: mpsc::Sender<Vec<HeldBlob>>) -> anyhow::Result<()> {
         let held = self.held.lock().unwrap().clone();
         let (first, rest) = held.split_at(held.len() / 2);

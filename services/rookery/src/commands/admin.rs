@@ -21,13 +21,13 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// For publishing: a whole tree is read and verified.
 const PUBLISH_DEADLINE: Duration = Duration::from_mins(15);
 
-struct Admin {
-    client: AdminClient<ClientChannel>,
+pub(super) struct Admin {
+    pub(super) client: AdminClient<ClientChannel>,
     endpoint: String,
 }
 
 impl Admin {
-    fn connect(cli: &Cli, admin: &cli::Admin, deadline: Duration) -> anyhow::Result<Self> {
+    pub(super) fn connect(cli: &Cli, admin: &cli::Admin, deadline: Duration) -> anyhow::Result<Self> {
         let settings = Settings::read(cli.config.as_deref())?;
         let grpc: GrpcConfig = settings.section("grpc")?;
         let endpoint = match &admin.endpoint {
@@ -39,7 +39,7 @@ impl Admin {
     }
 
     /// What a refusal means to the person who typed the command.
-    fn explain(&self, status: &tonic::Status) -> anyhow::Error {
+    pub(super) fn explain(&self, status: &tonic::Status) -> anyhow::Error {
         if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) {
             return anyhow!(
                 "maintenance at {} does not answer ({}): is it running?",

@@ -1,0 +1,190 @@
+//! Reads stored blobs again, slowly, and heals what the disk has damaged.
+//!
+//! This module must not choose which blobs are read: maintenance decides that, one decision a blob.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blob_store::{BlobDigest, Expected, Scope, StoreError, Verified};
+use gentoo_repo::{DistfileName, Restriction};
+use tracing::{info, warn};
+
+use crate::app::App;
+use crate::catalogue::KnownDistfile;
+use crate::farm::{Executed, Outcome};
+use crate::fetch::flight::FailureKind;
+
+/// A blob gets its name a moment after its last byte was found right.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How often that is looked for.
+const COMMIT_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What a damaged blob's contents were found to be worth.
+enum Healed {
+    /// They are here again.
+    Fetched,
+    /// They are not, and why.
+    Lost(String),
+}
+
+/// Compares a blob with its digest. A damaged one goes into quarantine and is fetched again as long as
+/// the catalogue means it by one of its names.
+pub(crate) async fn verify(app: &Arc<App>, digest: &BlobDigest) -> Executed {
+    // Quarantine takes them away.
+    let names = app.store.names(digest);
+    match read(app, digest).await {
+        Ok(Verified::Sound) => Executed::new(Outcome::Done, "sound"),
+        Ok(Verified::Gone) => Executed::from(Outcome::Gone),
+        Ok(Verified::Damaged) => {
+            app.farm.request_inventory();
+            match heal(app, digest, &names).await {
+                Healed::Fetched => {
+                    info!(blob = %digest, "a damaged blob was fetched again");
+                    Executed::new(Outcome::Done, "damaged; in quarantine, and fetched again")
+                }
+                Healed::Lost(why) => {
+                    warn!(blob = %digest, "a damaged blob was not fetched again: {why}");
+                    let detail = format!("damaged; in quarantine, and not fetched again: {why}");
+                    Executed::new(Outcome::Damaged, detail)
+                }
+            }
+        }
+        // The disk may say something else next time, so nothing is thrown away for it.
+        Err(error) => Executed::new(Outcome::Busy, error.to_string()),
+    }
+}
+
+/// Off the reactor, and no faster than `proxy.scrub_rate`.
+async fn read(app: &Arc<App>, digest: &BlobDigest) -> Result<Verified, StoreError> {
+    let (store, digest, stop) = (app.store.clone(), *digest, app.tasks.soft());
+    let mut pace = Pace::new(app.config.scrub_rate.0);
+    let reading = tokio::task::spawn_blocking(move || {
+        store.verify_paced(&digest, |bytes| {
+            if stop.is_cancelled() {
+                return ControlFlow::Break(());
+            }
+            std::thread::sleep(pace.pause_after(bytes, Instant::now()));
+            ControlFlow::Continue(())
+        })
+    });
+    match reading.await {
+        Ok(verified) => verified,
+        Err(error) => Err(StoreError::Interrupted { reason: error.to_string() }),
+    }
+}
+
+/// Fetches the contents under the first name that still means them, and gives all others back.
+async fn heal(app: &Arc<App>, digest: &BlobDigest, names: &[(Scope, DistfileName)]) -> Healed {
+    let mut why = "no name led to it".to_owned();
+    let mut is_here = false;
+    for (scope, name) in names {
+        let known = match meant(app, scope, name, digest).await {
+            Ok(known) => known,
+            Err(reason) => {
+                why = reason;
+                continue;
+            }
+        };
+        if !is_here {
+            match fetch(app, &known, digest).await {
+                Ok(()) => is_here = true,
+                Err(reason) => {
+                    why = reason;
+                    continue;
+                }
+            }
+        }
+        let (store, scope, name, digest) = (app.store.clone(), scope.clone(), name.clone(), *digest);
+        let given = tokio::task::spawn_blocking(move || store.name(&scope, &name, &digest)).await;
+        if let Ok(Err(error)) = given {
+            // It gets it when somebody asks for it by that name.
+            warn!(%error, "a blob that was fetched again could not be given all of its names");
+        }
+    }
+    if is_here { Healed::Fetched } else { Healed::Lost(why) }
+}
+
+/// The distfile, if the catalogue still means these contents by the name.
+async fn meant(
+    app: &Arc<App>,
+    scope: &Scope,
+    name: &DistfileName,
+    digest: &BlobDigest,
+) -> Result<KnownDistfile, String> {
+    let known = app.catalogue.resolve(name, scope.as_module()).await.map_err(|error| error.to_string())?;
+    let known = known.ok_or_else(|| format!("no tree knows {name}"))?;
+    let distfile = &known.distfile;
+    let expected = Expected::new(distfile.name.clone(), distfile.size_bytes, distfile.digests.clone());
+    match expected.map(|expected| expected.blob()) {
+        Ok(Some(blob)) if blob != *digest => return Err(format!("{name} means another file now")),
+        // Without a BLAKE2B in the tree, what comes will tell.
+        Ok(_) => {}
+        Err(error) => return Err(format!("{name}: {error}")),
+    }
+    if distfile.restriction == Restriction::Fetch {
+        return Err(format!("{name} is RESTRICT=fetch: import it again"));
+    }
+    Ok(known)
+}
+
+async fn fetch(app: &Arc<App>, known: &KnownDistfile, digest: &BlobDigest) -> Result<(), String> {
+    let follower = crate::fetch::follow(app, known, None);
+    match follower.finished().await {
+        Ok(()) => {}
+        Err(failure) if failure.kind == FailureKind::Stored => {}
+        Err(failure) => return Err(failure.why),
+    }
+    let deadline = tokio::time::Instant::now() + COMMIT_WAIT_MAX;
+    while app.store.info(digest).is_none() {
+        if tokio::time::Instant::now() > deadline {
+            return Err("what came was not stored, or was another file".to_owned());
+        }
+        tokio::time::sleep(COMMIT_LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+/// Keeps a reader below so many bytes a second.
+#[derive(Debug)]
+struct Pace {
+    bytes_per_second: u64,
+    began: Option<Instant>,
+    bytes: u64,
+}
+
+impl Pace {
+    /// 0: as fast as it goes.
+    fn new(bytes_per_second: u64) -> Self {
+        Self { bytes_per_second, began: None, bytes: 0 }
+    }
+
+    /// How long to wait after so many more bytes.
+    fn pause_after(&mut self, bytes: u64, now: Instant) -> Duration {
+        if self.bytes_per_second == 0 {
+            return Duration::ZERO;
+        }
+        let began = *self.began.get_or_insert(now);
+        self.bytes = self.bytes.saturating_add(bytes);
+        let due_ms = u128::from(self.bytes) * 1000 / u128::from(self.bytes_per_second);
+        let due = Duration::from_millis(u64::try_from(due_ms).unwrap_or(u64::MAX));
+        due.saturating_sub(now.duration_since(began))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_kept_on_the_average() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(1000);
+        assert_eq!(pace.pause_after(500, begin), Duration::from_millis(500));
+        assert_eq!(pace.pause_after(500, begin + Duration::from_millis(700)), Duration::from_millis(300));
+        assert_eq!(pace.pause_after(500, begin + Duration::from_secs(9)), Duration::ZERO, "a slow disk");
+        assert_eq!(Pace::new(0).pause_after(u64::MAX, begin), Duration::ZERO);
+        let huge = Pace::new(1).pause_after(u64::MAX, begin);
+        assert!(huge > Duration::from_hours(1));
+    }
+}
