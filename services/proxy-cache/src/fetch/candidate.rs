@@ -4,18 +4,21 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cache_policy::UnixMs;
+use cache_policy::standing::{Standing, Standings, Terms};
 use gentoo_repo::layout::hash_directory;
 use gentoo_repo::{Distfile, DistfileName, Restriction};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use super::upstream::Trust;
+use crate::app::now_ms;
 use crate::config::MirrorUrl;
 
-/// How long a source that gave a wrong file is asked last.
-const DEMOTED_FOR: Duration = Duration::from_mins(10);
-/// Sources remembered as demoted.
-const DEMOTED_MAX: usize = 1024;
+/// How long it is remembered that several sources gave a wrong file together.
+const MIXED_FOR: Duration = Duration::from_mins(10);
+/// Files remembered for that.
+const MIXED_MAX: usize = 1024;
 
 /// Everything but what RFC 3986 calls unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -50,35 +53,41 @@ impl Candidate {
     }
 }
 
-/// Sources that gave a wrong file lately.
-#[derive(Debug, Default)]
+/// Sources that gave wrong files lately.
+#[derive(Debug)]
 pub(crate) struct Demotions {
-    origins: Mutex<HashMap<String, Instant>>,
+    standings: Mutex<Standings>,
     /// Files that several sources gave wrongly together, and whom to ask first, alone.
     mixed: Mutex<HashMap<DistfileName, (Url, Instant)>>,
 }
 
+impl Default for Demotions {
+    fn default() -> Self {
+        Self { standings: Mutex::new(Standings::new(Terms::DEFAULT)), mixed: Mutex::default() }
+    }
+}
+
 impl Demotions {
-    /// Asks everything from `origin` last for some minutes.
-    pub(crate) fn demote(&self, origin: String) {
-        let now = Instant::now();
-        let mut demoted = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        if demoted.len() >= DEMOTED_MAX {
-            demoted.retain(|_, since| now.duration_since(*since) < DEMOTED_FOR);
-        }
-        if demoted.len() < DEMOTED_MAX {
-            demoted.insert(origin, now);
-        }
+    /// `origin` gave `name` wrongly: it is asked last for that, and after several such files for all.
+    pub(crate) fn demote(&self, origin: &str, name: &DistfileName) {
+        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        standings.note_wrong(origin, name.as_str(), UnixMs::new(now_ms()));
+    }
+
+    /// How `origin` stands when it is to give `name`.
+    pub(crate) fn standing(&self, origin: &str, name: &DistfileName) -> Standing {
+        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        standings.of(origin, name.as_str(), UnixMs::new(now_ms()))
     }
 
     /// Several sources gave a wrong file `name` together. `first` is asked first from now on.
     pub(crate) fn note_mixed(&self, name: &DistfileName, first: &Url) {
         let now = Instant::now();
         let mut mixed = self.mixed.lock().unwrap_or_else(PoisonError::into_inner);
-        if mixed.len() >= DEMOTED_MAX {
-            mixed.retain(|_, (_, since)| now.duration_since(*since) < DEMOTED_FOR);
+        if mixed.len() >= MIXED_MAX {
+            mixed.retain(|_, (_, since)| now.duration_since(*since) < MIXED_FOR);
         }
-        if mixed.len() < DEMOTED_MAX {
+        if mixed.len() < MIXED_MAX {
             mixed.insert(name.clone(), (first.clone(), now));
         }
     }
@@ -87,13 +96,7 @@ impl Demotions {
     pub(crate) fn mixed(&self, name: &DistfileName) -> Option<Url> {
         let mixed = self.mixed.lock().unwrap_or_else(PoisonError::into_inner);
         let (first, since) = mixed.get(name)?;
-        (since.elapsed() < DEMOTED_FOR).then(|| first.clone())
-    }
-
-    /// Whether `origin` gave a wrong file lately.
-    pub(crate) fn is_demoted(&self, origin: &str) -> bool {
-        let demoted = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        demoted.get(origin).is_some_and(|since| since.elapsed() < DEMOTED_FOR)
+        (since.elapsed() < MIXED_FOR).then(|| first.clone())
     }
 }
 
@@ -132,7 +135,7 @@ pub(crate) fn from_peer(advertise: &str, name: &DistfileName, module: Option<&st
 }
 
 /// Mirrors unless they are not to be asked, the distfile's own sources, last the URL that the client
-/// asked for. Demoted origins come last of all. Nothing for RESTRICT=fetch.
+/// asked for. Who gave wrong files lately comes last of all. Nothing for RESTRICT=fetch.
 pub(crate) fn for_distfile(
     distfile: &Distfile,
     mirrors: &[MirrorUrl],
@@ -152,8 +155,8 @@ pub(crate) fn for_distfile(
             candidates.push(Candidate { url, trust: Trust::Checked, kind });
         }
     }
-    // Stable: the order within each half stays.
-    candidates.sort_by_key(|candidate| demotions.is_demoted(&candidate.origin()));
+    // Stable: the order among equals stays.
+    candidates.sort_by_cached_key(|candidate| demotions.standing(&candidate.origin(), &distfile.name));
     candidates
 }
 
@@ -209,9 +212,16 @@ mod tests {
     }
 
     #[test]
-    fn who_gave_a_wrong_file_is_asked_last() {
+    fn who_gave_a_wrong_file_is_asked_last_for_it_and_after_several_for_all() {
         let demotions = Demotions::default();
-        demotions.demote("http://m.example".to_owned());
+        let wrong = |name: &str| demotions.demote("http://m.example", &name.parse().unwrap());
+        wrong("other-1.tar");
+        wrong("other-2.tar");
+        assert_eq!(urls(Restriction::None, None, &demotions), [HASHED, FLAT, A, C]);
+        wrong("other-3.tar");
+        assert_eq!(urls(Restriction::None, None, &demotions), [A, C, HASHED, FLAT]);
+        let demotions = Demotions::default();
+        demotions.demote("http://m.example", &distfile(Restriction::None).name);
         assert_eq!(urls(Restriction::None, None, &demotions), [A, C, HASHED, FLAT]);
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blob_store::{BeginError, Committed, Expected, FinishError, Part, PartState, Scope};
+use cache_policy::standing::Standing;
 use http::StatusCode;
 use tracing::{Instrument as _, info, info_span, warn};
 
@@ -178,7 +179,7 @@ impl Fetch {
     fn learn(&self, plan: &mut Plan, contributors: &[Candidate], resumed_bytes: u64) {
         match contributors {
             [culprit] if resumed_bytes == 0 => {
-                warn!(url = redacted(&culprit.url), "gave a wrong file; asked last for some minutes");
+                warn!(url = redacted(&culprit.url), "gave a wrong file; asked last for it for some minutes");
                 self.spend(plan, culprit);
             }
             [.., last] => {
@@ -194,7 +195,7 @@ impl Fetch {
 
     /// Not asked again in this flight, and last in the next ones.
     fn spend(&self, plan: &mut Plan, culprit: &Candidate) {
-        self.app.demotions.demote(culprit.origin());
+        self.app.demotions.demote(&culprit.origin(), &self.known.distfile.name);
         plan.candidates.retain(|candidate| candidate != culprit);
         plan.spent.push(culprit.clone());
     }
@@ -312,10 +313,11 @@ impl Fetch {
         Ok(Right::None)
     }
 
-    /// Another replica as a candidate, unless it gave a wrong file lately.
+    /// Another replica as a candidate, unless it gave wrong files lately.
     fn peer(&self, advertise: &str, scope: &Scope) -> Option<Candidate> {
-        let peer = candidate::from_peer(advertise, &self.known.distfile.name, scope.as_module())?;
-        (!self.app.demotions.is_demoted(&peer.origin())).then_some(peer)
+        let name = &self.known.distfile.name;
+        let peer = candidate::from_peer(advertise, name, scope.as_module())?;
+        (self.app.demotions.standing(&peer.origin(), name) == Standing::Good).then_some(peer)
     }
 
     fn stopped(&self, stop: Stop, faults: &mut Vec<SourceFault>) -> Failure {

@@ -196,7 +196,7 @@ impl Witness for Client {
 
     fn wrong(&self) {
         if let Some(source) = &self.source {
-            self.app.demotions.demote(source.clone());
+            self.app.demotions.demote(source, &self.name);
         }
         self.app.refusals.note_wrong(&self.name);
     }

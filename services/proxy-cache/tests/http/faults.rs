@@ -137,16 +137,33 @@ async fn a_small_wrong_file_costs_only_time() {
 }
 
 #[tokio::test]
-async fn who_gave_a_wrong_file_is_asked_last() {
+async fn who_gave_a_wrong_file_is_asked_last_for_it_and_after_three_for_everything() {
     let pair = Pair::new(SMALL).await;
-    let other = File::new("b-1.tar", SMALL);
-    pair.good.put(&other.mirror_path(), other.object());
-    know(pair.dir.path(), "gentoo", &[&pair.file, &other]).await;
-    pair.fail(Fault::WrongByte { at: 0 });
+    let others: Vec<File> = (0..4).map(|number| File::new(&format!("b-{number}.tar"), SMALL)).collect();
+    for file in &others {
+        pair.bad.put(&file.mirror_path(), file.object());
+        pair.good.put(&file.mirror_path(), file.object());
+    }
+    let all: Vec<&File> = std::iter::once(&pair.file).chain(&others).collect();
+    know(pair.dir.path(), "gentoo", &all).await;
     let replica = pair.with_both().await;
+    let asked = |file: &File| {
+        let path = file.mirror_path();
+        (pair.bad.count_of_path(&path).requests, pair.good.count_of_path(&path).requests)
+    };
+    pair.fail(Fault::WrongByte { at: 0 });
     replica.get(&pair.file.mirror_path()).await.assert_is(&pair.file);
-    replica.get(&other.mirror_path()).await.assert_is(&other);
-    assert_eq!((pair.bad.total().requests, pair.good.total().requests), (1, 2));
+    assert_eq!(asked(&pair.file), (1, 1));
+    // One wrong file says nothing about the others.
+    replica.get(&others[0].mirror_path()).await.assert_is(&others[0]);
+    assert_eq!(asked(&others[0]), (1, 0));
+    for file in &others[1..3] {
+        pair.bad.add_fault(&file.mirror_path(), Fault::WrongByte { at: 0 });
+        replica.get(&file.mirror_path()).await.assert_is(file);
+        assert_eq!(asked(file), (1, 1));
+    }
+    replica.get(&others[3].mirror_path()).await.assert_is(&others[3]);
+    assert_eq!(asked(&others[3]), (0, 1), "three different ones do");
 }
 
 #[tokio::test]
