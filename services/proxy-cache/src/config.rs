@@ -182,6 +182,9 @@ pub struct Timeouts {
     pub first_byte: HumanDuration,
     /// For a client's request head.
     pub client_head: HumanDuration,
+    /// How long another cache waits for a download that it did not start and of which nothing comes: it
+    /// may be waiting for itself.
+    pub loop_wait: HumanDuration,
     /// How long a client gets 404 for ranges of a name whose download turned out wrong.
     pub refuse_ranges: HumanDuration,
 }
@@ -195,6 +198,7 @@ impl Default for Timeouts {
             chunk: seconds(30),
             first_byte: seconds(50),
             client_head: seconds(30),
+            loop_wait: seconds(10),
             refuse_ranges: seconds(60),
         }
     }

@@ -12,6 +12,7 @@ use crate::app::{App, ms_since_epoch};
 use crate::catalogue::KnownDistfile;
 use crate::farm::{BlobHash, DecisionExecutor, Executed, HeldBlob, Outcome};
 use crate::scrub;
+use crate::via::Via;
 
 /// Blobs told in one go.
 const BATCH_BLOBS: usize = 500;
@@ -61,7 +62,7 @@ impl DecisionExecutor for Executor {
         if is_here(&app, &known).await {
             return executed(Outcome::Done, "it was here");
         }
-        let follower = crate::fetch::follow(&app, &known, None);
+        let follower = crate::fetch::follow(&app, &known, None, &Via::default());
         match follower.finished().await {
             Ok(()) => executed(Outcome::Done, "fetched"),
             Err(failure) => executed(Outcome::Busy, failure.why),

@@ -19,6 +19,7 @@ mod fetch;
 mod http;
 mod import;
 mod scrub;
+mod via;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -91,7 +91,8 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    pub(super) async fn passed(&self) {
+    /// Waits until it is open.
+    pub async fn passed(&self) {
         let mut opened = self.0.subscribe();
         // We hold a sender ourselves, so the channel never closes.
         while !*opened.borrow_and_update() && opened.changed().await.is_ok() {}

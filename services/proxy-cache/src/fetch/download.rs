@@ -18,6 +18,7 @@ use crate::app::{App, HOP_HEADER};
 use crate::farm::LeaseHold;
 use crate::http::range::parse_content_range;
 use crate::http::window::VERIFIED_FIRST_BYTES_MAX;
+use crate::via::Via;
 
 /// Rounds over all candidates; another one follows only if the last one brought bytes.
 const ROUNDS_MAX: usize = 8;
@@ -58,11 +59,14 @@ pub(super) struct Download {
     pub(super) upstream_bytes: u64,
     /// All bytes have to come from one source.
     is_alone: bool,
+    /// The caches before the request that made the flight start.
+    via: Via,
 }
 
 impl Download {
-    pub(super) fn new(app: Arc<App>, flight: Arc<Flight>, part: Part, is_alone: bool) -> Self {
-        Self { app, flight, part: Some(part), contributors: Vec::new(), upstream_bytes: 0, is_alone }
+    pub(super) fn new(app: Arc<App>, flight: Arc<Flight>, part: Part, is_alone: bool, via: Via) -> Self {
+        let (contributors, upstream_bytes) = (Vec::new(), 0);
+        Self { app, flight, part: Some(part), contributors, upstream_bytes, is_alone, via }
     }
 
     /// The part, complete or not.
@@ -177,7 +181,8 @@ impl Download {
             extra.insert(HOP_HEADER, value);
         }
         service_kit::telemetry::propagation::inject(&mut extra);
-        let response = self.app.upstreams.get(&candidate.url, candidate.trust, start, &extra).await?;
+        let response =
+            self.app.upstreams.get(&candidate.url, candidate.trust, start, &extra, &self.via).await?;
         if response.status() == http::StatusCode::PARTIAL_CONTENT {
             let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
             return match range.and_then(parse_content_range) {
@@ -260,6 +265,7 @@ impl Download {
             self.flight.publish(part.reader());
         }
         self.part = Some(part);
+        self.flight.note_arrival();
         if !self.contributors.contains(candidate) {
             self.contributors.push(candidate.clone());
         }

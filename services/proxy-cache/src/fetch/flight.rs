@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use blob_store::{PartReader, PartState};
 use gentoo_repo::DistfileName;
@@ -83,6 +84,8 @@ pub(crate) struct Flight {
     pub(crate) key: FlightKey,
     state: watch::Sender<FlightState>,
     followers: watch::Sender<usize>,
+    /// Whether a byte has come in this flight.
+    has_arrived: watch::Sender<bool>,
 }
 
 impl Flight {
@@ -94,6 +97,11 @@ impl Flight {
     /// True once a client may have seen bytes.
     pub(crate) fn is_published(&self) -> bool {
         matches!(*self.state.borrow(), FlightState::Ready(_))
+    }
+
+    /// A byte has come.
+    pub(crate) fn note_arrival(&self) {
+        self.has_arrived.send_if_modified(|arrived| !std::mem::replace(arrived, true));
     }
 
     pub(crate) fn followers(&self) -> usize {
@@ -133,6 +141,14 @@ impl Follower {
 }
 
 impl Follower {
+    /// Ends when not one byte has come for `wait`; never once one did.
+    pub(crate) async fn starved(&self, wait: Duration) {
+        let mut arrived = self.flight.has_arrived.subscribe();
+        if tokio::time::timeout(wait, arrived.wait_for(|&arrived| arrived)).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until all of it is here and right.
     pub(crate) async fn finished(&self) -> Result<(), Failure> {
         let reader = self.ready().await?;
@@ -184,6 +200,7 @@ impl Flights {
             key: key.clone(),
             state: watch::Sender::new(FlightState::Starting),
             followers: watch::Sender::new(1),
+            has_arrived: watch::Sender::new(false),
         });
         map.insert(key.clone(), Arc::clone(&flight));
         let outcome =

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::catalogue::KnownDistfile;
 use crate::farm::{Acquired, CommittedBlob, LeaseHold};
 use crate::http::lookup::{self, Lookup};
+use crate::via::Via;
 
 /// How often another replica's download is waited for before we fetch ourselves.
 const HELD_ROUNDS_MAX: usize = 8;
@@ -27,8 +28,9 @@ const WRONG_FILES_MAX: usize = 16;
 /// How often a part that somebody else writes is waited for.
 const BUSY_ROUNDS_MAX: usize = 50;
 
-/// Follows the flight for a distfile, starting it if nobody did. `asked` is tried last.
-pub(crate) fn follow(app: &Arc<App>, known: &KnownDistfile, asked: Option<&url::Url>) -> Follower {
+/// Follows the flight for a distfile, starting it if nobody did. `asked` is tried last; `via` are the
+/// caches through which the request came.
+pub(crate) fn follow(app: &Arc<App>, known: &KnownDistfile, asked: Option<&url::Url>, via: &Via) -> Follower {
     let (follower, pilot) = app.flights.join(&FlightKey::of(known));
     if let Some(pilot) = pilot {
         let span = info_span!(
@@ -43,6 +45,7 @@ pub(crate) fn follow(app: &Arc<App>, known: &KnownDistfile, asked: Option<&url::
             flight: Arc::clone(pilot.flight()),
             known: known.clone(),
             candidates,
+            via: via.clone(),
         };
         // The client's task may end before this one does.
         drop(app.tasks.spawn("fetch", fetch.run(pilot).instrument(span)));
@@ -55,6 +58,7 @@ struct Fetch {
     flight: Arc<Flight>,
     known: KnownDistfile,
     candidates: Vec<Candidate>,
+    via: Via,
 }
 
 /// The right to fetch, or why it can be done without.
@@ -140,7 +144,7 @@ impl Fetch {
                 continue;
             }
             let (app, flight) = (Arc::clone(&self.app), Arc::clone(&self.flight));
-            let mut download = Download::new(app, flight, part, plan.is_alone);
+            let mut download = Download::new(app, flight, part, plan.is_alone, self.via.clone());
             let filled = self.download(&mut download, &mut plan, &scope).await?;
             let (contributors, upstream_bytes) = (download.contributors.clone(), download.upstream_bytes);
             let Some(part) = download.into_part() else {

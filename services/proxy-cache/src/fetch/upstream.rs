@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, RANGE};
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, RANGE, VIA};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response};
 use url::{Host, Url};
@@ -16,6 +16,7 @@ use url::{Host, Url};
 use super::address::AddressPolicy;
 use super::fault::SourceFault;
 use crate::config::{Config, Timeouts};
+use crate::via::Via;
 
 /// Redirects followed for one request.
 const REDIRECTS_MAX: usize = 5;
@@ -36,7 +37,8 @@ pub(crate) struct Upstreams {
     checked: Client,
     policy: Arc<AddressPolicy>,
     timeouts: Timeouts,
-    via: HeaderValue,
+    /// What we call ourselves in `Via`.
+    pseudonym: String,
 }
 
 /// Resolves a name and keeps the addresses that may be used; the connection is made to one of these
@@ -71,8 +73,8 @@ impl Resolve for CheckingResolver {
 }
 
 impl Upstreams {
-    /// `via` is what we call ourselves in `Via`.
-    pub(crate) fn new(config: &Config, via: &str) -> anyhow::Result<Self> {
+    /// `pseudonym` is what we call ourselves in `Via`.
+    pub(crate) fn new(config: &Config, pseudonym: &str) -> anyhow::Result<Self> {
         let policy = Arc::new(AddressPolicy::new(config.allow_private_upstreams.clone()));
         let builder = || -> anyhow::Result<reqwest::ClientBuilder> {
             let mut builder = Client::builder()
@@ -97,17 +99,19 @@ impl Upstreams {
             checked: builder()?.dns_resolver(Arc::new(CheckingResolver(Arc::clone(&policy)))).build()?,
             policy,
             timeouts: config.timeouts,
-            via: HeaderValue::from_str(&format!("1.1 {via}"))?,
+            pseudonym: pseudonym.to_owned(),
         })
     }
 
-    /// One GET or HEAD, without following redirects. The answer's head is there; any status.
+    /// One GET or HEAD, without following redirects. The answer's head is there; any status. `via` are
+    /// the caches through which whoever made us ask came.
     pub(crate) async fn send(
         &self,
         method: http::Method,
         url: &Url,
         trust: Trust,
         headers: HeaderMap,
+        via: &Via,
     ) -> Result<Response, SourceFault> {
         let client = match trust {
             Trust::Operator => &self.operator,
@@ -118,7 +122,10 @@ impl Upstreams {
         };
         let mut request = client.request(method, url.clone()).headers(headers);
         // What is stored, or passed on, is the file itself.
-        request = request.header(ACCEPT_ENCODING, "identity").header(http::header::VIA, self.via.clone());
+        request = request.header(ACCEPT_ENCODING, "identity");
+        if let Some(via) = via.with(&self.pseudonym) {
+            request = request.header(VIA, via);
+        }
         match tokio::time::timeout(self.timeouts.headers.0, request.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(fault_of(&error)),
@@ -134,13 +141,14 @@ impl Upstreams {
         trust: Trust,
         start: u64,
         extra: &HeaderMap,
+        via: &Via,
     ) -> Result<Response, SourceFault> {
         let mut headers = extra.clone();
         if start > 0 {
             let range = HeaderValue::from_str(&format!("bytes={start}-"));
             headers.insert(RANGE, range.map_err(|_| SourceFault::WrongRange)?);
         }
-        self.follow(http::Method::GET, url, trust, headers).await
+        self.follow(http::Method::GET, url, trust, headers, via).await
     }
 
     /// As [`Self::get`] with any headers, for GET and HEAD.
@@ -150,11 +158,12 @@ impl Upstreams {
         url: &Url,
         trust: Trust,
         headers: HeaderMap,
+        via: &Via,
     ) -> Result<Response, SourceFault> {
         let mut at = url.clone();
         let mut trust = trust;
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.send(method.clone(), &at, trust, headers.clone()).await?;
+            let response = self.send(method.clone(), &at, trust, headers.clone(), via).await?;
             match response.status().as_u16() {
                 200 | 206 => return Ok(response),
                 301 | 302 | 303 | 307 | 308 => {
@@ -253,11 +262,11 @@ mod tests {
             "http://localhost:1/x",
         ] {
             let url = Url::parse(url).unwrap();
-            let fault = upstreams.get(&url, Trust::Checked, 0, &none).await.unwrap_err();
+            let fault = upstreams.get(&url, Trust::Checked, 0, &none, &Via::default()).await.unwrap_err();
             assert!(matches!(fault, SourceFault::Refused(_)), "{url}: {fault:?}");
         }
         let url = Url::parse("http://127.0.0.1:1/x").unwrap();
-        let fault = upstreams.get(&url, Trust::Operator, 0, &none).await.unwrap_err();
+        let fault = upstreams.get(&url, Trust::Operator, 0, &none, &Via::default()).await.unwrap_err();
         assert!(matches!(fault, SourceFault::Broken(_)), "nobody listens there: {fault:?}");
     }
 

@@ -90,9 +90,17 @@ async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, as
                 None => return reply::not_found("this replica has it not, and does not fetch it"),
             }
         } else {
-            crate::fetch::follow(app, known, asked)
+            crate::fetch::follow(app, known, asked, &request.via)
         };
-        match tokio::time::timeout_at(deadline, follower.ready()).await {
+        let waited = tokio::select! {
+            waited = tokio::time::timeout_at(deadline, follower.ready()) => waited,
+            () = circular(app, request, &follower) => {
+                record_failure(app, request, &distfile.name);
+                let why = "nothing has come of it, and who asks may be who is asked";
+                return reply::text(StatusCode::LOOP_DETECTED, why);
+            }
+        };
+        match waited {
             Ok(Ok(reader)) => return follow(app, request, known, follower, &reader),
             Ok(Err(failure)) if failure.kind == FailureKind::Stored => {
                 let scope = Scope::module(&known.module).unwrap_or(Scope::DISTFILES);
@@ -118,6 +126,17 @@ async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, as
     reply::text(StatusCode::BAD_GATEWAY, &why)
 }
 
+/// Ends when the flight may wait for the very cache that asks for it now. Two caches that have each other
+/// as mirror, and that start the same file at the same time, see no loop in `Via`: each of them began
+/// before the other one asked. So whoever comes through another cache and joins a flight of which not
+/// a byte comes is soon sent on to its next source.
+async fn circular(app: &App, request: &ClientRequest, follower: &Follower) {
+    if request.via.is_empty() || request.is_from_peer() || !follower.is_late {
+        std::future::pending::<()>().await;
+    }
+    follower.starved(app.config.timeouts.loop_wait.0).await;
+}
+
 fn record_failure(app: &App, request: &ClientRequest, name: &DistfileName) {
     drop(Tally::new(&app.farm, name, None, request.client, AccessOutcome::Failed, 1));
 }
@@ -140,7 +159,7 @@ async fn failed(
                 let (app, name) = (Arc::clone(app), known.distfile.name.clone());
                 Box::new(Client { app, name, address: request.client, source: Some(source.origin()) })
             };
-            return Some(passthrough::known(app, &candidates, known, make_witness).await);
+            return Some(passthrough::known(app, &candidates, known, &request.via, make_witness).await);
         }
         FailureKind::Sources(_) | FailureKind::Disk => {}
     }

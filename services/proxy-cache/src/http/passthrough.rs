@@ -23,6 +23,7 @@ use crate::catalogue::KnownDistfile;
 use crate::fetch::candidate::{Candidate, Kind};
 use crate::fetch::fault::{SourceFault, status_of};
 use crate::fetch::upstream::Trust;
+use crate::via::Via;
 
 /// Passed on to the upstream when one URL is relayed; everything else stays here.
 const REQUEST_HEADERS: &[HeaderName] = &[
@@ -69,6 +70,7 @@ pub(crate) async fn known(
     app: &Arc<App>,
     candidates: &[Candidate],
     known: &KnownDistfile,
+    via: &Via,
     make_witness: impl Fn(&Candidate) -> Box<dyn Witness>,
 ) -> Reply {
     let size_bytes = known.distfile.size_bytes;
@@ -78,7 +80,7 @@ pub(crate) async fn known(
         if candidate.kind == Kind::FlatMirror && missing_at.as_ref() != Some(&candidate.origin()) {
             continue;
         }
-        let answer = app.upstreams.get(&candidate.url, candidate.trust, 0, &HeaderMap::new()).await;
+        let answer = app.upstreams.get(&candidate.url, candidate.trust, 0, &HeaderMap::new(), via).await;
         let fault = match answer {
             Ok(response) if response.status() != StatusCode::OK => SourceFault::WrongRange,
             Ok(response) if is_of_size(&response, Some(size_bytes)) => {
@@ -116,7 +118,8 @@ pub(crate) async fn from_candidates(
         }
         let headers = pick(&request.headers, &[RANGE, IF_RANGE]);
         let method = request.method.clone();
-        let answer = app.upstreams.follow(method, &candidate.url, candidate.trust, headers).await;
+        let answer =
+            app.upstreams.follow(method, &candidate.url, candidate.trust, headers, &request.via).await;
         let fault = match answer {
             Ok(response) => return relay(app, request, response),
             // The client's own mistake.
@@ -146,7 +149,7 @@ fn is_of_size(response: &Response, size_bytes: Option<u64>) -> bool {
 /// The forward role for what is no distfile: one request, its answer as it is.
 pub(crate) async fn forward(app: &Arc<App>, request: &ClientRequest, url: &Url) -> Reply {
     let headers = pick(&request.headers, REQUEST_HEADERS);
-    match app.upstreams.send(request.method.clone(), url, Trust::Checked, headers).await {
+    match app.upstreams.send(request.method.clone(), url, Trust::Checked, headers, &request.via).await {
         Ok(response) => relay(app, request, response),
         Err(SourceFault::Refused(why)) => reply::text(StatusCode::FORBIDDEN, &why),
         Err(fault) => reply::text(status_of(std::slice::from_ref(&fault)), &fault.to_string()),

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, RANGE, TRANSFER_ENCODING, VIA};
-use http::{Method, Uri, Version, request};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, RANGE, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Uri, Version, request};
 
 use super::reply::{self, Reply};
 use crate::app::{App, HOP_HEADER};
+use crate::via::Via;
 
 /// What the rest of the service sees of a request.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(crate) struct ClientRequest {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
+    /// The caches that it came through.
+    pub(crate) via: Via,
     /// Who asks.
     pub(crate) client: IpAddr,
     /// At which of our addresses.
@@ -37,7 +40,11 @@ impl ClientRequest {
             0 | 1 => {}
             _ => return refuse("more than one Host"),
         }
-        Ok(Self { method: head.method, uri: head.uri, headers, client, local })
+        let Ok(via) = Via::of(&headers) else {
+            let why = "this request has been through too many caches";
+            return Err(Box::new(reply::text(StatusCode::LOOP_DETECTED, why)));
+        };
+        Ok(Self { method: head.method, uri: head.uri, headers, via, client, local })
     }
 
     /// Whether another replica asks.
@@ -47,12 +54,7 @@ impl ClientRequest {
 
     /// Whether it has been through here already.
     pub(crate) fn is_loop(&self, app: &App) -> bool {
-        let ours = |value: &http::HeaderValue| {
-            value.to_str().is_ok_and(|value| {
-                value.split(',').any(|hop| hop.split_whitespace().nth(1) == Some(app.pseudonym.as_str()))
-            })
-        };
-        self.headers.get_all(VIA).iter().any(ours)
+        self.via.names(&app.pseudonym)
     }
 
     /// Whether it asks for something else than the whole file.

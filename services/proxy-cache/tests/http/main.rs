@@ -8,6 +8,8 @@ mod faults;
 mod forward;
 mod hits;
 mod hostile;
+mod loops;
 mod misses;
+mod relay;
 mod replica;
 mod restarts;
