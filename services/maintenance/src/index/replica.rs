@@ -45,9 +45,13 @@ impl Index {
     }
 }
 
-/// A replica's size, as (used, capacity) octets.
+/// A replica's size, as (used, capacity) octets. Used is what the blobs that it is known to hold take: what
+/// it said of itself is as old as its last inventory.
 pub(super) async fn usage(conn: &mut SqliteConnection, replica_id: &str) -> Result<(u64, u64), IndexError> {
-    let sql = "SELECT used_bytes, capacity_bytes FROM replicas WHERE replica_id = $1";
+    let sql = "SELECT COALESCE((SELECT SUM(b.size_bytes) FROM holders h
+                                JOIN blobs b ON b.blake2b = h.blake2b
+                                WHERE h.replica_id = r.replica_id), 0), r.capacity_bytes
+               FROM replicas r WHERE r.replica_id = $1";
     let row: Option<(i64, i64)> = sqlx::query_as(sql).bind(replica_id).fetch_optional(conn).await?;
     let (used, capacity) = row.unwrap_or((0, 0));
     Ok((from_sql(used), from_sql(capacity)))

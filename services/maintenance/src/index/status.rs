@@ -64,9 +64,13 @@ impl Index {
 
     /// Every replica that ever registered.
     pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRow>, IndexError> {
-        let sql = "SELECT r.replica_id, r.advertise, r.capacity_bytes, r.used_bytes, r.last_seen_ms,
-                     (SELECT COUNT(*) FROM holders h WHERE h.replica_id = r.replica_id)
-                   FROM replicas r ORDER BY r.replica_id";
+        // What a replica said of itself is as old as its last inventory; its blobs are known as of now.
+        let sql = "SELECT r.replica_id, r.advertise, r.capacity_bytes,
+                     COALESCE(SUM(b.size_bytes), 0), r.last_seen_ms, COUNT(b.blake2b)
+                   FROM replicas r
+                     LEFT JOIN holders h ON h.replica_id = r.replica_id
+                     LEFT JOIN blobs b ON b.blake2b = h.blake2b
+                   GROUP BY r.replica_id ORDER BY r.replica_id";
         let rows: Vec<(String, String, i64, i64, i64, i64)> =
             sqlx::query_as(sql).fetch_all(&self.reader).await?;
         let row = |(replica_id, advertise, capacity, used, last_seen_ms, blobs)| ReplicaRow {

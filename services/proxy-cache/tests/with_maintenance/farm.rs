@@ -42,7 +42,10 @@ async fn the_second_replica_streams_what_the_first_one_is_fetching() {
     rig.until_blobs(&[1, 1]).await;
     let savings = rig.status().await.unwrap().savings.unwrap_or_default();
     assert_eq!(savings.bytes_fetched, 8 << 20, "what a replica got from another one cost nothing");
-    assert!(rig.status().await.unwrap().leases.is_empty());
+    let status = rig.status().await.unwrap();
+    assert!(status.leases.is_empty());
+    let used: Vec<u64> = status.replicas.iter().map(|replica| replica.used_bytes).collect();
+    assert_eq!(used, [8 << 20, 8 << 20], "without waiting for the next inventory");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
