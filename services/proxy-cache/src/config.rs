@@ -32,9 +32,8 @@ pub struct Config {
     /// Who has to begin each connection with a PROXY protocol header, version 1 or 2, that says whom it is
     /// for: load balancers. From anybody else such a header is refused.
     pub proxy_protocol_from: Networks,
-    /// `http://host:port` at which other replicas reach this one; `auto`: this host's name and the port of
-    /// `listen`; empty when they can't.
-    pub advertise: String,
+    /// Where other replicas reach this one.
+    pub advertise: Advertise,
     /// The rsync port of the mirror host, for `/client/repos.conf`.
     pub rsync_port: u16,
     /// A PEM file with one more authority for `https` upstreams; empty: only the system's.
@@ -59,7 +58,7 @@ impl Default for Config {
             allow_private_upstreams: Networks::default(),
             proxy_protocol_from: Networks::default(),
             import_dirs: Vec::new(),
-            advertise: String::new(),
+            advertise: Advertise::Address,
             rsync_port: crate::client_config::RSYNC_PORT,
             upstream_ca: PathBuf::new(),
             aliases: Vec::new(),
@@ -115,6 +114,47 @@ impl From<MirrorUrl> for String {
 impl fmt::Display for MirrorUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Where other replicas reach this one: empty (found out), `auto`, `none`, or `http://host:port`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Advertise {
+    /// The address that we listen at, else the one on the way to maintenance.
+    #[default]
+    Address,
+    /// This host's name: what a container engine's resolver knows a replica by.
+    HostName,
+    /// They can't.
+    Never,
+    /// Here.
+    At(MirrorUrl),
+}
+
+impl TryFrom<String> for Advertise {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "" => Ok(Self::Address),
+            "auto" => Ok(Self::HostName),
+            "none" => Ok(Self::Never),
+            _ => MirrorUrl::try_from(text)
+                .map(Self::At)
+                .map_err(|_| "expected http://HOST:PORT, \"auto\", \"none\" or nothing".to_owned()),
+        }
+    }
+}
+
+impl From<Advertise> for String {
+    fn from(advertise: Advertise) -> Self {
+        match advertise {
+            Advertise::Address => Self::new(),
+            Advertise::HostName => "auto".to_owned(),
+            Advertise::Never => "none".to_owned(),
+            Advertise::At(url) => url.into(),
+        }
     }
 }
 
@@ -216,6 +256,15 @@ mod tests {
         for wrong in ["", "distfiles.gentoo.org", "ftp://m/gentoo", "http://m/?a=b", "file:///etc"] {
             assert!(mirror(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_address_to_advertise_is_a_url_or_a_word() {
+        let advertise = |text: &str| Advertise::try_from(text.to_owned());
+        for text in ["", "auto", "none", "http://ws1:8080"] {
+            assert_eq!(String::from(advertise(text).unwrap()), text);
+        }
+        assert!(advertise("ws1:8080").is_err());
     }
 
     #[test]

@@ -30,6 +30,7 @@ use service_kit::lifecycle::Tasks;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::advertise::is_reachable;
 use crate::catalogue::{Catalogue, KnownDistfile};
 use accesses::AccessLog;
 pub use lease::LeaseHold;
@@ -53,6 +54,8 @@ pub enum Acquired {
     Held {
         /// Where that replica is reached, if it is.
         advertise: Option<String>,
+        /// What it said last to have of it.
+        bytes_so_far: u64,
         /// When to ask again.
         retry_in: Duration,
     },
@@ -215,11 +218,12 @@ impl Inner {
 
 fn acquired(inner: &Arc<Inner>, answer: v1::AcquireFetchResponse) -> Acquired {
     let own = &inner.link.identity.advertise;
-    let is_peer = |advertise: &String| !advertise.is_empty() && advertise != own;
+    let is_peer = |advertise: &String| is_reachable(advertise, own);
     match answer.outcome {
         Some(Answer::Granted(lease)) => Acquired::Granted(LeaseHold::begin(inner, lease)),
         Some(Answer::Held(held)) => Acquired::Held {
             advertise: Some(held.advertise).filter(is_peer),
+            bytes_so_far: held.bytes_so_far,
             retry_in: Duration::from_millis(held.retry_in_ms).clamp(RETRY_IN_MIN, RETRY_IN_MAX),
         },
         Some(Answer::Present(present)) => {

@@ -8,6 +8,7 @@
 //! (blob-store does). Start reading at [`start`]; then `http` for what clients see and `fetch` for
 //! what upstreams see.
 
+mod advertise;
 mod app;
 mod beneath;
 pub mod catalogue;
@@ -42,8 +43,6 @@ use crate::fetch::upstream::Upstreams;
 
 /// The local copy of the catalogue, in the replica's slot.
 const CATALOGUE_FILE: &str = "catalogue.db";
-/// This host's, or this container's, name.
-const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 /// Deadline of calls to maintenance; streams that watch have none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -66,7 +65,7 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     let catalogue = Catalogue::open(&catalogue_path).await?;
     let listener = service_kit::listen::bind(config.listen, "proxy.listen").await?;
     let http_addr = listener.local_addr()?;
-    let farm = farm(&config, kit, &store, &catalogue, http_addr.port())?;
+    let farm = farm(&config, kit, &store, &catalogue, http_addr).await?;
     let pseudonym = format!("rookery-{}", store.replica_id().get(..12).unwrap_or_default());
     let mut alias_prefixes: Vec<String> =
         config.aliases.iter().map(|alias| http::alias_prefix(&alias.prefix).to_owned()).collect();
@@ -111,16 +110,6 @@ pub async fn ask_health(config: Config, endpoint: Option<String>, timeout: Durat
     Ok(())
 }
 
-/// What other replicas are told, from what the configuration says.
-fn advertised(configured: &str, port: u16) -> anyhow::Result<String> {
-    if configured != "auto" {
-        return Ok(configured.to_owned());
-    }
-    let host = std::fs::read_to_string(HOSTNAME_FILE)
-        .with_context(|| format!("proxy.advertise: auto: {HOSTNAME_FILE}"))?;
-    Ok(format!("http://{}:{port}", host.trim()))
-}
-
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let options =
         Options { cache_dir: config.cache_dir.clone(), capacity_bytes: config.capacity.0, faults: None };
@@ -140,7 +129,13 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-fn farm(config: &Config, kit: &Kit, store: &Store, catalogue: &Catalogue, port: u16) -> anyhow::Result<Farm> {
+async fn farm(
+    config: &Config,
+    kit: &Kit,
+    store: &Store,
+    catalogue: &Catalogue,
+    http_addr: SocketAddr,
+) -> anyhow::Result<Farm> {
     let endpoint = &config.maintenance.endpoint;
     if endpoint.is_empty() {
         return Ok(Farm::detached());
@@ -149,7 +144,7 @@ fn farm(config: &Config, kit: &Kit, store: &Store, catalogue: &Catalogue, port: 
         .with_context(|| format!("proxy.maintenance.endpoint: {endpoint}"))?;
     let identity = Identity {
         replica_id: store.replica_id().to_owned(),
-        advertise: advertised(&config.advertise, port)?,
+        advertise: advertise::address(&config.advertise, http_addr, endpoint).await?,
         capacity_bytes: config.capacity.0,
     };
     Ok(Farm::new(channel, identity, catalogue.clone(), kit.tasks.clone(), Timing::default()))

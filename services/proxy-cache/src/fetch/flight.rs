@@ -1,6 +1,7 @@
 //! Single flight: one download per distfile, owned by the cache, followed by any number of clients.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -86,6 +87,8 @@ pub(crate) struct Flight {
     followers: watch::Sender<usize>,
     /// Whether a byte has come in this flight.
     has_arrived: watch::Sender<bool>,
+    /// Another replica is fetching it, and we wait for that one.
+    is_elsewhere: AtomicBool,
 }
 
 impl Flight {
@@ -102,6 +105,11 @@ impl Flight {
     /// A byte has come.
     pub(crate) fn note_arrival(&self) {
         self.has_arrived.send_if_modified(|arrived| !std::mem::replace(arrived, true));
+    }
+
+    /// Another replica is fetching it for us, or is not any more.
+    pub(crate) fn set_elsewhere(&self, is_elsewhere: bool) {
+        self.is_elsewhere.store(is_elsewhere, Ordering::Relaxed);
     }
 
     pub(crate) fn followers(&self) -> usize {
@@ -141,6 +149,11 @@ impl Follower {
 }
 
 impl Follower {
+    /// Whether another replica is fetching it for us now.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.flight.is_elsewhere.load(Ordering::Relaxed)
+    }
+
     /// Ends when not one byte has come for `wait`; never once one did.
     pub(crate) async fn starved(&self, wait: Duration) {
         let mut arrived = self.flight.has_arrived.subscribe();
@@ -201,6 +214,7 @@ impl Flights {
             state: watch::Sender::new(FlightState::Starting),
             followers: watch::Sender::new(1),
             has_arrived: watch::Sender::new(false),
+            is_elsewhere: AtomicBool::new(false),
         });
         map.insert(key.clone(), Arc::clone(&flight));
         let outcome =

@@ -6,6 +6,7 @@ use std::time::Duration;
 use blob_store::{BeginError, Committed, Expected, FinishError, Part, PartState, Scope};
 use cache_policy::standing::Standing;
 use http::StatusCode;
+use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::candidate::{self, Candidate};
@@ -19,10 +20,11 @@ use crate::farm::{Acquired, CommittedBlob, LeaseHold};
 use crate::http::lookup::{self, Lookup};
 use crate::via::Via;
 
-/// How often another replica's download is waited for before we fetch ourselves.
-const HELD_ROUNDS_MAX: usize = 8;
-/// Longest pause between two of these.
-const HELD_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Bounds of the pause between two questions for a lease that another replica holds.
+const HELD_PAUSE_MIN: Duration = Duration::from_millis(50);
+const HELD_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a replica is not tried that could not be reached.
+const PEER_REST: Duration = Duration::from_secs(5);
 /// How many wrong files one flight takes before it gives up.
 const WRONG_FILES_MAX: usize = 16;
 /// How often a part that somebody else writes is waited for.
@@ -256,7 +258,9 @@ impl Fetch {
             return Ok(Filled::Whole(None));
         }
         let mut all = Vec::new();
-        let lease = match self.right(download, scope).await? {
+        let right = self.right(download, scope).await;
+        self.flight.set_elsewhere(false);
+        let lease = match right? {
             Right::Lease(lease) => Some(lease),
             Right::None => None,
             Right::Peers(peers) => {
@@ -293,28 +297,41 @@ impl Fetch {
         ended
     }
 
-    /// Asks for the lease. While another replica holds it, its growing file is followed.
+    /// Asks for the lease. While another replica holds it, its growing file is followed; if that one can't
+    /// be reached, its progress is waited for. Maintenance is the judge of that: a lease without progress
+    /// goes to whoever asks next, so this loop needs no bound of its own. Clients have theirs.
     async fn right(&self, download: &mut Download, scope: &Scope) -> Result<Right, Failure> {
-        for _ in 0..HELD_ROUNDS_MAX {
-            match self.app.farm.acquire(&self.known).await {
+        let mut peer_from = Instant::now();
+        let mut told_of = None;
+        loop {
+            let (advertise, bytes_so_far, retry_in) = match self.app.farm.acquire(&self.known).await {
                 Acquired::Granted(lease) => return Ok(Right::Lease(lease)),
                 Acquired::Away => return Ok(Right::None),
                 Acquired::Present { advertise } => return Ok(Right::Peers(advertise)),
-                Acquired::Held { advertise, retry_in } => {
-                    let peer = advertise.and_then(|peer| self.peer(&peer, scope));
-                    if let Some(peer) = peer {
-                        match download.fill(&[peer], None).await {
-                            Ok(()) => return Ok(Right::None),
-                            Err(Stop::Sources(_) | Stop::Tainted(_)) => {}
-                            Err(stop) => return Err(self.stopped(stop, &mut Vec::new())),
+                Acquired::Held { advertise, bytes_so_far, retry_in } => (advertise, bytes_so_far, retry_in),
+            };
+            self.flight.set_elsewhere(true);
+            let peer = advertise.and_then(|peer| self.peer(&peer, scope));
+            if let Some(peer) = peer.filter(|_| Instant::now() >= peer_from) {
+                match download.fill(&[peer], None).await {
+                    Ok(()) => return Ok(Right::None),
+                    Err(Stop::Sources(faults)) => {
+                        if faults.iter().any(SourceFault::is_of_the_host) {
+                            peer_from = Instant::now() + PEER_REST;
                         }
                     }
-                    tokio::time::sleep(retry_in.clamp(Duration::from_millis(50), HELD_PAUSE_MAX)).await;
+                    Err(Stop::Tainted(_)) => {}
+                    Err(stop) => return Err(self.stopped(stop, &mut Vec::new())),
                 }
             }
+            if told_of.replace(bytes_so_far) != Some(bytes_so_far) {
+                info!(bytes_so_far, "another replica is fetching it; its progress is waited for");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(retry_in.clamp(HELD_PAUSE_MIN, HELD_PAUSE_MAX)) => {}
+                () = self.flight.deserted() => return Err(self.stopped(Stop::Deserted, &mut Vec::new())),
+            }
         }
-        info!("another replica held the lease for too long");
-        Ok(Right::None)
     }
 
     /// Another replica as a candidate, unless it gave wrong files lately.

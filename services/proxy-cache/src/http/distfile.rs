@@ -40,7 +40,7 @@ pub(crate) async fn answer(
     match lookup {
         Ok(Lookup::Hit(digest, blob)) => Some(hit(app, request, name, digest, blob)),
         // Joined to the flight that it is part of, it would wait for itself.
-        Ok(Lookup::Miss(_)) if request.is_loop(app) => {
+        Ok(Lookup::Miss(_)) if request.is_loop(app) || request.is_from_ourselves(app) => {
             Some(reply::text(StatusCode::LOOP_DETECTED, "this request has been through here already"))
         }
         Ok(Lookup::Miss(known)) => Some(miss(app, request, &known, asked).await),
@@ -115,6 +115,11 @@ async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, as
                 }
                 last = Some(failure);
             }
+            Err(_) if follower.is_elsewhere() => {
+                // The client would go to the public source now; through us it gets verified bytes.
+                warn!(name = distfile.name.as_str(), "passes through: another replica fetches it too slowly");
+                return pass_through(app, request, known, asked, CacheStatus::BypassHeld).await;
+            }
             Err(_) => {
                 record_failure(app, request, &distfile.name);
                 return reply::text(StatusCode::GATEWAY_TIMEOUT, "no source answered in time");
@@ -153,13 +158,7 @@ async fn failed(
         FailureKind::WrongDigest | FailureKind::Deserted | FailureKind::Stored => return None,
         FailureKind::NoRoom | FailureKind::Unverifiable => {
             warn!(name = known.distfile.name.as_str(), "passes through: {}", failure.why);
-            let candidates =
-                candidate::for_distfile(&known.distfile, &app.config.mirrors, asked, &app.demotions);
-            let make_witness = |source: &Candidate| -> Box<dyn Witness> {
-                let (app, name) = (Arc::clone(app), known.distfile.name.clone());
-                Box::new(Client { app, name, address: request.client, source: Some(source.origin()) })
-            };
-            return Some(passthrough::known(app, &candidates, known, &request.via, make_witness).await);
+            return Some(pass_through(app, request, known, asked, CacheStatus::Bypass).await);
         }
         FailureKind::Sources(_) | FailureKind::Disk => {}
     }
@@ -173,6 +172,22 @@ async fn failed(
         | FailureKind::NoRoom
         | FailureKind::Unverifiable => reply::unavailable(&failure.why),
     })
+}
+
+/// One client's own download, verified but not stored.
+async fn pass_through(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    known: &KnownDistfile,
+    asked: Option<&Url>,
+    status: CacheStatus,
+) -> Reply {
+    let candidates = candidate::for_distfile(&known.distfile, &app.config.mirrors, asked, &app.demotions);
+    let make_witness = |source: &Candidate| -> Box<dyn Witness> {
+        let (app, name) = (Arc::clone(app), known.distfile.name.clone());
+        Box::new(Client { app, name, address: request.client, source: Some(source.origin()) })
+    };
+    passthrough::known(app, &candidates, known, &request.via, status, make_witness).await
 }
 
 fn follow(

@@ -26,6 +26,8 @@ pub(crate) enum CacheStatus {
     Collapsed,
     /// It goes through without being kept.
     Bypass,
+    /// The same, because the replica that fetches it for the farm is too slow for the client.
+    BypassHeld,
 }
 
 impl CacheStatus {
@@ -35,6 +37,7 @@ impl CacheStatus {
             Self::Stored => "rookery; fwd=miss; stored",
             Self::Collapsed => "rookery; fwd=miss; stored; collapsed",
             Self::Bypass => "rookery; fwd=bypass",
+            Self::BypassHeld => "rookery; fwd=bypass; detail=held-by-another-replica",
         }
     }
 

@@ -71,6 +71,7 @@ pub(crate) async fn known(
     candidates: &[Candidate],
     known: &KnownDistfile,
     via: &Via,
+    status: CacheStatus,
     make_witness: impl Fn(&Candidate) -> Box<dyn Witness>,
 ) -> Reply {
     let size_bytes = known.distfile.size_bytes;
@@ -86,7 +87,7 @@ pub(crate) async fn known(
             Ok(response) if is_of_size(&response, Some(size_bytes)) => {
                 let body = checked::body_of(app.upstreams.clone(), response, known, make_witness(candidate));
                 let mut reply = Reply::new(body);
-                let (name, value) = CacheStatus::Bypass.header();
+                let (name, value) = status.header();
                 reply.headers_mut().insert(name, value);
                 reply.headers_mut().insert(CONTENT_LENGTH, size_bytes.into());
                 reply.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("none"));

@@ -52,6 +52,11 @@ impl ClientRequest {
         self.headers.contains_key(HOP_HEADER)
     }
 
+    /// Whether this very replica asks, sent here by an address that it took for another one's.
+    pub(crate) fn is_from_ourselves(&self, app: &App) -> bool {
+        self.headers.get(HOP_HEADER).is_some_and(|hop| hop == app.store.replica_id())
+    }
+
     /// Whether it has been through here already.
     pub(crate) fn is_loop(&self, app: &App) -> bool {
         self.via.names(&app.pseudonym)

@@ -104,13 +104,13 @@ async fn what_others_hold_or_have_is_told_with_where_they_are() {
     ]);
     let replica = Replica::start(&fake.endpoint()).await;
     match replica.farm.acquire(&known("held")).await {
-        Acquired::Held { advertise, retry_in } => {
+        Acquired::Held { advertise, retry_in, bytes_so_far: 0 } => {
             assert_eq!((advertise.as_deref(), retry_in), (Some("http://peer:1"), Duration::from_millis(300)));
         }
         other => panic!("{other:?}"),
     }
     match replica.farm.acquire(&known("hidden")).await {
-        Acquired::Held { advertise: None, retry_in } => assert!(retry_in >= Duration::from_millis(50)),
+        Acquired::Held { advertise: None, retry_in, .. } => assert!(retry_in >= Duration::from_millis(50)),
         other => panic!("{other:?}"),
     }
     match replica.farm.acquire(&known("present")).await {

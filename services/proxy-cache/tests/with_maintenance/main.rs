@@ -4,5 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod farm;
+mod held;
+#[path = "../http/relay.rs"]
+mod relay;
 mod rig;
 mod tree;

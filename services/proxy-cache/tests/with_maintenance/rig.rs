@@ -54,12 +54,18 @@ pub(crate) struct Rig {
     pub(crate) tree: FakeTree,
     dir: tempfile::TempDir,
     maintenance_addr: SocketAddr,
+    /// How long a lease lasts without progress.
+    lease: HumanDuration,
     /// Its own, so that killing it kills its connections too.
     maintenance: Option<tokio::runtime::Runtime>,
 }
 
 impl Rig {
     pub(crate) async fn start(files: &[&Sim]) -> Self {
+        Self::with_lease(files, maintenance::Config::default().lease).await
+    }
+
+    pub(crate) async fn with_lease(files: &[&Sim], lease: HumanDuration) -> Self {
         service_kit::process::install_crypto_provider();
         let upstream = Upstream::start().await.unwrap();
         for file in files {
@@ -76,7 +82,7 @@ impl Rig {
         let tree = FakeTree::start(wires(files)).await;
         let maintenance_addr = free_address();
         let dir = tempfile::tempdir().unwrap();
-        let mut rig = Self { upstream, tree, dir, maintenance_addr, maintenance: None };
+        let mut rig = Self { upstream, tree, dir, maintenance_addr, lease, maintenance: None };
         rig.start_maintenance().await;
         rig
     }
@@ -90,6 +96,7 @@ impl Rig {
             sync: format!("http://{}", self.tree.addr).parse().unwrap(),
             index: IndexUrl::from_path(&self.index()).unwrap(),
             unreferenced_grace: HumanDuration(Duration::ZERO),
+            lease: self.lease,
             ..maintenance::Config::default()
         };
         // The last one may still be letting go of its port and its index.
@@ -143,16 +150,25 @@ impl Rig {
 
     /// A replica that has the catalogue with `name` in it.
     pub(crate) async fn replica(&self, number: u8, name: &str) -> Replica {
+        self.replica_with(number, name, |_| {}).await
+    }
+
+    pub(crate) async fn replica_with(
+        &self,
+        number: u8,
+        name: &str,
+        configure: impl FnOnce(&mut proxy_cache::Config),
+    ) -> Replica {
         let listen = free_address();
         let cache_dir = self.dir.path().join(format!("cache-{number}"));
-        let config = proxy_cache::Config {
+        let mut config = proxy_cache::Config {
             listen,
             cache_dir: cache_dir.clone(),
             mirrors: vec![self.upstream.url().try_into().unwrap()],
-            advertise: format!("http://{listen}"),
             maintenance: MaintenanceConfig { endpoint: format!("http://{}", self.maintenance_addr) },
             ..proxy_cache::Config::default()
         };
+        configure(&mut config);
         let kit = Kit::default();
         let running = proxy_cache::start(config, &kit).await.unwrap();
         let replica = Replica { base: format!("http://{}", running.http_addr), cache_dir, kit };
@@ -217,7 +233,7 @@ fn files_below(dir: &Path) -> usize {
     entries.map(|entry| count(entry.unwrap().path())).sum()
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
