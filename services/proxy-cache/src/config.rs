@@ -44,6 +44,8 @@ pub struct Config {
     pub maintenance: MaintenanceConfig,
     /// When an upstream or a client is given up.
     pub timeouts: Timeouts,
+    /// What clients may take of us.
+    pub limits: Limits,
 }
 
 impl Default for Config {
@@ -64,6 +66,7 @@ impl Default for Config {
             aliases: Vec::new(),
             maintenance: MaintenanceConfig::default(),
             timeouts: Timeouts::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -220,8 +223,11 @@ pub struct Timeouts {
     pub chunk: HumanDuration,
     /// For the first byte to a client, over all sources: shorter than the 60 s of Portage's wget.
     pub first_byte: HumanDuration,
-    /// For a client's request head.
+    /// For a client's request head, from the end of the answer before it: how long an idle connection is
+    /// kept, too.
     pub client_head: HumanDuration,
+    /// How long a client may take less than `limits.client_rate` of what is ready for it.
+    pub client_stall: HumanDuration,
     /// How long another cache waits for a download that it did not start and of which nothing comes: it
     /// may be waiting for itself.
     pub loop_wait: HumanDuration,
@@ -238,8 +244,38 @@ impl Default for Timeouts {
             chunk: seconds(30),
             first_byte: seconds(50),
             client_head: seconds(30),
+            client_stall: seconds(120),
             loop_wait: seconds(10),
             refuse_ranges: seconds(60),
+        }
+    }
+}
+
+/// The `[proxy.limits]` table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections served at the same time; more wait in the kernel's queue.
+    pub connections: u32,
+    /// Connections of one address; more get 503.
+    pub connections_per_client: u32,
+    /// Headers of one request; more get 431.
+    pub request_headers: u32,
+    /// Octets of a request's head.
+    pub request_head: ByteSize,
+    /// What a client takes at least in a second, over `timeouts.client_stall`; only while something is
+    /// ready for it. There is no limit on the time of a whole transfer.
+    pub client_rate: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_client: 256,
+            request_headers: 64,
+            request_head: ByteSize(16 << 10),
+            client_rate: ByteSize(1 << 10),
         }
     }
 }

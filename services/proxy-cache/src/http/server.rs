@@ -9,29 +9,38 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, debug, info_span, warn};
 
+use super::clients::Clients;
+use super::pace::{PaceMin, Paced};
 use super::proxy_protocol::{self, Connected};
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use super::router;
 use crate::app::App;
 
-/// Connections served at the same time; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 4096;
-/// Headers of one request.
-const HEADERS_MAX: usize = 64;
-/// Octets of a request's head.
-const HEAD_OCTETS_MAX: usize = 16 << 10;
+/// The smallest head that hyper's buffer can be.
+const HEAD_OCTETS_MIN: usize = 8 << 10;
+/// What the kernel takes beyond what the client's window has room for. Without it, megabytes wait there,
+/// and a client that takes some of them seems to stand still for minutes.
+const UNSENT_OCTETS_MAX: u32 = 256 << 10;
+/// How long a client that has too many connections is given to read that.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 44\r\n\r\n\
+    this address has too many connections here\r\n";
 /// Pause after the kernel could not give us a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the soft stop; connections then finish what they are sending.
 pub(crate) async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     let soft = app.tasks.soft();
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let clients = Clients::default();
+    let room = Arc::new(Semaphore::new(app.config.limits.connections as usize));
     loop {
         let accepting = async {
             // The semaphore is never closed.
@@ -41,9 +50,9 @@ pub(crate) async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<
         let Some((permit, accepted)) = soft.run_until_cancelled(accepting).await else { return Ok(()) };
         match accepted {
             Ok((socket, peer)) => {
-                let app_of_task = Arc::clone(&app);
+                let (app_of_task, clients) = (Arc::clone(&app), clients.clone());
                 let connection = async move {
-                    connection(app_of_task, socket, peer).await;
+                    connection(app_of_task, socket, peer, &clients).await;
                     drop(permit);
                 };
                 drop(app.tasks.spawn("http_connection", connection));
@@ -57,9 +66,28 @@ pub(crate) async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<
     }
 }
 
-async fn connection(app: Arc<App>, socket: TcpStream, peer: SocketAddr) {
+/// Says why, and goes when the client has heard it.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer: SocketAddr) {
+    warn!(client = %peer.ip(), "refused: it has proxy.limits.connections_per_client already");
+    let telling = async {
+        socket.write_all(TOO_MANY).await?;
+        socket.shutdown().await?;
+        // Closed with something unread, it would be reset, and the answer lost.
+        let mut rest = [0; 1024];
+        while socket.read(&mut rest).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    if !matches!(tokio::time::timeout(REFUSAL_TIMEOUT, telling).await, Ok(Ok(()))) {
+        debug!(%peer, "it did not listen");
+    }
+}
+
+async fn connection(app: Arc<App>, socket: TcpStream, peer: SocketAddr, clients: &Clients) {
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY");
+    }
+    if let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_OCTETS_MAX) {
+        debug!(%error, "TCP_NOTSENT_LOWAT");
     }
     let trusted = &app.config.proxy_protocol_from;
     let Connected { socket, peer, local } =
@@ -67,17 +95,22 @@ async fn connection(app: Arc<App>, socket: TcpStream, peer: SocketAddr) {
             Ok(connected) => connected,
             Err(refusal) => return warn!(%peer, "a connection is refused: {refusal}"),
         };
+    let most = app.config.limits.connections_per_client as usize;
+    let Some(_place) = clients.enter(peer.ip().to_canonical(), most) else {
+        return refuse(socket, peer).await;
+    };
     let soft = app.tasks.soft();
-    let client_head = app.config.timeouts.client_head.0;
+    let (limits, timeouts) = (app.config.limits, app.config.timeouts);
+    let socket = Paced::new(socket, PaceMin::new(limits.client_rate.0, timeouts.client_stall.0));
     let service = service_fn(move |request: http::Request<Incoming>| {
         let app = Arc::clone(&app);
         async move { Ok::<_, Infallible>(serve(&app, request, peer, local).await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(client_head)
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEAD_OCTETS_MAX)
+        .header_read_timeout(timeouts.client_head.0)
+        .max_headers(limits.request_headers as usize)
+        .max_header_size(usize::try_from(limits.request_head.0).unwrap_or(usize::MAX).max(HEAD_OCTETS_MIN))
         .serve_connection(TokioIo::new(socket), service);
     tokio::pin!(serving);
     let served = tokio::select! {

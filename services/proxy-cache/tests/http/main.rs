@@ -8,6 +8,7 @@ mod faults;
 mod forward;
 mod hits;
 mod hostile;
+mod limits;
 mod loops;
 mod misses;
 mod relay;
