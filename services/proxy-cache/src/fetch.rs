@@ -6,6 +6,7 @@
 
 pub(crate) mod address;
 pub(crate) mod candidate;
+mod doubts;
 mod download;
 pub(crate) mod fault;
 pub(crate) mod flight;

@@ -29,6 +29,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use blob_store::{Options, Store};
 use service_kit::Kit;
+use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 pub use config::Config;
@@ -60,6 +61,17 @@ pub struct Running {
 pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     let ready = kit.readiness.part("proxy-cache", "starting");
     service_kit::process::install_crypto_provider();
+    let (app, listener) = build(config, kit).await?;
+    let http_addr = app.http_addr;
+    app.farm.start(executor::executor(&app));
+    drop(kit.tasks.spawn("import", import::at_start(Arc::clone(&app))));
+    kit.tasks.spawn_critical("http", http::server::run(app, listener));
+    ready.ready();
+    Ok(Running { http_addr })
+}
+
+/// A replica of which nothing runs yet.
+async fn build(config: Config, kit: &Kit) -> anyhow::Result<(Arc<App>, TcpListener)> {
     let store = open_store(&config).await?;
     let catalogue_path = store.slot_dir().join(CATALOGUE_FILE);
     let catalogue = Catalogue::open(&catalogue_path).await?;
@@ -71,12 +83,14 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
         config.aliases.iter().map(|alias| http::alias_prefix(&alias.prefix).to_owned()).collect();
     alias_prefixes.retain(|prefix| !prefix.is_empty());
     alias_prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
-    let app = Arc::new(App {
+    let (refuse_for, slot_dir) = (config.timeouts.refuse_ranges.0, store.slot_dir().to_owned());
+    let refusals = tokio::task::spawn_blocking(move || Refusals::open(refuse_for, &slot_dir)).await?;
+    let app = App {
         alias_prefixes,
         http_addr,
         upstreams: Upstreams::new(&config, &pseudonym)?,
         demotions: Demotions::default(),
-        refusals: Refusals::new(config.timeouts.refuse_ranges.0),
+        refusals,
         flights: Flights::default(),
         tasks: kit.tasks.clone(),
         readiness: kit.readiness.clone(),
@@ -86,12 +100,8 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
         farm,
         pseudonym,
         importing: tokio::sync::Mutex::default(),
-    });
-    app.farm.start(executor::executor(&app));
-    drop(kit.tasks.spawn("import", import::at_start(Arc::clone(&app))));
-    kit.tasks.spawn_critical("http", http::server::run(app, listener));
-    ready.ready();
-    Ok(Running { http_addr })
+    };
+    Ok((Arc::new(app), listener))
 }
 
 /// Asks the replica that runs with this configuration, or the one at `endpoint`, whether it can serve.

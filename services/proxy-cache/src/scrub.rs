@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::catalogue::KnownDistfile;
 use crate::farm::{Executed, Outcome};
 use crate::fetch::flight::FailureKind;
+use crate::via::Via;
 
 /// A blob gets its name a moment after its last byte was found right.
 const COMMIT_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -129,7 +130,7 @@ async fn meant(
 }
 
 async fn fetch(app: &Arc<App>, known: &KnownDistfile, digest: &BlobDigest) -> Result<(), String> {
-    let follower = crate::fetch::follow(app, known, None);
+    let follower = crate::fetch::follow(app, known, None, &Via::default());
     match follower.finished().await {
         Ok(()) => {}
         Err(failure) if failure.kind == FailureKind::Stored => {}

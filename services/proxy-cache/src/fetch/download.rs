@@ -253,15 +253,17 @@ impl Download {
     async fn append(&mut self, batch: Vec<Bytes>, candidate: &Candidate) -> Result<(), Stop> {
         let lost = || Stop::Disk("the part was lost".to_owned());
         let mut part = self.part.take().ok_or_else(lost)?;
+        let is_first = !self.flight.is_published() && part.expected().size_bytes() > VERIFIED_FIRST_BYTES_MAX;
+        let app = Arc::clone(&self.app);
         let written = tokio::task::spawn_blocking(move || {
+            if is_first {
+                app.refusals.record_unverified(part.expected().name());
+            }
             let written = batch.iter().try_for_each(|chunk| part.append(chunk).map(drop));
             (part, written)
         });
         let (part, written) = written.await.map_err(|_| lost())?;
-        if part.bytes() > 0
-            && !self.flight.is_published()
-            && part.expected().size_bytes() > VERIFIED_FIRST_BYTES_MAX
-        {
+        if is_first && part.bytes() > 0 {
             self.flight.publish(part.reader());
         }
         self.part = Some(part);

@@ -162,6 +162,13 @@ impl Follower {
         }
     }
 
+    /// Waits until a flight that has failed is out of the way, so that the next one can start.
+    pub(crate) async fn over(&self) {
+        let mut state = self.flight.state.subscribe();
+        // We hold the flight, so its sender lives.
+        drop(state.wait_for(|state| matches!(state, FlightState::Failed(_))).await);
+    }
+
     /// Waits until all of it is here and right.
     pub(crate) async fn finished(&self) -> Result<(), Failure> {
         let reader = self.ready().await?;

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::catalogue::KnownDistfile;
 use crate::farm::{Acquired, CommittedBlob, LeaseHold};
 use crate::http::lookup::{self, Lookup};
+use crate::http::window::VERIFIED_FIRST_BYTES_MAX;
 use crate::via::Via;
 
 /// Bounds of the pause between two questions for a lease that another replica holds.
@@ -140,9 +141,14 @@ impl Fetch {
         for _ in 0..WRONG_FILES_MAX {
             let part = self.begin(expected.clone()).await?;
             let resumed_bytes = part.resumed_bytes();
+            if self.app.refusals.take_doubt(&distfile.name) && resumed_bytes == 0 {
+                // Somebody was given bytes that we have not any more.
+                self.note_wrong(true).await?;
+            }
             if plan.is_alone && resumed_bytes > 0 {
-                // Nobody knows who gave these.
+                // Nobody knows who gave these, and nobody will know whether they were right.
                 discard(part).await?;
+                self.note_wrong(true).await?;
                 continue;
             }
             let (app, flight) = (Arc::clone(&self.app), Arc::clone(&self.flight));
@@ -154,11 +160,12 @@ impl Fetch {
             };
             let Filled::Whole(lease) = filled else {
                 discard(part).await?;
-                self.again("a source ended early")?;
+                self.again("a source ended early", resumed_bytes).await?;
                 continue;
             };
             match self.finish(part, &scope).await {
                 Ok(committed) => {
+                    self.note_right();
                     self.report(&committed, lease, contributors.last(), upstream_bytes);
                     return Ok(());
                 }
@@ -168,7 +175,7 @@ impl Fetch {
                     }
                     plan.faults.push(SourceFault::WrongDigest(algorithm));
                     self.learn(&mut plan, &contributors, resumed_bytes);
-                    self.again(&format!("{algorithm} differs from the tree's"))?;
+                    self.again(&format!("{algorithm} differs from the tree's"), resumed_bytes).await?;
                 }
                 Err(FinishError::Short { have_bytes, size_bytes }) => {
                     return Err(failure(FailureKind::Disk, format!("{have_bytes} of {size_bytes} bytes")));
@@ -179,6 +186,14 @@ impl Fetch {
             }
         }
         Err(failure(FailureKind::Sources(status_of(&plan.faults)), "every file that came was wrong"))
+    }
+
+    fn note_right(&self) {
+        let (app, name) = (Arc::clone(&self.app), self.known.distfile.name.clone());
+        if self.known.distfile.size_bytes > VERIFIED_FIRST_BYTES_MAX {
+            // Whether it is removed now or at the next download makes no difference to anybody.
+            drop(tokio::task::spawn_blocking(move || app.refusals.record_right(&name)));
+        }
     }
 
     /// What a wrong file says about those who gave it: only who gave all of it is certainly at fault.
@@ -208,12 +223,27 @@ impl Fetch {
 
     /// Whether this flight may start again at 0: not if a client may have seen what was wrong. Those
     /// that saw none of it get into the next flight.
-    fn again(&self, why: &str) -> Result<(), Failure> {
-        self.app.refusals.note_wrong(&self.known.distfile.name);
+    async fn again(&self, why: &str, resumed_bytes: u64) -> Result<(), Failure> {
+        // Who was given what an earlier flight, or an earlier process, left is not known.
+        self.note_wrong(resumed_bytes > 0).await?;
         if self.flight.is_published() {
             return Err(failure(FailureKind::WrongDigest, why));
         }
         Ok(())
+    }
+
+    /// What came was wrong: its ranges are refused for a while, to all if it is not known who holds it.
+    async fn note_wrong(&self, is_for_all: bool) -> Result<(), Failure> {
+        let (app, name) = (Arc::clone(&self.app), self.known.distfile.name.clone());
+        app.refusals.note_wrong(&name);
+        if is_for_all {
+            app.refusals.note_wrong_for_all(&name);
+        }
+        if self.known.distfile.size_bytes <= VERIFIED_FIRST_BYTES_MAX {
+            return Ok(());
+        }
+        let recorded = tokio::task::spawn_blocking(move || app.refusals.record_wrong(&name)).await;
+        recorded.map_err(|_| failure(FailureKind::Disk, "the store failed"))
     }
 
     /// Under which name the blob is found: the module's own if modules disagree about it.

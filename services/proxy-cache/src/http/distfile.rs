@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blob_store::{BlobDigest, OpenBlob, PartReader, Scope, StoreError};
+use blob_store::{BlobDigest, OpenBlob, PartReader, PartState, Scope, StoreError};
 use gentoo_repo::{DistfileName, HashAlgorithm, Restriction};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -34,8 +34,8 @@ pub(crate) async fn answer(
     lookup: Result<Lookup, StoreError>,
     asked: Option<&Url>,
 ) -> Option<Reply> {
-    if request.has_range() && app.refusals.is_refused(name, request.client) {
-        return Some(reply::not_found("what you have of it is wrong: start from the beginning"));
+    if let Some(refusal) = refused(app, request, name) {
+        return Some(refusal);
     }
     match lookup {
         Ok(Lookup::Hit(digest, blob)) => Some(hit(app, request, name, digest, blob)),
@@ -50,6 +50,12 @@ pub(crate) async fn answer(
             Some(reply::unavailable("the cache's disk has a fault"))
         }
     }
+}
+
+/// 404 for the rest of what may be wrong.
+fn refused(app: &App, request: &ClientRequest, name: &DistfileName) -> Option<Reply> {
+    let is_refused = request.has_range() && app.refusals.is_refused(name, request.client);
+    is_refused.then(|| reply::not_found("what you have of it is wrong: start from the beginning"))
 }
 
 fn etag(digest: &[u8]) -> String {
@@ -101,8 +107,24 @@ async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, as
             }
         };
         match waited {
-            Ok(Ok(reader)) => return follow(app, request, known, follower, &reader),
+            Ok(Ok(reader)) if reader.progress().borrow().state == PartState::Wrong => {
+                // Too late for this one, and nothing of it has gone out: into the next, once this is over.
+                if tokio::time::timeout_at(deadline, follower.over()).await.is_err() {
+                    record_failure(app, request, &distfile.name);
+                    return reply::unavailable("what came was wrong, and the disk is slow to put it away");
+                }
+                last =
+                    Some(Failure { kind: FailureKind::WrongDigest, why: "what came was wrong".to_owned() });
+            }
+            Ok(Ok(reader)) => {
+                // The flight may have found out meanwhile that nobody knows what this client has.
+                let refusal = refused(app, request, &distfile.name);
+                return refusal.unwrap_or_else(|| follow(app, request, known, follower, &reader));
+            }
             Ok(Err(failure)) if failure.kind == FailureKind::Stored => {
+                if let Some(refusal) = refused(app, request, &distfile.name) {
+                    return refusal;
+                }
                 let scope = Scope::module(&known.module).unwrap_or(Scope::DISTFILES);
                 if let Ok(Lookup::Hit(digest, blob)) = lookup::of_known(app, known.clone(), scope).await {
                     return hit(app, request, &distfile.name, digest, blob);
@@ -233,5 +255,13 @@ impl Witness for Client {
             self.app.demotions.demote(source, &self.name);
         }
         self.app.refusals.note_wrong(&self.name);
+        if self.source.is_some() {
+            // A flight records what came of its own.
+            let (app, name) = (Arc::clone(&self.app), self.name.clone());
+            drop(tokio::task::spawn_blocking(move || app.refusals.record_wrong(&name)));
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use super::checked;
 use super::file_reply::CacheStatus;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
+use super::window::VERIFIED_FIRST_BYTES_MAX;
 use crate::app::App;
 use crate::catalogue::KnownDistfile;
 use crate::fetch::candidate::{Candidate, Kind};
@@ -85,6 +86,13 @@ pub(crate) async fn known(
         let fault = match answer {
             Ok(response) if response.status() != StatusCode::OK => SourceFault::WrongRange,
             Ok(response) if is_of_size(&response, Some(size_bytes)) => {
+                if size_bytes > VERIFIED_FIRST_BYTES_MAX {
+                    let (app, name) = (Arc::clone(app), known.distfile.name.clone());
+                    let record = move || app.refusals.record_unverified(&name);
+                    if tokio::task::spawn_blocking(record).await.is_err() {
+                        return reply::unavailable("the store failed");
+                    }
+                }
                 let body = checked::body_of(app.upstreams.clone(), response, known, make_witness(candidate));
                 let mut reply = Reply::new(body);
                 let (name, value) = status.header();

@@ -169,12 +169,12 @@ async fn who_gave_a_wrong_file_is_asked_last_for_it_and_after_three_for_everythi
 #[tokio::test]
 async fn a_large_wrong_file_breaks_the_connection_and_the_next_client_gets_the_right_one() {
     let pair = Pair::new(LARGE).await;
+    let gate = Gate::closed();
     pair.fail(Fault::WrongByte { at: 1000 });
+    pair.fail(Fault::Gated { after_bytes: 2_000_000, gate: gate.clone() });
     let replica = pair.with_both().await;
     let path = pair.file.mirror_path();
-    let broken = replica.get(&path).await;
-    assert_eq!(broken.status, 200);
-    assert!(!broken.complete, "a wrong file looked complete");
+    let broken = replica.get_broken(&path, &gate).await;
     assert!(broken.body.len() as u64 <= LARGE - 65536);
     assert!(named(pair.dir.path()).is_empty());
     // wget would now ask for the rest and keep its wrong prefix.
@@ -308,8 +308,9 @@ async fn a_wrong_prefix_does_not_cost_the_source_that_completed_it() {
         let replica = pair.with_both().await;
         let path = pair.file.mirror_path();
         if breaks_once {
-            let broken = replica.get(&path).await;
-            assert!(!broken.complete, "a wrong file looked complete");
+            let gate = Gate::closed();
+            pair.good.add_fault_times(&path, Fault::Gated { after_bytes: 1000, gate: gate.clone() }, 1);
+            let broken = replica.get_broken(&path, &gate).await;
             let range = format!("bytes={}-", broken.body.len());
             assert_eq!(replica.get_range(&path, &range).await.status, 404);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use blake2::Digest as _;
 use farm_sim::contents::Contents;
-use farm_sim::upstream::{Object, Upstream, mirror_path};
+use farm_sim::upstream::{Gate, Object, Upstream, mirror_path};
 use proxy_cache::Config;
 use proxy_cache::catalogue::Catalogue;
 use proxy_cache::config::MirrorUrl;
@@ -142,6 +142,23 @@ impl Replica {
         self.ask("GET", path, &[]).await
     }
 
+    /// A download whose connection may break before, or while, the answer comes.
+    pub(crate) async fn attempt(&self, path: &str) -> Answer {
+        let mut client = Client::get(self, path).await;
+        if client.head_or_end().await { client.rest().await } else { Answer::default() }
+    }
+
+    /// A download that goes wrong behind `gate` after this client has got some of it.
+    pub(crate) async fn get_broken(&self, path: &str, gate: &Gate) -> Answer {
+        let mut client = Client::get(self, path).await;
+        assert_eq!(client.head().await.status, 200);
+        client.body_bytes(1_000_000).await;
+        gate.open();
+        let broken = client.rest().await;
+        assert!(!broken.complete, "a wrong file looked complete");
+        broken
+    }
+
     pub(crate) async fn get_range(&self, path: &str, range: &str) -> Answer {
         self.ask("GET", path, &[("Range", range)]).await
     }
@@ -230,11 +247,19 @@ impl Client {
 
     /// Reads the head; the body's first bytes may come with it.
     pub(crate) async fn head(&mut self) -> &Answer {
+        assert!(self.head_or_end().await, "no head: {}", String::from_utf8_lossy(&self.buffer));
+        &self.answer
+    }
+
+    /// The same; false if the connection ends without one.
+    pub(crate) async fn head_or_end(&mut self) -> bool {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at;
             }
-            assert_ne!(self.more().await, 0, "no head: {}", String::from_utf8_lossy(&self.buffer));
+            if self.more().await == 0 {
+                return false;
+            }
         };
         let head = String::from_utf8(self.buffer[..end].to_vec()).unwrap();
         self.buffer.drain(..end + 4);
@@ -244,7 +269,7 @@ impl Client {
             .filter_map(|line| line.split_once(": "))
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .collect();
-        &self.answer
+        true
     }
 
     /// Waits until that many bytes of the body are here.
