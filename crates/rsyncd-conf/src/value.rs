@@ -1,0 +1,24 @@
+//! Booleans, numbers, lists.
+
+/// `yes`, `true`, `1` and their opposites, in any case.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" => Ok(true),
+        "no" | "false" | "0" => Ok(false),
+        _ => Err(format!("expected yes or no, found `{text}`")),
+    }
+}
+
+/// A whole number of a range.
+pub(crate) fn number<T: std::str::FromStr>(text: &str, expected: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("expected {expected}, found `{text}`"))
+}
+
+/// Words between commas and white space; between commas only if the list starts with one.
+pub(crate) fn words(text: &str) -> Vec<&str> {
+    let words: Box<dyn Iterator<Item = &str>> = match text.trim_start().strip_prefix(',') {
+        Some(rest) => Box::new(rest.split(',').map(str::trim)),
+        None => Box::new(text.split([',', ' ', '\t', '\r', '\n'])),
+    };
+    words.filter(|word| !word.is_empty()).collect()
+}
