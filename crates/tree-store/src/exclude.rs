@@ -1,10 +1,11 @@
-//! What never gets into a generation: rsync's exclude patterns, applied while building.
+//! What never gets into a generation: rsync's patterns, applied while building.
 //!
 //! Implemented from rsync(1), "PATTERN MATCHING RULES": a leading `/` anchors at the tree's root; a
 //! pattern with another `/` or with `**` is matched against the whole path, at any depth unless
 //! anchored; any other one against the last name; a trailing `/` means directories only; `*` and `?`
-//! don't match `/`, `**` does; `[…]` is a class; `\` quotes. An excluded directory takes with it all that
-//! is below.
+//! don't match `/`, `**` does; `/***` at the end is a directory and all below it; `[…]` is a class; `\` quotes. The
+//! first pattern that matches decides: `+ PATTERN` keeps a name that a later one would leave out. An
+//! excluded directory takes with it all that is below.
 
 use crate::TreeError;
 
@@ -20,11 +21,16 @@ pub struct Excludes {
 }
 
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent trait of a pattern")]
 struct Pattern {
+    /// `+`: what matches stays.
+    includes: bool,
     tokens: Vec<Token>,
     anchored: bool,
     whole_path: bool,
     directories_only: bool,
+    /// It ends in `/***`: the directory of that name matches too.
+    or_directory: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +46,7 @@ impl Excludes {
     /// The patterns that always apply and `patterns`.
     ///
     /// # Errors
-    /// A pattern that is empty, has an unclosed `[`, or starts with `+ ` (includes are not supported).
+    /// A pattern that is empty or has an unclosed `[`.
     pub fn new<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>) -> Result<Self, TreeError> {
         let mut all = Vec::new();
         for pattern in ALWAYS {
@@ -55,17 +61,18 @@ impl Excludes {
     /// Whether the node at `path` (no leading slash) is left out.
     #[must_use]
     pub fn matches(&self, path: &[u8], is_directory: bool) -> bool {
-        self.patterns.iter().any(|pattern| pattern.matches(path, is_directory))
+        let first = self.patterns.iter().find(|pattern| pattern.matches(path, is_directory));
+        first.is_some_and(|pattern| !pattern.includes)
     }
 }
 
 impl Pattern {
     fn parse(given: &str) -> Result<Self, TreeError> {
         let refuse = |why| TreeError::Exclude { pattern: given.to_owned(), why };
-        if given.starts_with("+ ") {
-            return Err(refuse("includes are not supported here"));
-        }
-        let pattern = given.strip_prefix("- ").unwrap_or(given);
+        let (pattern, includes) = match given.strip_prefix("+ ") {
+            Some(pattern) => (pattern, true),
+            None => (given.strip_prefix("- ").unwrap_or(given), false),
+        };
         let (pattern, directories_only) = match pattern.strip_suffix('/') {
             Some(rest) => (rest, true),
             None => (pattern, false),
@@ -79,12 +86,16 @@ impl Pattern {
         }
         let tokens = tokenise(pattern.as_bytes()).map_err(refuse)?;
         let whole_path = anchored || pattern.contains('/') || tokens.contains(&Token::AnyInPath);
-        Ok(Self { tokens, anchored, whole_path, directories_only })
+        let or_directory = pattern.ends_with("/***");
+        Ok(Self { includes, tokens, anchored, whole_path, directories_only, or_directory })
     }
 
     fn matches(&self, path: &[u8], is_directory: bool) -> bool {
         if self.directories_only && !is_directory {
             return false;
+        }
+        if self.or_directory && is_directory && !path.ends_with(b"/") {
+            return self.matches(&[path, b"/"].concat(), true);
         }
         if self.anchored {
             return matches_tokens(&self.tokens, path);
@@ -215,11 +226,22 @@ mod tests {
         assert!(matches("\\*", "*", false));
         assert!(!matches("\\*", "a", false));
         assert!(matches("- /x", "x", false));
+        assert!(matches("/secret/***", "secret", true) && matches("/secret/***", "secret/a/b", false));
+        assert!(!matches("/secret/***", "secret", false) && !matches("/secret/**", "secret", true));
+    }
+
+    #[test]
+    fn the_first_pattern_that_matches_decides() {
+        let excludes = Excludes::new(["+ /a", "+ keep", "/*", "- *.tmp", "+ x.tmp"]).unwrap();
+        let out = |path: &str| excludes.matches(path.as_bytes(), false);
+        assert!(!out("a") && !out("keep") && !out("a/b"));
+        assert!(out("b") && out("a/x.tmp"));
+        assert!(Excludes::new(["+ /distfiles"]).unwrap().matches(b"distfiles", true), "never a part of it");
     }
 
     #[test]
     fn unusable_patterns_are_refused() {
-        for pattern in ["", "/", "+ /x", "[abc", "x\\"] {
+        for pattern in ["", "/", "+ ", "[abc", "x\\"] {
             assert!(Pattern::parse(pattern).is_err(), "{pattern:?}");
         }
     }
