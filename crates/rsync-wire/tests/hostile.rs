@@ -6,7 +6,7 @@ mod support;
 use rsync_wire::codec::{Ndx, NdxWriter};
 use rsync_wire::limits;
 use rsync_wire::memory::MemoryTree;
-use rsync_wire::session::Selection;
+use rsync_wire::session::{Grant, Selection};
 use rsync_wire::{CloseReason, Command, Session, SessionConfig};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -174,7 +174,7 @@ fn waiting_for_a_turn_does_not_count() {
     session.handle_input(b"@RSYNCD: 31.0\nm\n", now);
     let later = now + Duration::from_secs(90);
     session.handle_time(later);
-    session.module_selected(Selection::Accepted { timeout_s: 0 }, later);
+    session.module_selected(Selection::Accepted(Grant::default()), later);
     assert_eq!(session.deadline(), later + limits::HANDSHAKE_MAX);
 }
 
@@ -185,7 +185,7 @@ fn at_the_list(options: &[&str]) -> (Session, Box<rsync_wire::ListPlan>, Instant
     session.handle_input(&client(options, &[]), now);
     loop {
         match session.poll().expect("no list is asked for") {
-            Command::SelectModule(_) => session.module_selected(Selection::Accepted { timeout_s: 0 }, now),
+            Command::SelectModule(_) => session.module_selected(Selection::Accepted(Grant::default()), now),
             Command::BuildList(plan) => return (session, plan, now),
             Command::Write(_) | Command::Note(_) => {}
             Command::ListModules | Command::SendFiles(_) | Command::Close(_) => panic!("too early"),

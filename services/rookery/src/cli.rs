@@ -32,6 +32,8 @@ pub(crate) enum Command {
     ClientConfig(ClientConfig),
     /// Print the merged configuration, or what is wrong with it.
     CheckConfig,
+    /// Print another program's configuration as a rookery.toml.
+    Migrate(Migrate),
     /// Look at a module's source tree now, and serve it if it is new and right.
     Publish(Publish),
     /// What would be deleted now, and why. Changes nothing.
@@ -40,6 +42,17 @@ pub(crate) enum Command {
     Evict(Admin),
     /// Adopt the distfiles of a directory on the replica's host: an old DISTDIR, an old cache.
     Import(Import),
+}
+
+/// What to translate.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// The rsyncd.conf.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rsyncd: PathBuf,
+    /// What the trees must prove before they are served [default: consistent].
+    #[arg(long, value_enum)]
+    pub(crate) verify: Option<Verify>,
 }
 
 /// What to look at, and what may come of it.
@@ -161,6 +174,16 @@ pub(crate) enum Verify {
     Consistent,
     /// Nothing.
     None,
+}
+
+impl From<Verify> for sync_server::VerifyMode {
+    fn from(verify: Verify) -> Self {
+        match verify {
+            Verify::Signed => Self::Signed,
+            Verify::Consistent => Self::Consistent,
+            Verify::None => Self::None,
+        }
+    }
 }
 
 impl Verify {

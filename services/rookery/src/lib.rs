@@ -28,6 +28,7 @@ pub fn run() -> ExitCode {
         Command::Demo(demo) => commands::demo::run(&cli, demo),
         Command::CheckConfig => commands::check_config::run(&cli),
         Command::ClientConfig(client) => commands::client_config::run(&cli, client),
+        Command::Migrate(migrate) => commands::migrate::run(&cli, migrate),
         Command::Health(health) => commands::health::run(&cli, health),
         Command::Status(admin) => commands::admin::status(&cli, admin),
         Command::Plan(admin) => commands::admin::plan(&cli, admin),

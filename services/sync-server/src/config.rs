@@ -1,15 +1,20 @@
-//! The `[sync]` section.
+//! The `[sync]` section. `rsyncd` reads the part of it that an rsyncd.conf says.
+
+mod hosts;
+mod rsyncd;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use service_kit::config::{ConfigError, HumanDuration, none_if_empty};
 use tree_store::{Excludes, Keyring, ModuleName, TreeError, Verify};
+
+pub use hosts::Hosts;
+pub(crate) use rsyncd::Resolved;
 
 use crate::upstream::{self, Limits, Upstreams};
 
@@ -33,9 +38,14 @@ pub struct Config {
     pub max_connections: usize,
     /// How long one more waits for its turn before it is refused as rsync does.
     pub queue_timeout: HumanDuration,
-    /// An rsyncd.conf to read modules and limits from. Not supported yet.
+    /// A file that is sent to each client before anything else.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub motd_file: Option<PathBuf>,
+    /// An rsyncd.conf, whose modules and limits are added to those here.
     #[serde(deserialize_with = "none_if_empty")]
     pub rsyncd_conf: Option<PathBuf>,
+    /// What the trees of its modules must prove before they are served.
+    pub rsyncd_verify: VerifyMode,
     /// How long pulling a tree may take.
     pub pull: PullConfig,
     /// What is served, in this order.
@@ -78,7 +88,9 @@ impl Default for Config {
             state_dir: PathBuf::from("/var/lib/rookery/trees"),
             max_connections: 200,
             queue_timeout: HumanDuration(Duration::from_secs(10)),
+            motd_file: None,
             rsyncd_conf: None,
+            rsyncd_verify: VerifyMode::Consistent,
             pull: PullConfig::default(),
             modules: Vec::new(),
         }
@@ -118,6 +130,21 @@ pub struct ModuleConfig {
     /// Who may not, unless allowed.
     #[serde(default)]
     pub hosts_deny: Hosts,
+    /// Whether a host's own name is looked up for the names in these lists.
+    #[serde(default)]
+    pub reverse_lookup: bool,
+    /// Whether the names in these lists are looked up for their addresses.
+    #[serde(default = "yes")]
+    pub forward_lookup: bool,
+    /// Whether it is in the list of modules, and known to hosts that may not use it.
+    #[serde(default = "yes")]
+    pub list: bool,
+    /// Silence after which a connection ends; 0 leaves it to the client.
+    #[serde(default)]
+    pub timeout: HumanDuration,
+    /// Options of clients that are refused, as rsyncd.conf(5) writes them.
+    #[serde(default)]
+    pub refuse_options: Vec<String>,
 }
 
 impl ModuleConfig {
@@ -135,6 +162,11 @@ impl ModuleConfig {
             poll: None,
             hosts_allow: Hosts::default(),
             hosts_deny: Hosts::default(),
+            reverse_lookup: false,
+            forward_lookup: true,
+            list: true,
+            timeout: HumanDuration::default(),
+            refuse_options: Vec::new(),
         }
     }
 
@@ -169,42 +201,16 @@ pub enum VerifyMode {
     None,
 }
 
-/// Addresses and networks; `"*"` is everybody.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hosts(pub Vec<IpNet>);
-
-impl<'de> Deserialize<'de> for Hosts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut networks = Vec::new();
-        for text in Vec::<String>::deserialize(deserializer)? {
-            let text = text.trim();
-            if text == "*" {
-                networks.extend([IpNet::from(Ipv4Net::default()), IpNet::from(Ipv6Net::default())]);
-                continue;
-            }
-            let network = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
-            networks.push(network.map_err(|_| {
-                D::Error::custom(format!(
-                    "a network such as \"10.13.18.0/24\", an address or \"*\", not {text:?}"
-                ))
-            })?);
-        }
-        Ok(Self(networks))
-    }
-}
-
-impl Serialize for Hosts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
 fn openpgp_key() -> PathBuf {
     PathBuf::from("/usr/share/openpgp-keys/gentoo-release.asc")
 }
 
 const fn keep() -> usize {
     3
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn module_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -252,17 +258,10 @@ impl Config {
     /// # Errors
     /// The first value that is wrong, or not supported yet.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.plans().map(drop)
+        self.clone().resolve()?.config.plans().map(drop)
     }
 
     pub(crate) fn plans(&self) -> Result<Vec<ModulePlan>, ConfigError> {
-        if let Some(path) = &self.rsyncd_conf {
-            let found = path.display();
-            return Err(ConfigError::wrong(
-                "sync.rsyncd_conf",
-                format!("not supported yet: expected [[sync.modules]] instead, found {found}"),
-            ));
-        }
         if self.modules.is_empty() {
             return Err(ConfigError::wrong(
                 "sync.modules",
@@ -348,7 +347,7 @@ mod tests {
         .unwrap();
         let module = &config.modules[0];
         assert_eq!((module.keep, module.poll()), (3, Duration::from_mins(5)));
-        assert_eq!((module.hosts_allow.0.len(), module.hosts_deny.0.len()), (2, 2));
+        assert_eq!((module.hosts_allow.0.len(), module.hosts_deny.0.len()), (2, 1));
         assert_eq!(config.grpc.port(), 7069);
     }
 
@@ -367,11 +366,11 @@ mod tests {
             (module.replace("none", "some"), "some"),
             (module.replace("none", "signed") + "openpgp_key = \"/none\"\n", "openpgp_key"),
             (format!("{module}exclude = [\"[a\"]\n"), "exclude"),
-            (format!("{module}hosts_allow = [\"ws1\"]\n"), "hosts_allow"),
+            (format!("{module}hosts_allow = [\"10.13.18.*\"]\n"), "hosts_allow"),
             (format!("{module}poll = \"0\"\n"), "poll"),
             (format!("{module}colour = 1\n"), "colour"),
+            ("[sync]\nrsyncd_conf = \"/nowhere/rsyncd.conf\"\n".to_owned(), "/nowhere/rsyncd.conf"),
             (format!("{module}[sync.pull]\nanswer = \"0\"\n"), "sync.pull.answer"),
-            ("[sync]\nrsyncd_conf = \"/etc/rsyncd.conf\"\n".to_owned(), "rsyncd_conf"),
         ] {
             let error = read(&text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}, but expected {expected}");

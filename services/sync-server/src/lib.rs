@@ -31,10 +31,12 @@ pub use config::{Config, Hosts, ModuleConfig, PullConfig, SourceConfig, VerifyMo
 pub use module::{Attempt, Looked, Module, Modules};
 pub use upstream::{RsyncUrl, Upstreams};
 
-use config::ModulePlan;
+use config::{ModulePlan, Resolved};
 use generations::{FirstTurn, Shared};
 use module::Request;
-use rsync::{HostAccess, Limits, RsyncServer};
+use rsync::{Limits, Lookups, Motd, RsyncServer};
+use rsyncd_conf::hosts::HostAccess;
+use rsyncd_conf::refuse::RefusedOptions;
 use tree_service::TreeService;
 
 /// A service that listens.
@@ -54,9 +56,9 @@ pub struct Running {
 /// The configuration is wrong, an address is taken, or the state directory can't be used.
 pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     // Reading keys and indexes blocks.
-    let (readiness, checked) = (kit.readiness.clone(), config.clone());
-    let opened =
-        tokio::task::spawn_blocking(move || open(&checked, &readiness)).await.context("opening stores")??;
+    let readiness = kit.readiness.clone();
+    let (config, opened) =
+        tokio::task::spawn_blocking(move || open(config, &readiness)).await.context("opening stores")??;
     let rsync = listen::bind(config.listen, "sync.listen").await?;
     let grpc = grpc::bind(config.grpc, "sync.grpc", &kit.grpc).await?;
     let rsync_addr = rsync.local_addr().context("the rsync listener")?;
@@ -79,14 +81,19 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
 
 type Opened = Vec<(Arc<Module>, mpsc::Receiver<Request>)>;
 
-fn open(config: &Config, readiness: &Readiness) -> anyhow::Result<Opened> {
+fn open(config: Config, readiness: &Readiness) -> anyhow::Result<(Config, Opened)> {
+    let Resolved { config, notes } = config.resolve()?;
+    for note in notes {
+        tracing::info!("{note}");
+    }
     let plans = config.plans()?;
     make_private(&config.state_dir)?;
     let open = |plan: ModulePlan| {
         let (module, inbox) = Module::open(plan, &config.state_dir, config.pull.limits(), readiness)?;
         Ok::<_, anyhow::Error>((Arc::new(module), inbox))
     };
-    plans.into_iter().map(open).collect()
+    let opened = plans.into_iter().map(open).collect::<anyhow::Result<_>>()?;
+    Ok((config, opened))
 }
 
 fn make_private(state_dir: &Path) -> Result<(), TreeError> {
@@ -100,17 +107,19 @@ fn make_private(state_dir: &Path) -> Result<(), TreeError> {
 /// The daemon asks for a module's live generation once for each connection.
 fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
     let served = modules.iter().map(|module| {
-        let ModuleConfig { comment, hosts_allow, hosts_deny, .. } = &module.plan().config;
+        let config = &module.plan().config;
         let live = Arc::clone(module);
         rsync::Module {
             name: module.name().to_owned(),
-            comment: comment.clone(),
-            listed: true,
-            access: HostAccess { allow: hosts_allow.0.clone(), deny: hosts_deny.0.clone() },
-            timeout_s: 0,
+            comment: config.comment.clone(),
+            listed: config.list,
+            access: HostAccess { allow: config.hosts_allow.0.clone(), deny: config.hosts_deny.0.clone() },
+            lookups: Lookups { reverse: config.reverse_lookup, forward: config.forward_lookup },
+            timeout_s: u32::try_from(config.timeout.0.as_secs()).unwrap_or(u32::MAX),
+            refused: Arc::new(RefusedOptions::new(&config.refuse_options)),
             live: Arc::new(move || live.live()),
         }
     });
     let limits = Limits { max_connections: config.max_connections, queue_timeout: config.queue_timeout.0 };
-    RsyncServer::new(served.collect(), String::new(), &limits)
+    RsyncServer::new(served.collect(), Motd::new(config.motd_file.clone()), &limits)
 }

@@ -127,8 +127,8 @@ impl Session {
             return;
         }
         match selection {
-            Selection::Accepted { timeout_s } => {
-                self.module_timeout_s = timeout_s;
+            Selection::Accepted(grant) => {
+                self.grant = grant;
                 // Waiting for its turn was not the client's doing.
                 self.handshake_until = now + limits::HANDSHAKE_MAX;
                 self.phase = Phase::Arguments { secluded: false };
@@ -144,6 +144,7 @@ impl Session {
         drop(self.raw.split_to(len));
         let Some(list) = list else { return Ok(true) };
         self.arguments.read(&list, secluded);
+        self.refuse_as_module(&list);
         if self.arguments.options.secluded && !secluded {
             self.phase = Phase::Arguments { secluded: true };
         } else {
@@ -151,6 +152,15 @@ impl Session {
             self.offer();
         }
         Ok(true)
+    }
+
+    /// What the module does not grant counts more than what this server can't do.
+    fn refuse_as_module(&mut self, list: &[Vec<u8>]) {
+        let refused = self.grant.refuses.as_ref().and_then(|refuses| refuses(list));
+        if let Some(option) = refused {
+            let text = format!("rsync: The server is configured to refuse {option}");
+            self.arguments.refusal = Some(Refusal::new(ExitCode::Unsupported, text));
+        }
     }
 
     /// Writes what needs no answer: flags, then our names (5.1).
@@ -211,7 +221,7 @@ impl Session {
 
     /// The smaller timeout of both sides is in force, and said first (12.4).
     fn agree_timeout(&mut self) {
-        let wishes = [self.arguments.options.timeout_s, self.module_timeout_s];
+        let wishes = [self.arguments.options.timeout_s, self.grant.timeout_s];
         if let Some(seconds) = wishes.into_iter().filter(|&seconds| seconds > 0).min() {
             let seconds = seconds.min(86_400);
             self.timeout = Duration::from_secs(u64::from(seconds));

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use phase::{CloseReason, Selection};
+pub use phase::{CloseReason, Grant, Refuses, Selection};
 
 /// What differs from one connection to another.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +92,7 @@ pub struct Session {
     replies: VecDeque<Reply>,
     /// The agreed timeout, or the one that we use all the same.
     timeout: Duration,
-    module_timeout_s: u32,
+    grant: Grant,
     handshake_until: Instant,
     last_heard: Instant,
     last_written: Instant,
@@ -122,7 +122,7 @@ impl Session {
             sender: None,
             replies: VecDeque::new(),
             timeout: limits::IDLE_MAX,
-            module_timeout_s: 0,
+            grant: Grant::default(),
             handshake_until: now + limits::HANDSHAKE_MAX,
             last_heard: now,
             last_written: now,

@@ -93,14 +93,29 @@ impl Phase {
     }
 }
 
+/// Looks for an option that a module refuses among a client's arguments, up to the `.`: as it is shown.
+pub type Refuses = Arc<dyn Fn(&[Vec<u8>]) -> Option<String> + Send + Sync>;
+
+/// How a module may be used.
+#[derive(Clone, Default)]
+pub struct Grant {
+    /// The module's timeout in seconds; 0 for none.
+    pub timeout_s: u32,
+    /// What it does not grant beyond what this crate refuses.
+    pub refuses: Option<Refuses>,
+}
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grant").field("timeout_s", &self.timeout_s).finish_non_exhaustive()
+    }
+}
+
 /// The answer to [`crate::Command::SelectModule`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Selection {
     /// The client may go on.
-    Accepted {
-        /// The module's timeout in seconds; 0 for none.
-        timeout_s: u32,
-    },
+    Accepted(Grant),
     /// It may not.
     Refused {
         /// The line to answer with, its end included: see [`crate::prologue`].

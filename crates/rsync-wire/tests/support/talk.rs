@@ -1,7 +1,7 @@
 //! The server's side of a talk: a session whose commands are carried out at once.
 
 use rsync_wire::memory::MemoryTree;
-use rsync_wire::session::Selection;
+use rsync_wire::session::{Grant, Selection};
 use rsync_wire::{CloseReason, Command, Session, SessionConfig};
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,7 +37,8 @@ impl<'a> Talk<'a> {
                 }
                 Command::ListModules => self.session.modules_listed([("portage", "test portage tree")]),
                 Command::SelectModule(_) => {
-                    let selection = Selection::Accepted { timeout_s: self.timeout_s };
+                    let grant = Grant { timeout_s: self.timeout_s, ..Grant::default() };
+                    let selection = Selection::Accepted(grant);
                     self.session.module_selected(selection, self.now);
                 }
                 Command::BuildList(plan) => {

@@ -11,7 +11,11 @@ use crate::cli::Cli;
 
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(cli.config.as_deref())?;
-    let sections = Sections::read(&settings)?;
+    let mut sections = Sections::read(&settings)?;
+    let rsyncd_conf = sections.sync.rsyncd_conf.clone();
+    let merged = sections.sync.merged_with_notes().map_err(|error| settings.locate(&error))?;
+    let notes = merged.1;
+    sections.sync = merged.0;
     if cli.json {
         print_json(&sections)?;
         return Ok(ExitCode::SUCCESS);
@@ -22,6 +26,12 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         None => "# There is no configuration file. Defaults and environment:\n\n".to_owned(),
     };
+    if let Some(path) = rsyncd_conf {
+        let _ = writeln!(text, "# {} is right, and a part of [sync] below.", path.display());
+    }
+    for note in notes {
+        let _ = writeln!(text, "# {note}");
+    }
     text += &toml::to_string(&sections)?;
     let given = settings.describe()?;
     if !given.is_empty() {

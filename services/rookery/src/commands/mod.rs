@@ -6,6 +6,7 @@ pub(crate) mod client_config;
 pub(crate) mod demo;
 pub(crate) mod health;
 pub(crate) mod import;
+pub(crate) mod migrate;
 pub(crate) mod up;
 mod views;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rsync_wire::prologue;
-use rsync_wire::session::{CloseReason, Selection};
+use rsync_wire::session::{CloseReason, Grant, Selection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tree_store::Generation;
 
@@ -56,7 +56,8 @@ pub(super) async fn decide(server: Arc<RsyncServer>, host: IpAddr, name: String)
     let Some(module) = server.module(&name) else {
         return refuse(prologue::unknown_module(&name), CloseReason::UnknownModule);
     };
-    if !module.access.permits(host) {
+    let names = server.resolver.names(&module.access, module.lookups, host).await;
+    if !module.access.permits(host, &names) {
         return if module.listed {
             refuse(prologue::access_denied(&name, &host.to_string()), CloseReason::AccessDenied)
         } else {
@@ -70,6 +71,10 @@ pub(super) async fn decide(server: Arc<RsyncServer>, host: IpAddr, name: String)
         let line = format!("@ERROR: module {name} has no tree to serve yet -- try again later\n");
         return refuse(line, CloseReason::NoGeneration);
     };
-    let selection = Selection::Accepted { timeout_s: module.timeout_s };
+    let refused = module.refused.clone();
+    let selection = Selection::Accepted(Grant {
+        timeout_s: module.timeout_s,
+        refuses: Some(Arc::new(move |arguments| refused.first_refused(arguments.iter().map(Vec::as_slice)))),
+    });
     Admission { selection, pinned: Some(Pinned { generation, _slot: slot }) }
 }

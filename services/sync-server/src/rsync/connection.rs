@@ -61,7 +61,7 @@ pub(super) async fn run(mut stream: TcpStream, host: IpAddr, server: &Arc<RsyncS
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%host, %error, "rsync: a socket option can't be set");
     }
-    let config = SessionConfig { motd: server.motd.clone(), seed: seed() };
+    let config = SessionConfig { motd: server.motd.text().await, seed: seed() };
     let mut connection = Connection {
         server,
         host,

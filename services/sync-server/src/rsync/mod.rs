@@ -5,10 +5,11 @@
 //! opens a file: contents come from the generation, in blocking pieces away from the reactor, and no thread waits
 //! for a client.
 
-mod access;
 mod admission;
 mod connection;
 mod lists;
+mod motd;
+mod names;
 mod pace;
 mod tree;
 
@@ -18,15 +19,20 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rsync_wire::prologue;
+use rsyncd_conf::hosts::HostAccess;
+use rsyncd_conf::refuse::RefusedOptions;
 use service_kit::lifecycle::Tasks;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tree_store::Generation;
 
-pub use access::HostAccess;
+pub use motd::Motd;
+pub use names::Lookups;
+
 use admission::Slots;
 use lists::Lists;
+use names::Resolver;
 
 /// Gives a module's live generation; `None` before the first one is published.
 pub type Live = Arc<dyn Fn() -> Option<Generation> + Send + Sync>;
@@ -42,8 +48,12 @@ pub struct Module {
     pub listed: bool,
     /// Who may use it.
     pub access: HostAccess,
+    /// What is looked up for that.
+    pub lookups: Lookups,
     /// Seconds of silence before a connection ends; 0 leaves it to the client.
     pub timeout_s: u32,
+    /// What it does not grant.
+    pub refused: Arc<RefusedOptions>,
     /// Asked once for each connection.
     pub live: Live,
 }
@@ -66,7 +76,8 @@ impl Default for Limits {
 /// The daemon's modules and limits.
 pub struct RsyncServer {
     modules: Vec<Module>,
-    motd: String,
+    motd: Motd,
+    resolver: Resolver,
     slots: Slots,
     /// Open sockets, those that wait or have not said what they want included.
     sockets: Arc<Semaphore>,
@@ -84,14 +95,15 @@ pub struct RsyncServer {
 const SOCKETS_SPARE: usize = 256;
 
 impl RsyncServer {
-    /// A daemon for these modules, in the order of their list. `motd` is empty for none.
+    /// A daemon for these modules, in the order of their list.
     #[must_use]
-    pub fn new(modules: Vec<Module>, motd: String, limits: &Limits) -> Self {
+    pub fn new(modules: Vec<Module>, motd: Motd, limits: &Limits) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let slots = Slots::new(limits);
         Self {
             modules,
             motd,
+            resolver: Resolver::default(),
             sockets: Arc::new(Semaphore::new(slots.max().saturating_mul(2).min(60_000) + SOCKETS_SPARE)),
             slots,
             sending: Arc::new(Semaphore::new(cores * 2)),

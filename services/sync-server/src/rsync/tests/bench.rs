@@ -14,7 +14,10 @@ use service_kit::lifecycle::Tasks;
 use tokio::net::TcpListener;
 use tree_store::{BuildRequest, Built, Excludes, Generation, Store};
 
-use super::super::{HostAccess, Limits, Module, RsyncServer, serve};
+use rsyncd_conf::hosts::HostAccess;
+use rsyncd_conf::refuse::RefusedOptions;
+
+use super::super::{Limits, Lookups, Module, Motd, RsyncServer, serve};
 
 /// What the article's tree and the protocol's corners have: names that sort oddly, links, an empty file, a large
 /// one, one that does not compress.
@@ -109,7 +112,9 @@ impl Bench {
                 comment: "a test tree".to_owned(),
                 listed,
                 access,
+                lookups: Lookups::default(),
                 timeout_s: 0,
+                refused: Arc::new(RefusedOptions::default()),
                 live: Arc::new(move || Some(generation.clone())),
             }
         };
@@ -117,9 +122,11 @@ impl Bench {
         modules.extend(more.iter().map(|(name, listed, access)| module(name, *listed, access.clone())));
         let pending = Module { live: Arc::new(|| None), ..module("pending", true, HostAccess::default()) };
         modules.push(pending);
+        let motd = directory.path().join("motd");
+        fs::write(&motd, "welcome\n").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Arc::new(RsyncServer::new(modules, "welcome\n".to_owned(), &limits));
+        let server = Arc::new(RsyncServer::new(modules, Motd::new(Some(motd)), &limits));
         let tasks = Tasks::new();
         tasks.spawn_critical("rsync", serve(listener, server, tasks.clone()));
         Self { directory, address, tasks }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use super::super::{HostAccess, Limits};
+use rsyncd_conf::hosts::HostAccess;
+
+use super::super::Limits;
 use super::bench::Bench;
 
 /// Portage's own options.

@@ -1,0 +1,205 @@
+//! An rsyncd.conf as a part of `[sync]`: the same modules and limits in the other form.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use rsyncd_conf::{Found, Module, Note, RsyncdConf, Surroundings};
+use service_kit::config::{ConfigError, HumanDuration};
+
+use super::{Config, Hosts, ModuleConfig, VerifyMode};
+
+/// Octets of one file of the configuration.
+const FILE_LEN_MAX: u64 = 4 << 20;
+
+/// A configuration that refers to no other file any more.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) config: Config,
+    /// What is different from what the rsyncd.conf says.
+    pub(crate) notes: Vec<Note>,
+}
+
+impl Config {
+    /// Reads the rsyncd.conf, if there is one, and adds what it says: modules after those that are here, and the
+    /// address where this configuration has the built-in one. Blocking.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, with file and line.
+    pub(crate) fn resolve(mut self) -> Result<Resolved, ConfigError> {
+        let Some(path) = self.rsyncd_conf.take() else {
+            return Ok(Resolved { config: self, notes: Vec::new() });
+        };
+        let wrong = |what: String| ConfigError::wrong("sync.rsyncd_conf", what);
+        let conf = read(&path).map_err(wrong)?;
+        if conf.globals.proxy_protocol {
+            return Err(wrong("`proxy protocol` is not supported yet".to_owned()));
+        }
+        let before: BTreeSet<_> = self.modules.iter().map(|module| module.name.clone()).collect();
+        for module in &conf.modules {
+            if before.contains(&module.name) {
+                let what = format!("{}: [{}] is in [[sync.modules]] too", module.place, module.name);
+                return Err(wrong(what));
+            }
+            self.modules.push(translate(module, self.rsyncd_verify).map_err(wrong)?);
+        }
+        self.take_globals(&conf);
+        Ok(Resolved { config: self, notes: conf.notes })
+    }
+
+    /// The configuration with what its rsyncd.conf says in place of the reference to it, and what is different
+    /// from what that file says. Blocking.
+    ///
+    /// # Errors
+    /// Everything that is wrong with that file, with file and line.
+    pub fn merged_with_notes(self) -> Result<(Self, Vec<String>), ConfigError> {
+        let Resolved { config, notes } = self.resolve()?;
+        Ok((config, notes.iter().map(ToString::to_string).collect()))
+    }
+
+    fn take_globals(&mut self, conf: &RsyncdConf) {
+        let globals = &conf.globals;
+        if self.listen == Self::default().listen {
+            let address = globals.address.unwrap_or(self.listen.ip());
+            self.listen = SocketAddr::new(address, globals.port.unwrap_or(self.listen.port()));
+        }
+        // Each module has a limit there, and all limits count the same connections.
+        let limits = conf.modules.iter().map(|module| usize::try_from(module.max_connections).unwrap_or(0));
+        if self.max_connections == Self::default().max_connections
+            && let Some(limit) = limits.reduce(|a, b| if a == 0 || b == 0 { 0 } else { a.max(b) })
+            && limit > 0
+        {
+            self.max_connections = limit;
+        }
+        if let Some(file) = &globals.motd_file {
+            self.motd_file.get_or_insert_with(|| file.into());
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<RsyncdConf, String> {
+    let shown = path.display().to_string();
+    let octets = match Files.read(&shown)? {
+        Found::File(octets) => octets,
+        Found::Directory(_) => return Err(format!("{shown}: expected a file, found a directory")),
+    };
+    RsyncdConf::parse(&shown, &octets, &mut Files).map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        faults.join("\n  ")
+    })
+}
+
+fn translate(module: &Module, verify: VerifyMode) -> Result<ModuleConfig, String> {
+    let refused = |error: String| format!("{}: module [{}]: {error}", module.place, module.name);
+    module.name.parse::<tree_store::ModuleName>().map_err(|error| refused(error.to_string()))?;
+    tree_store::Excludes::new(&module.patterns).map_err(|error| refused(error.to_string()))?;
+    let unsupported = [
+        ("auth users", !module.auth_users.is_empty()),
+        ("dont compress", module.dont_compress),
+        ("transfer logging", module.transfer_logging),
+        ("log file", module.log_file.is_some()),
+        ("syslog facility", module.syslog_facility.is_some()),
+    ];
+    if let Some((name, _)) = unsupported.iter().find(|(_, given)| *given) {
+        return Err(refused(format!("`{name}` is not supported yet")));
+    }
+    let path = Path::new(&module.path);
+    if !path.is_dir() {
+        return Err(refused(format!("path: {} is no directory", module.path)));
+    }
+    Ok(ModuleConfig {
+        comment: module.comment.clone(),
+        verify,
+        exclude: module.patterns.clone(),
+        hosts_allow: Hosts(module.hosts.allow.clone()),
+        hosts_deny: Hosts(module.hosts.deny.clone()),
+        reverse_lookup: module.reverse_lookup,
+        forward_lookup: module.forward_lookup,
+        list: module.list,
+        timeout: HumanDuration(Duration::from_secs(module.timeout_s.into())),
+        refuse_options: module.refuse_options.clone(),
+        ..ModuleConfig::of_dir(&module.name, path)
+    })
+}
+
+/// The files and the environment of this host.
+struct Files;
+
+impl Surroundings for Files {
+    fn read(&mut self, path: &str) -> Result<Found, String> {
+        let error = |error: std::io::Error| format!("{path}: {error}");
+        if Path::new(path).is_dir() {
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(path).map_err(error)? {
+                names.extend(entry.map_err(error)?.file_name().into_string());
+            }
+            return Ok(Found::Directory(names));
+        }
+        let mut octets = Vec::new();
+        let file = File::open(path).map_err(error)?;
+        file.take(FILE_LEN_MAX + 1).read_to_end(&mut octets).map_err(error)?;
+        if octets.len() as u64 > FILE_LEN_MAX {
+            return Err(format!("{path}: expected at most {FILE_LEN_MAX} octets"));
+        }
+        Ok(Found::File(octets))
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merge(text: &str, toml_config: Config) -> Result<(Config, Vec<String>), String> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("tree")).unwrap();
+        let path = directory.path().join("rsyncd.conf");
+        std::fs::write(&path, text.replace("{}", &directory.path().display().to_string())).unwrap();
+        let config = Config { rsyncd_conf: Some(path), ..toml_config };
+        config.merged_with_notes().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn modules_of_both_files_are_served_and_the_toml_is_above() {
+        let text = "port = 8873\naddress = 10.13.18.101\nmotd file = /etc/motd\nuid = nobody\n\
+                    [m]\npath = {}/tree\nlist = no\ntimeout = 5\nhosts deny = ws9\nreverse lookup = yes\n";
+        let here = ModuleConfig::of_dir("here", Path::new("/x"));
+        let config = Config { modules: vec![here.clone()], ..Config::default() };
+        let (merged, notes) = merge(text, config.clone()).unwrap();
+        assert_eq!(merged.listen.to_string(), "10.13.18.101:8873");
+        assert_eq!(merged.motd_file.as_deref(), Some(Path::new("/etc/motd")));
+        assert_eq!((merged.rsyncd_conf, notes.len()), (None, 1));
+        let [first, second] = merged.modules.as_slice() else { panic!() };
+        assert_eq!(first, &here);
+        assert_eq!((second.name.as_str(), second.list, second.verify), ("m", false, VerifyMode::Consistent));
+        assert_eq!((second.timeout.0.as_secs(), second.reverse_lookup), (5, true));
+        assert_eq!(second.hosts_deny.0.len(), 1);
+
+        let listen = "127.0.0.1:1873".parse().unwrap();
+        let (merged, _) = merge(text, Config { listen, ..config }).unwrap();
+        assert_eq!(merged.listen, listen);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_file_and_line() {
+        for (text, expected) in [
+            ("[m]\npath = {}/tree\nread only = no\n", "rsyncd.conf:3: `read only = no`"),
+            ("[m]\npath = {}/tree\nfoo = 1\nbar = 2\n", "rsyncd.conf:4: unknown parameter `bar`"),
+            ("[m]\npath = {}/none\n", "none is no directory"),
+            ("[My Mod]\npath = {}/tree\n", "rsyncd.conf:1: module [My Mod]"),
+            ("[m]\npath = {}/tree\nexclude = [a\n", "module [m]"),
+            ("[here]\npath = {}/tree\n", "[here] is in [[sync.modules]] too"),
+            ("&include {}/tree/none\n", "none: No such file"),
+        ] {
+            let here = ModuleConfig::of_dir("here", Path::new("/x"));
+            let error = merge(text, Config { modules: vec![here], ..Config::default() }).unwrap_err();
+            assert!(error.contains("sync.rsyncd_conf") && error.contains(expected), "{text}: {error}");
+        }
+    }
+}
