@@ -57,7 +57,7 @@ impl Expected {
     /// The contents of a part's state file. Ends with a line that shows that it is whole.
     pub(crate) fn to_state(&self) -> String {
         let mut state = format!("name {}\nsize {}\n", self.name.as_str(), self.size_bytes);
-        for (algorithm, digest) in self.digests.iter() {
+        for (algorithm, digest) in &self.digests {
             // Writing to a String never fails.
             let _ = writeln!(state, "{} {}", algorithm.manifest_name(), hex::encode(digest));
         }
