@@ -18,6 +18,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "wget", debian_package: "wget", version_argument: "--version" },
     Program { name: "curl", debian_package: "curl", version_argument: "--version" },
     Program { name: "ip", debian_package: "iproute2", version_argument: "-Version" },
+    Program { name: "aria2c", debian_package: "aria2", version_argument: "--version" },
     Program { name: "gpg", debian_package: "gnupg", version_argument: "--version" },
     Program { name: "gpgv", debian_package: "gpgv", version_argument: "--version" },
     Program { name: "python3", debian_package: "python3", version_argument: "--version" },

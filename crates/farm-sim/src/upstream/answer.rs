@@ -139,7 +139,9 @@ fn apply_range(answer: &mut Answer, range: (Option<u64>, Option<u64>), size: u64
     answer.status = 206;
     answer.start = start;
     answer.end = end;
-    answer.headers.push(("Content-Range", format!("bytes {start}-{}/{size}", end - 1)));
+    let off_by = |fault: &Fault| if let Fault::WrongRangeTotal { off_by } = fault { *off_by } else { 0 };
+    let total = size.saturating_add(faults.iter().map(off_by).sum());
+    answer.headers.push(("Content-Range", format!("bytes {start}-{}/{total}", end - 1)));
 }
 
 fn apply_faults(answer: &mut Answer, faults: &[Fault]) {
@@ -166,6 +168,7 @@ fn apply_faults(answer: &mut Answer, faults: &[Fault]) {
             // Decided before there was a body.
             Fault::IgnoresRange
             | Fault::WrongRangeStart { .. }
+            | Fault::WrongRangeTotal { .. }
             | Fault::Redirect { .. }
             | Fault::Status(_)
             | Fault::SilentHead => {}

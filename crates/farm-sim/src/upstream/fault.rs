@@ -66,6 +66,11 @@ pub enum Fault {
         /// Added to where the client asked for.
         shift: u64,
     },
+    /// Answers 206 with another length of the whole.
+    WrongRangeTotal {
+        /// Added to the true length.
+        off_by: u64,
+    },
     /// A redirect.
     Redirect {
         /// To that URL.

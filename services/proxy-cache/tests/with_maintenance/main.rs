@@ -5,6 +5,8 @@
 
 mod farm;
 mod held;
+mod matrix;
+mod programs;
 #[path = "../http/relay.rs"]
 mod relay;
 mod rig;

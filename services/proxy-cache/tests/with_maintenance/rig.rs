@@ -21,11 +21,13 @@ use crate::tree::FakeTree;
 pub(crate) struct Sim {
     pub(crate) name: String,
     pub(crate) contents: Contents,
+    /// If there are any, no mirror is to be asked.
+    pub(crate) sources: Vec<String>,
 }
 
 impl Sim {
     pub(crate) fn new(name: &str, size_bytes: u64) -> Self {
-        Self { name: name.to_owned(), contents: Contents::new(1, name, size_bytes) }
+        Self { name: name.to_owned(), contents: Contents::new(1, name, size_bytes), sources: Vec::new() }
     }
 
     fn wire(&self) -> v1::Distfile {
@@ -39,7 +41,12 @@ impl Sim {
             size_bytes: self.contents.size_bytes(),
             digests: vec![digest("BLAKE2B", digests.blake2b), digest("SHA512", digests.sha512)],
             packages: vec!["app-misc/foo".to_owned()],
-            ..v1::Distfile::default()
+            sources: self.sources.clone(),
+            restriction: if self.sources.is_empty() {
+                v1::Restriction::None.into()
+            } else {
+                v1::Restriction::Mirror.into()
+            },
         }
     }
 }
@@ -188,7 +195,7 @@ impl Drop for Rig {
 }
 
 pub(crate) struct Replica {
-    base: String,
+    pub(crate) base: String,
     pub(crate) cache_dir: PathBuf,
     kit: Kit,
 }
@@ -220,6 +227,22 @@ impl Replica {
         let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
         assert_eq!(response.bytes().await.unwrap(), file.contents.to_bytes(), "{}", file.name);
         status
+    }
+
+    /// Every blob whose contents are not those that its name says.
+    pub(crate) fn wrong_blobs(&self) -> Vec<PathBuf> {
+        use blake2::Digest as _;
+        let mut wrong = Vec::new();
+        for group in std::fs::read_dir(self.cache_dir.join("r0").join("blobs")).unwrap() {
+            for blob in std::fs::read_dir(group.unwrap().path()).unwrap() {
+                let blob = blob.unwrap();
+                let digest = hex::encode(blake2::Blake2b512::digest(std::fs::read(blob.path()).unwrap()));
+                if blob.file_name().to_str() != Some(digest.as_str()) {
+                    wrong.push(blob.path());
+                }
+            }
+        }
+        wrong
     }
 
     pub(crate) fn blobs_on_disk(&self) -> usize {
