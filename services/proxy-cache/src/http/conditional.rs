@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{
+    HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+};
 
 /// What identifies one version of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +16,24 @@ pub(crate) struct Validators {
 }
 
 impl Validators {
+    /// True if the client wants another version than this one or nothing: 412. If-Match decides alone where
+    /// there is one, and a date that is none is ignored (RFC 9110, section 13.2.2).
+    pub(crate) fn is_unwanted(&self, headers: &HeaderMap) -> bool {
+        let mut listed = headers.get_all(IF_MATCH).iter().peekable();
+        if listed.peek().is_some() {
+            let wants = |value: &str| {
+                value.trim() == "*" || value.split(',').any(|tag| Some(tag.trim()) == self.etag.as_deref())
+            };
+            return !listed.filter_map(|value| value.to_str().ok()).any(wants);
+        }
+        let until =
+            headers.get(IF_UNMODIFIED_SINCE).and_then(|value| value.to_str().ok()).and_then(parse_date);
+        match (until, self.modified) {
+            (Some(until), Some(modified)) => seconds(modified) > seconds(until),
+            _ => false,
+        }
+    }
+
     /// True if the client has this version already: 304.
     pub(crate) fn is_not_modified(&self, headers: &HeaderMap) -> bool {
         let mut listed = headers.get_all(IF_NONE_MATCH).iter().peekable();
@@ -113,6 +133,25 @@ mod tests {
         assert!(
             !nothing.is_not_modified(&headers(&[("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT")]))
         );
+    }
+
+    #[test]
+    fn a_precondition_that_fails_is_told() {
+        for (pairs, expected) in [
+            (&[("if-match", "\"abc\"")][..], false),
+            (&[("if-match", "\"x\", \"abc\"")], false),
+            (&[("if-match", "*")], false),
+            (&[("if-match", "\"x\"")], true),
+            // A weak tag never matches strongly.
+            (&[("if-match", "W/\"abc\"")], true),
+            (&[("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT")], false),
+            (&[("if-unmodified-since", "Sun, 06 Nov 1994 08:49:36 GMT")], true),
+            (&[("if-unmodified-since", "nonsense")], false),
+            (&[("if-match", "\"abc\""), ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:36 GMT")], false),
+            (&[], false),
+        ] {
+            assert_eq!(validators().is_unwanted(&headers(pairs)), expected, "{pairs:?}");
+        }
     }
 
     #[test]

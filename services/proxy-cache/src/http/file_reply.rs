@@ -62,6 +62,9 @@ impl FileHead {
         headers: &HeaderMap,
         make_body: impl FnOnce(Range<u64>) -> ResponseBody,
     ) -> Reply {
+        if self.validators.is_unwanted(headers) {
+            return self.with_headers(StatusCode::PRECONDITION_FAILED, None, body::empty());
+        }
         if self.validators.is_not_modified(headers) {
             return self.with_headers(StatusCode::NOT_MODIFIED, None, body::empty());
         }

@@ -61,8 +61,39 @@ async fn validators() {
     assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
     assert_eq!(ask(&[("If-None-Match", "\"other\"")]).await.status, 200);
     assert_eq!(ask(&[("If-Modified-Since", &modified)]).await.status, 304);
+    assert_eq!(ask(&[("If-Match", &etag)]).await.status, 200);
+    let unwanted = ask(&[("If-Match", "\"other\"")]).await;
+    assert_eq!((unwanted.status, unwanted.body.len(), unwanted.complete), (412, 0, true));
+    let old = "Sun, 06 Nov 1994 08:49:37 GMT";
+    assert_eq!(ask(&[("If-Unmodified-Since", old)]).await.status, 412);
     assert_eq!(ask(&[("Range", "bytes=5-"), ("If-Range", &etag)]).await.status, 206);
     assert_eq!(ask(&[("Range", "bytes=5-"), ("If-Range", "\"other\"")]).await.status, 200);
+}
+
+#[tokio::test]
+async fn old_and_hurried_clients_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = File::new("a-1.tar", 1000);
+    let (replica, _upstream) = stored(dir.path(), &file).await;
+    let body = file.bytes();
+    let ends_with = |answer: &[u8], times: usize| {
+        let found = answer.windows(body.len()).filter(|window| *window == body).count();
+        assert_eq!(found, times, "{}", String::from_utf8_lossy(&answer[..answer.len().min(300)]));
+    };
+    // HTTP/1.0: no Host, and the connection ends with the answer.
+    let old = replica.raw_bytes(b"GET /distfiles/a-1.tar HTTP/1.0\r\n\r\n").await;
+    assert!(old.starts_with(b"HTTP/1.0 200 ") || old.starts_with(b"HTTP/1.1 200 "));
+    ends_with(&old, 1);
+    // Two at once: answered both, in their order.
+    let two = b"GET /distfiles/a-1.tar HTTP/1.1\r\nHost: a\r\n\r\n\
+                GET /distfiles/a-1.tar HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    ends_with(&replica.raw_bytes(two).await, 2);
+    // A body was announced to come and none does.
+    let expect = b"GET /distfiles/a-1.tar HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\
+                   Connection: close\r\n\r\n";
+    let expected = replica.raw_bytes(expect).await;
+    assert!(expected.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&expected[..100]));
+    ends_with(&expected, 1);
 }
 
 #[tokio::test]

@@ -97,6 +97,34 @@ async fn a_late_joiner_and_its_ranges_follow_the_growing_file() {
     assert_eq!(upstream.count_of_path(&path).requests, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_joiner_has_its_first_byte_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await.unwrap();
+    let file = File::new("slow-1.tar", LARGE);
+    upstream.put(&file.mirror_path(), file.object());
+    let gate = Gate::closed();
+    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 2_000_000, gate: gate.clone() });
+    know(dir.path(), "gentoo", &[&file]).await;
+    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
+    let path = file.mirror_path();
+    let mut first = Client::get(&replica, &path).await;
+    first.head().await;
+    first.body_bytes(1_000_000).await;
+    // The fastest of some: the others may have waited for a processor.
+    let mut fastest = DEADLINE;
+    for _ in 0..20 {
+        let started = std::time::Instant::now();
+        let mut late = Client::get(&replica, &path).await;
+        late.head().await;
+        late.body_bytes(1).await;
+        fastest = fastest.min(started.elapsed());
+    }
+    assert!(fastest < std::time::Duration::from_millis(50), "{fastest:?}");
+    gate.open();
+    first.rest().await.assert_is(&file);
+}
+
 #[tokio::test]
 async fn a_small_file_is_verified_before_its_first_byte() {
     let dir = tempfile::tempdir().unwrap();

@@ -171,13 +171,17 @@ impl Replica {
 
     /// Octets as they are; everything that comes back until the connection ends.
     pub(crate) async fn raw(&self, request: &[u8]) -> String {
+        String::from_utf8_lossy(&self.raw_bytes(request).await).into_owned()
+    }
+
+    pub(crate) async fn raw_bytes(&self, request: &[u8]) -> Vec<u8> {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         socket.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         let reading = socket.read_to_end(&mut answer);
         // A reset is an end too.
         drop(tokio::time::timeout(DEADLINE, reading).await.expect("the connection ends"));
-        String::from_utf8_lossy(&answer).into_owned()
+        answer
     }
 }
 

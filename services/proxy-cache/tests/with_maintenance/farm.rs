@@ -49,6 +49,37 @@ async fn the_second_replica_streams_what_the_first_one_is_fetching() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_clients_of_three_replicas_cost_one_request() {
+    const SIZE: u64 = 16 << 20;
+    let file = Sim::new("popular-1.tar.xz", SIZE);
+    let rig = Rig::start(&[&file]).await;
+    let mut replicas = Vec::new();
+    for number in 1..=3 {
+        replicas.push(rig.replica(number, &file.name).await);
+    }
+    let clients = (0..100).map(|number| {
+        let (replica, file) = (&replicas[number % 3], &file);
+        async move {
+            let mut response = replica.begin(file).await;
+            let mut at = 0;
+            while let Some(chunk) = response.chunk().await.unwrap() {
+                let mut rest = &chunk[..];
+                while !rest.is_empty() {
+                    let right = file.contents.chunk_at(at, rest.len());
+                    assert!(rest[..right.len()] == right[..], "client {number} at {at}");
+                    rest = &rest[right.len()..];
+                    at += right.len() as u64;
+                }
+            }
+            assert_eq!(at, SIZE, "client {number}");
+        }
+    });
+    futures_util::future::join_all(clients).await;
+    let count = rig.upstream.count_of_distfile(&file.name);
+    assert_eq!((count.requests, count.bytes), (1, SIZE), "once for the farm");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_maintenance_hits_and_misses_go_on_and_are_told_later() {
     let (old, new) = (Sim::new("old-1.tar.xz", 100_000), Sim::new("new-1.tar.xz", 2 << 20));
     let mut rig = Rig::start(&[&old, &new]).await;
