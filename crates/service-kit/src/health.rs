@@ -17,6 +17,9 @@ use crate::readiness::Readiness;
 struct Report {
     ready: bool,
     waiting: Vec<Waiting>,
+    /// What is wrong although every part can serve.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Waiting>,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,23 +37,37 @@ pub fn router<S: Clone + Send + Sync + 'static>(readiness: Readiness) -> Router<
 }
 
 async fn readyz(State(readiness): State<Readiness>, headers: HeaderMap) -> Response {
-    answer(&headers, readiness.check(), "ready")
+    respond(&headers, readiness.check(), "ready", readiness.warnings())
 }
 
 /// The answer to either, for services that route by hand.
 #[must_use]
 pub fn answer(headers: &HeaderMap, state: Result<(), Vec<(String, String)>>, yes: &str) -> Response {
+    respond(headers, state, yes, Vec::new())
+}
+
+fn respond(
+    headers: &HeaderMap,
+    state: Result<(), Vec<(String, String)>>,
+    yes: &str,
+    warnings: Vec<(String, String)>,
+) -> Response {
     let unready = state.err().unwrap_or_default();
     let status = if unready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let cache = [(header::CACHE_CONTROL, "no-store")];
     if wants_json(headers) {
-        let waiting: Vec<_> = unready.into_iter().map(|(part, reason)| Waiting { part, reason }).collect();
-        return (status, cache, Json(Report { ready: waiting.is_empty(), waiting })).into_response();
+        let list = |of: Vec<(String, String)>| -> Vec<_> {
+            of.into_iter().map(|(part, reason)| Waiting { part, reason }).collect()
+        };
+        let (waiting, warnings) = (list(unready), list(warnings));
+        return (status, cache, Json(Report { ready: waiting.is_empty(), waiting, warnings }))
+            .into_response();
     }
     let mut lines: Vec<_> = unready.into_iter().map(|(part, reason)| format!("{part}: {reason}")).collect();
     if lines.is_empty() {
         lines.push(yes.to_owned());
     }
+    lines.extend(warnings.into_iter().map(|(subject, what)| format!("warning: {subject}: {what}")));
     (status, cache, lines.join("\n") + "\n").into_response()
 }
 
@@ -88,6 +105,13 @@ mod tests {
         assert_eq!(ask(&readiness, "/readyz", "application/json").await, (503, json));
         assert_eq!(ask(&readiness, "/healthz", "*/*").await, (200, "ok\n".to_owned()));
         tree.ready();
+        assert_eq!(ask(&readiness, "/readyz", "*/*").await, (200, "ready\n".to_owned()));
+        readiness.warn(&[("replica r1".to_owned(), "not heard of for 9 min".to_owned())]);
+        let lines = "ready\nwarning: replica r1: not heard of for 9 min\n".to_owned();
+        assert_eq!(ask(&readiness, "/readyz", "*/*").await, (200, lines));
+        let (status, json) = ask(&readiness, "/readyz", "application/json").await;
+        assert!(status == 200 && json.contains(r#""warnings":[{"part":"replica r1""#), "{json}");
+        readiness.warn(&[]);
         assert_eq!(ask(&readiness, "/readyz", "*/*").await, (200, "ready\n".to_owned()));
     }
 }

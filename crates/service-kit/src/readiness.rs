@@ -9,6 +9,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     parts: Arc<watch::Sender<BTreeMap<String, Option<String>>>>,
+    warnings: Arc<watch::Sender<Vec<(String, String)>>>,
 }
 
 impl Readiness {
@@ -32,6 +33,18 @@ impl Readiness {
             .filter_map(|(name, reason)| reason.as_ref().map(|reason| (name.clone(), reason.clone())))
             .collect();
         if unready.is_empty() { Ok(()) } else { Err(unready) }
+    }
+
+    /// What `/readyz` tells besides: what is wrong although every part can serve, as (subject, what).
+    /// Replaces what was told before.
+    pub fn warn(&self, warnings: &[(String, String)]) {
+        self.warnings.send_if_modified(|told| std::mem::replace(told, warnings.to_vec()) != warnings);
+    }
+
+    /// What is wrong although every part can serve.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<(String, String)> {
+        self.warnings.borrow().clone()
     }
 
     /// Returns as soon as all parts are ready.
