@@ -150,7 +150,7 @@ impl Farm {
              mirrors = [\"{2}\"]\nallow_private_upstreams = [\"127.0.0.0/8\"]\n\n\
              [proxy.maintenance]\nendpoint = \"http://{index}\"\n\n\
              [maintenance]\nlisten = \"{index}\"\nsync = \"http://{tree}\"\nweb = \"{web}\"\n\
-             index = \"sqlite://{0}/index.db\"\nunreferenced_grace = \"0s\"\n\n[telemetry]\nlog = \"info\"\n",
+             index = \"sqlite://{0}/index.db\"\nunreferenced_grace = \"0s\"\nkeep_accessed = \"0s\"\n\n[telemetry]\nlog = \"info\"\n",
             self.dir().display(),
             self.tree.dir.display(),
             self.upstream.url(),

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::civil::Time;
 use serde::{Deserialize, Serialize};
-use service_kit::config::HumanDuration;
+use service_kit::config::{ConfigError, HumanDuration};
+
+use crate::nights::Schedule;
 
 /// The `[maintenance]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +25,22 @@ pub struct Config {
     pub index: IndexUrl,
     /// What happens by itself, and when.
     pub schedule: Schedule,
-    /// How long a blob stays after the last module stopped referring to it, and after anybody last asked
-    /// for it.
+    /// How long a blob stays after the last module stopped referring to it.
     pub unreferenced_grace: HumanDuration,
+    /// How long a blob stays after anybody asked for it, or after it came.
+    pub keep_accessed: HumanDuration,
+    /// How long a wrong file stays in quarantine for a person to look at, unless its room is needed.
+    pub quarantine_grace: HumanDuration,
+    /// Above this share of its capacity a replica is made room on.
+    pub high_water: Percent,
+    /// Down to this share.
+    pub low_water: Percent,
+    /// When to stop and ask.
+    pub brakes: Brakes,
+    /// Every blob is read and compared with its digest within so many nights.
+    pub scrub_nights: u32,
+    /// What is a problem, and who is told.
+    pub health: HealthConfig,
     /// How long a lease lasts without progress.
     pub lease: HumanDuration,
 }
@@ -40,59 +54,113 @@ impl Default for Config {
             index: IndexUrl { path: PathBuf::from("/var/lib/rookery/index.db") },
             schedule: Schedule::default(),
             unreferenced_grace: HumanDuration(Duration::from_hours(7 * 24)),
+            keep_accessed: HumanDuration(Duration::from_hours(7 * 24)),
+            quarantine_grace: HumanDuration(Duration::from_hours(7 * 24)),
+            high_water: Percent(90),
+            low_water: Percent(80),
+            brakes: Brakes::default(),
+            scrub_nights: 30,
+            health: HealthConfig::default(),
             lease: HumanDuration(Duration::from_secs(30)),
         }
     }
 }
 
-/// What happens by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Schedule {
-    /// Publish every module, then evict.
-    pub nightly: Nightly,
-}
-
-/// A time of day in the host's time zone, or never. Written `"03:30"` or `"off"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Nightly {
-    /// Only by command.
-    Off,
-    /// Every day at this time.
-    At(Time),
-}
-
-impl Default for Nightly {
-    fn default() -> Self {
-        Self::At(Time::constant(3, 30, 0, 0))
+impl Config {
+    /// What no single value shows.
+    ///
+    /// # Errors
+    /// The key that doesn't fit the others.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.low_water.0 > self.high_water.0 {
+            let expected =
+                format!("at most maintenance.high_water, which is {}, is expected", self.high_water);
+            return Err(ConfigError::wrong("maintenance.low_water", expected));
+        }
+        if self.scrub_nights == 0 {
+            return Err(ConfigError::wrong("maintenance.scrub_nights", "1 or more is expected"));
+        }
+        Ok(())
     }
 }
 
-impl FromStr for Nightly {
+/// When to stop and ask the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Brakes {
+    /// The largest share of a replica that one plan may delete.
+    pub share: Percent,
+    /// The largest share of a module's distfiles that may be gone at once from its catalogue.
+    pub catalogue: Percent,
+    /// So few files are never too many.
+    pub files_min: u64,
+}
+
+impl Default for Brakes {
+    fn default() -> Self {
+        Self { share: Percent(25), catalogue: Percent(30), files_min: 20 }
+    }
+}
+
+/// What is a problem, and who is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthConfig {
+    /// A tree whose own timestamp is older is a problem.
+    pub tree_age_max: HumanDuration,
+    /// A replica that was not heard of for so long is a problem.
+    pub replica_silent_max: HumanDuration,
+    /// Program and arguments, run without a shell whenever a problem comes or goes; what came and went
+    /// is on its standard input as JSON.
+    pub command: Vec<String>,
+    /// An address that is sent the same with POST.
+    pub webhook: String,
+    /// How long the command or the webhook may take.
+    pub timeout: HumanDuration,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self {
+            tree_age_max: HumanDuration(Duration::from_hours(36)),
+            replica_silent_max: HumanDuration(Duration::from_mins(5)),
+            command: Vec::new(),
+            webhook: String::new(),
+            timeout: HumanDuration(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// A share, written `"90%"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Percent(u8);
+
+impl Percent {
+    /// From 0 to 100.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl FromStr for Percent {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        let wrong = || ValueError { expected: "a time of day as \"HH:MM\", from 00:00 to 23:59, or \"off\"" };
-        let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
-        let number = |digits: &str| {
-            let plain = (1..=2).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit());
-            plain.then(|| digits.parse::<i8>().ok()).flatten()
-        };
-        let (hour, minute) = number(hour).zip(number(minute)).ok_or_else(wrong)?;
-        Time::new(hour, minute, 0, 0).map(Self::At).map_err(|_| wrong())
+        let digits = text.strip_suffix('%').map(str::trim_end);
+        let plain = digits.filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()));
+        plain
+            .and_then(|digits| digits.parse().ok())
+            .filter(|percent| *percent <= 100)
+            .map(Self)
+            .ok_or_else(|| ValueError::new("a share from \"0%\" to \"100%\""))
     }
 }
 
-impl fmt::Display for Nightly {
+impl fmt::Display for Percent {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => out.write_str("off"),
-            Self::At(time) => write!(out, "{:02}:{:02}", time.hour(), time.minute()),
-        }
+        write!(out, "{}%", self.0)
     }
 }
 
@@ -121,7 +189,7 @@ impl FromStr for Endpoint {
         if fits {
             Ok(Self(text.to_owned()))
         } else {
-            Err(ValueError { expected: "an address as \"http://host:port\"" })
+            Err(ValueError::new("an address as \"http://host:port\""))
         }
     }
 }
@@ -148,7 +216,7 @@ impl IndexUrl {
         if path.is_absolute() {
             return Ok(Self { path: path.to_owned() });
         }
-        Err(ValueError { expected: "an absolute path" })
+        Err(ValueError::new("an absolute path"))
     }
 
     /// The SQLite file.
@@ -164,7 +232,7 @@ impl FromStr for IndexUrl {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let path = text.strip_prefix("sqlite://").filter(|path| path.starts_with('/') && *path != "/");
         path.map(|path| Self { path: PathBuf::from(path) })
-            .ok_or(ValueError { expected: "an index as \"sqlite:///absolute/path\"" })
+            .ok_or_else(|| ValueError::new("an index as \"sqlite:///absolute/path\""))
     }
 }
 
@@ -175,17 +243,23 @@ impl fmt::Display for IndexUrl {
 }
 
 /// A value that is not what its key takes. Whoever read the value says what was found and where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 pub struct ValueError {
-    expected: &'static str,
+    expected: String,
+}
+
+impl ValueError {
+    pub(crate) fn new(expected: impl Into<String>) -> Self {
+        Self { expected: expected.into() }
+    }
 }
 
 macro_rules! as_string {
     ($($kind:ty),*) => {$(
         impl TryFrom<String> for $kind {
-            type Error = ValueError;
-            fn try_from(text: String) -> Result<Self, ValueError> {
+            type Error = $crate::config::ValueError;
+            fn try_from(text: String) -> Result<Self, $crate::config::ValueError> {
                 text.parse()
             }
         }
@@ -196,21 +270,29 @@ macro_rules! as_string {
         }
     )*};
 }
-as_string!(Nightly, Endpoint, IndexUrl);
+pub(crate) use as_string;
+
+as_string!(Endpoint, IndexUrl, Percent);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn nightly_takes_times_of_day_and_off() {
-        assert_eq!("03:30".parse(), Ok(Nightly::default()));
-        assert_eq!("off".parse(), Ok(Nightly::Off));
-        assert_eq!("23:59".parse::<Nightly>().unwrap().to_string(), "23:59");
-        for wrong in ["", "3", "24:00", "12:60", "+3:30", "03:30:00", "003:30", "noon", "03:-1"] {
-            let error = wrong.parse::<Nightly>().unwrap_err().to_string();
-            assert!(error.contains("HH:MM"), "{wrong:?}: {error}");
+    fn shares_are_percentages() {
+        assert_eq!("90%".parse(), Ok(Percent(90)));
+        assert_eq!("5 %".parse::<Percent>().unwrap().to_string(), "5%");
+        for wrong in ["", "90", "101%", "-1%", "+1%", "0.5%", "%"] {
+            assert!(wrong.parse::<Percent>().is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn water_that_is_lower_above_is_refused_with_its_key() {
+        let config = Config { high_water: Percent(70), ..Config::default() };
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("maintenance.low_water") && error.contains("70%"), "{error}");
+        assert!(Config::default().check().is_ok());
     }
 
     #[test]

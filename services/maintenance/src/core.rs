@@ -5,16 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cache_policy::eviction::Limits;
+use cache_policy::eviction::brake::BrakeLimits;
 use cache_policy::lease::Terms;
 use rookery_proto::v1::tree_client::TreeClient;
 use service_kit::grpc::ClientChannel;
+use service_kit::lifecycle::Tasks;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
-use crate::config::Config;
+use crate::config::{Config, HealthConfig};
 use crate::imports::Imports;
-use crate::index::Index;
+use crate::index::{Index, Policy};
+use crate::nights::Schedule;
 use crate::trees::Trees;
 
 /// How long renewals keep a lease, whatever the progress: no distfile takes longer on a line that is worth
@@ -30,7 +33,10 @@ pub(crate) struct Core {
     pub(crate) index: Index,
     pub(crate) clock: SharedClock,
     pub(crate) terms: Terms,
-    pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
+    pub(crate) schedule: Schedule,
+    pub(crate) scrub_nights: u32,
+    pub(crate) health: HealthConfig,
     pub(crate) trees: Trees,
     pub(crate) presence: Presence,
     /// Imports by command that replicas are to report on.
@@ -39,8 +45,14 @@ pub(crate) struct Core {
     pub(crate) catalogue: watch::Sender<u64>,
     /// Counts the times that decisions were made.
     pub(crate) decisions: watch::Sender<u64>,
+    /// Counts the decisions that were acknowledged.
+    pub(crate) acknowledged: watch::Sender<u64>,
+    /// Held by the nightly run: never two at once.
+    pub(crate) running: tokio::sync::Mutex<()>,
     /// Held while a plan becomes decisions: never two at once.
     pub(crate) evicting: tokio::sync::Mutex<()>,
+    /// Where work is spawned that outlives the call that asked for it.
+    pub(crate) tasks: Tasks,
     /// Cancelled when streams that never end must end.
     pub(crate) stop: CancellationToken,
     /// Cancelled when nobody uses this any more.
@@ -60,20 +72,26 @@ impl Core {
         index: Index,
         clock: SharedClock,
         tree: ClientChannel,
-        stop: CancellationToken,
+        tasks: Tasks,
     ) -> Self {
         Self {
             imports: Imports::new(clock.now().get().unsigned_abs()),
             index,
             clock,
             terms: Terms { lease_ms: millis(config.lease.0), hold_ms_max: millis(LEASE_HOLD_MAX) },
-            limits: Limits { unreferenced_grace_ms: millis(config.unreferenced_grace.0) },
+            policy: policy(config),
+            schedule: config.schedule.clone(),
+            scrub_nights: config.scrub_nights,
+            health: config.health.clone(),
             trees: Trees::default(),
             presence: Presence::default(),
             catalogue: watch::Sender::new(0),
             decisions: watch::Sender::new(0),
+            acknowledged: watch::Sender::new(0),
+            running: tokio::sync::Mutex::new(()),
             evicting: tokio::sync::Mutex::new(()),
-            stop,
+            stop: tasks.soft(),
+            tasks,
             unused: CancellationToken::new(),
             tree,
         }
@@ -95,6 +113,24 @@ impl Core {
     }
 }
 
+/// What the configuration allows.
+pub(crate) fn policy(config: &Config) -> Policy {
+    Policy {
+        limits: Limits {
+            unreferenced_grace_ms: millis(config.unreferenced_grace.0),
+            quarantine_grace_ms: millis(config.quarantine_grace.0),
+            keep_accessed_ms: millis(config.keep_accessed.0),
+            high_water_percent: config.high_water.get(),
+            low_water_percent: config.low_water.get(),
+        },
+        brakes: BrakeLimits {
+            share_percent_max: config.brakes.share.get(),
+            catalogue_percent_max: config.brakes.catalogue.get(),
+            files_min: config.brakes.files_min,
+        },
+    }
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -112,15 +148,15 @@ impl Presence {
         Connected { presence: self.clone(), replica_id: replica_id.to_owned() }
     }
 
-    pub(crate) fn is_connected(&self, replica_id: &str) -> bool {
-        self.streams().contains_key(replica_id)
+    /// All that are connected.
+    pub(crate) fn connected(&self) -> Vec<String> {
+        let mut connected: Vec<_> = self.streams().keys().cloned().collect();
+        connected.sort();
+        connected
     }
 
-    /// Every replica with a stream open, sorted.
-    pub(crate) fn connected(&self) -> Vec<String> {
-        let mut ids: Vec<String> = self.streams().keys().cloned().collect();
-        ids.sort();
-        ids
+    pub(crate) fn is_connected(&self, replica_id: &str) -> bool {
+        self.streams().contains_key(replica_id)
     }
 
     fn streams(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {

@@ -1,9 +1,13 @@
-//! Plans become decisions.
+//! Plans become decisions, unless a brake asks the operator first.
 
 use cache_policy::UnixMs;
+use rookery_proto::v1::Brake;
 
 use crate::core::Core;
-use crate::index::{CatalogueGap, IndexError, ReplicaPlan, RunKind};
+use crate::index::{Agreement, CatalogueGap, FarmPlan, IndexError, RunKind, RunOutcome, Suspect};
+
+/// Evictions of one run that are told to the log line by line.
+const LOGGED_MAX: usize = 1000;
 
 /// Why nothing was evicted.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +18,16 @@ pub(crate) enum EvictionError {
     /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
+}
+
+impl EvictionError {
+    /// A gap is for the report; a failing index ends the run.
+    pub(crate) fn into_report(self) -> Result<(RunOutcome, String), IndexError> {
+        match self {
+            Self::Gap(_) => Ok((RunOutcome::Failed, self.to_string())),
+            Self::Index(error) => Err(error),
+        }
+    }
 }
 
 impl std::fmt::Display for CatalogueGap {
@@ -31,39 +45,95 @@ impl std::fmt::Display for CatalogueGap {
     }
 }
 
+impl std::fmt::Display for Suspect {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { module, before, lost, percent, percent_max } = self;
+        write!(
+            out,
+            "the catalogue of {module} lost {lost} of {before} distfiles ({percent} %, {percent_max} % are allowed)"
+        )
+    }
+}
+
+impl FarmPlan {
+    /// What the operator has to agree to first.
+    pub(crate) fn brakes(&self) -> Vec<Brake> {
+        let catalogues = self.suspects.iter().map(|suspect| Brake {
+            kind: "catalogue".to_owned(),
+            subject: suspect.module.clone(),
+            percent: suspect.percent.into(),
+            percent_max: suspect.percent_max.into(),
+            text: suspect.to_string(),
+        });
+        let shares = self.replicas.iter().filter_map(|plan| {
+            let excess = plan.excess?;
+            let (found, allowed) = (excess.percent, excess.percent_max);
+            Some(Brake {
+                kind: "share".to_owned(),
+                subject: plan.replica_id.clone(),
+                percent: found.into(),
+                percent_max: allowed.into(),
+                text: format!(
+                    "the plan deletes {found} % of what replica {} has ({allowed} % are allowed)",
+                    plan.replica_id
+                ),
+            })
+        });
+        catalogues.chain(shares).collect()
+    }
+}
+
 impl Core {
     /// What would be evicted at `now`. Changes nothing.
-    pub(crate) async fn plan(&self, now: UnixMs) -> Result<Vec<ReplicaPlan>, EvictionError> {
-        self.index.plan(self.limits, now).await?.map_err(EvictionError::Gap)
+    pub(crate) async fn plan(&self, now: UnixMs) -> Result<FarmPlan, EvictionError> {
+        self.index.plan(self.policy, now).await?.map_err(EvictionError::Gap)
     }
 
-    /// Plans, stores the decisions and wakes the replicas' streams.
-    pub(crate) async fn evict(&self) -> Result<Vec<ReplicaPlan>, EvictionError> {
+    /// Plans, stores the decisions and wakes the replicas' streams. A plan that is braked, or a `dry_run`,
+    /// is answered and not carried out.
+    pub(crate) async fn evict(&self, agreed: &Agreement, dry_run: bool) -> Result<FarmPlan, EvictionError> {
         let _alone = self.evicting.lock().await;
         let now = self.clock.now();
+        if dry_run {
+            let planned = self.index.plan_and_decide(self.policy, agreed, true, now).await?;
+            return planned.map_err(EvictionError::Gap);
+        }
         let run = self.index.begin_run(RunKind::Evict, now).await?;
-        let planned = self.index.plan_and_decide(self.limits, now).await;
+        let planned = self.index.plan_and_decide(self.policy, agreed, false, now).await;
         let result = planned.map_err(EvictionError::from).and_then(|plan| plan.map_err(EvictionError::Gap));
-        let report = match &result {
-            Ok(plans) => summary(plans),
-            Err(error) => error.to_string(),
+        let (outcome, report) = match &result {
+            Ok(plan) if plan.is_braked() => {
+                let why: Vec<_> = plan.brakes().into_iter().map(|brake| brake.text).collect();
+                (RunOutcome::Stopped, why.join("; "))
+            }
+            Ok(plan) => (RunOutcome::Done, summary(plan)),
+            Err(error) => (RunOutcome::Failed, error.to_string()),
         };
-        self.index.finish_run(run, result.is_ok(), &report, self.clock.now()).await?;
-        if result.is_ok() {
+        self.index.finish_run(run, outcome, &report, self.clock.now()).await?;
+        if outcome == RunOutcome::Done {
+            for one in result.iter().flat_map(FarmPlan::evictions).take(LOGGED_MAX) {
+                let name = one.names.first().map_or("", String::as_str);
+                tracing::info!(
+                    name,
+                    bytes = one.size_bytes,
+                    replica_id = one.replica_id,
+                    reason = one.reason,
+                    "evict"
+                );
+            }
             tracing::info!(report, "eviction decided");
             self.decisions_made();
         } else {
-            tracing::warn!(report, "eviction refused");
+            tracing::warn!(report, outcome = outcome.as_str(), "nothing is evicted");
         }
         result
     }
 }
 
 /// One line for the log and the list of runs.
-fn summary(plans: &[ReplicaPlan]) -> String {
-    let evicted = plans.iter().flat_map(|plan| &plan.evictions);
-    let (count, freed) =
-        evicted.fold((0_u64, 0_u64), |(count, bytes), one| (count + 1, bytes.saturating_add(one.size_bytes)));
-    let kept = plans.iter().fold(0_u64, |sum, plan| sum.saturating_add(plan.blobs_kept));
-    format!("{count} blobs to evict ({}), {kept} kept", crate::text::bytes(freed))
+fn summary(plan: &FarmPlan) -> String {
+    let (count, freed) = plan
+        .evictions()
+        .fold((0_u64, 0_u64), |(count, bytes), one| (count + 1, bytes.saturating_add(one.size_bytes)));
+    format!("{count} blobs to evict ({}), {} kept", crate::text::bytes(freed), plan.kept().0)
 }

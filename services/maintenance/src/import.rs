@@ -133,8 +133,15 @@ async fn import_changes(core: &Core, generation: &Generation) -> anyhow::Result<
         first = false;
         stage(core, &generation.module, message).await?;
     }
-    let summary = core.index.finish_import(generation, everything, core.clock.now()).await?;
+    let summary =
+        core.index.finish_import(generation, everything, core.policy.brakes, core.clock.now()).await?;
     core.catalogue_changed();
+    if let Some(suspect) = &summary.suspect {
+        tracing::warn!(
+            module = generation.module,
+            "nothing is evicted before the operator agrees: {suspect}"
+        );
+    }
     if summary.new_series {
         tracing::warn!(
             module = generation.module,

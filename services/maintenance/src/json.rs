@@ -1,11 +1,10 @@
 //! The status as JSON: the same fields under the same names as the gRPC message.
 
-use rookery_proto::v1::{Generation, GetStatusResponse, Module, ModuleStatus};
+use rookery_proto::v1::{Generation, GetStatusResponse, Module, ModuleStatus, Run, RunStep, Savings};
 use serde_json::{Value, json};
 
 /// `/status.json`.
 pub(crate) fn status(status: &GetStatusResponse) -> Value {
-    let savings = status.savings.unwrap_or_default();
     let replicas = status.replicas.iter().map(|replica| {
         json!({
             "replica_id": replica.replica_id,
@@ -18,7 +17,12 @@ pub(crate) fn status(status: &GetStatusResponse) -> Value {
         })
     });
     let problems = status.problems.iter().map(|problem| {
-        json!({ "subject": problem.subject, "what": problem.what, "what_to_do": problem.what_to_do })
+        json!({
+            "code": problem.code,
+            "subject": problem.subject,
+            "what": problem.what,
+            "what_to_do": problem.what_to_do,
+        })
     });
     let leases = status.leases.iter().map(|lease| {
         json!({
@@ -33,16 +37,35 @@ pub(crate) fn status(status: &GetStatusResponse) -> Value {
         "version": status.version,
         "modules": status.modules.iter().map(module_status).collect::<Vec<_>>(),
         "replicas": replicas.collect::<Vec<_>>(),
-        "savings": {
-            "requests": savings.requests,
-            "hits": savings.hits,
-            "bytes_served": savings.bytes_served,
-            "bytes_fetched": savings.bytes_fetched,
-        },
+        "savings": savings(status.savings),
+        "today": savings(status.today),
+        "thirty_days": savings(status.thirty_days),
+        "last_run": status.last_run.as_ref().map(run),
+        "next_run_ms": status.next_run_ms,
         "problems": problems.collect::<Vec<_>>(),
         "decisions_pending": status.decisions_pending,
         "leases": leases.collect::<Vec<_>>(),
         "last_eviction_ms": status.last_eviction_ms,
+    })
+}
+
+fn savings(savings: Option<Savings>) -> Value {
+    let savings = savings.unwrap_or_default();
+    json!({
+        "requests": savings.requests,
+        "hits": savings.hits,
+        "bytes_served": savings.bytes_served,
+        "bytes_fetched": savings.bytes_fetched,
+    })
+}
+
+fn run(run: &Run) -> Value {
+    let step = |step: &RunStep| json!({ "name": step.name, "outcome": step.outcome, "report": step.report });
+    json!({
+        "started_ms": run.started_ms,
+        "finished_ms": run.finished_ms,
+        "outcome": run.outcome,
+        "steps": run.steps.iter().map(step).collect::<Vec<_>>(),
     })
 }
 

@@ -5,7 +5,8 @@
 //!
 //! - `import` follows sync-server and turns each generation into the catalogue;
 //! - `grpc` answers the replicas (`CacheIndex`) and the operator (`Admin`);
-//! - `schedule` does by night what `Admin` does by command;
+//! - `nightly` is the night's work, step by step, and `schedule` does it when `nights` says so;
+//! - `problems` says what is wrong, `notify` tells who wants to be told;
 //! - `web` shows it all to people and to Prometheus;
 //! - `index` is the one place that all of them remember in, and the only one that knows SQL.
 //!
@@ -23,9 +24,14 @@ mod imports;
 mod index;
 mod json;
 mod metrics;
+mod nightly;
+mod nights;
+mod notify;
 mod page;
+mod problems;
 mod publish;
 mod schedule;
+mod standby;
 mod status;
 mod text;
 mod trees;
@@ -41,8 +47,9 @@ use service_kit::Kit;
 use service_kit::config::ConfigError;
 use tonic::service::Routes;
 
-pub use config::{Config, Endpoint, IndexUrl, Nightly, Schedule, ValueError};
+pub use config::{Brakes, Config, Endpoint, HealthConfig, IndexUrl, Percent, ValueError};
 pub use index::IndexError;
+pub use nights::{Nightly, Schedule, Zone};
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::core::Core;
@@ -75,13 +82,17 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
 /// # Errors
 /// As [`start`].
 pub async fn start_with_clock(config: Config, kit: &Kit, clock: SharedClock) -> anyhow::Result<Running> {
+    config.check()?;
     let ready = kit.readiness.part("catalogue", "starting");
-    let grpc_listener = service_kit::grpc::bind(config.listen, "maintenance.listen", &kit.grpc).await?;
     let web_listener = service_kit::listen::bind(config.web, "maintenance.web").await?;
     let web_addr = web_listener.local_addr()?;
     let tree = service_kit::grpc::connect(&kit.grpc, config.sync.as_str(), TREE_DEADLINE)?;
-    let index = Index::open(config.index.path(), clock.now()).await.map_err(place)?;
-    let core = Arc::new(Core::new(&config, index.clone(), clock, tree, kit.tasks.soft()));
+    let (index, web_listener) = standby::open(&config, kit, &clock, web_listener).await?;
+    let grpc_listener = service_kit::grpc::bind(config.listen, "maintenance.listen", &kit.grpc).await?;
+    if index.close_interrupted(clock.now()).await? > 0 {
+        tracing::warn!("a run was cut off when the process ended; the next look begins it anew");
+    }
+    let core = Arc::new(Core::new(&config, index.clone(), clock, tree, kit.tasks.clone()));
     let unused = core.unused.clone();
     // Last of all, so that the file is whole and nobody's when the process says that it has stopped.
     kit.tasks.spawn_critical("index", async move {
@@ -100,8 +111,14 @@ pub async fn start_with_clock(config: Config, kit: &Kit, clock: SharedClock) -> 
         Ok(axum::serve(web_listener, web).with_graceful_shutdown(stop).await?)
     });
     kit.tasks.spawn_critical("catalogue import", import::run(Arc::clone(&core), ready));
-    kit.tasks.spawn_critical("schedule", schedule::run(core, config.schedule.nightly));
+    kit.tasks.spawn_critical("health", notify::run(Arc::clone(&core), kit.readiness.clone()));
+    kit.tasks.spawn_critical("schedule", schedule::run(core));
     Ok(Running { grpc_addr, web_addr })
+}
+
+/// Opens the index, as [`standby`] may have to do more than once.
+async fn open_index(config: &Config, clock: &SharedClock) -> Result<Index, IndexError> {
+    Index::open(config.index.path(), clock.now()).await
 }
 
 /// What only the operator can put right is a matter of configuration: restarting would not help.

@@ -56,6 +56,21 @@ const REPLICA_GAUGES: [Gauge<ReplicaStatus>; 4] = [
     ("rookery_replica_blobs", "Blobs that it holds.", |one| one.blobs),
 ];
 
+/// Every kind of problem has its sample at all times, so that an alert on it is never without data.
+const CODES: [&str; 11] = [
+    "sync_server_away",
+    "tree_refused",
+    "tree_missing",
+    "tree_old",
+    "catalogue_behind",
+    "catalogue_suspect",
+    "eviction_waits",
+    "eviction_stopped",
+    "run_failed",
+    "disk_full",
+    "replica_gone",
+];
+
 /// `/metrics`.
 pub(crate) fn page(status: &GetStatusResponse, ready: bool) -> String {
     let mut page = Page { text: String::new() };
@@ -75,12 +90,29 @@ pub(crate) fn page(status: &GetStatusResponse, ready: bool) -> String {
         ("rookery_decisions_pending", "gauge", "Decisions not acknowledged.", status.decisions_pending),
         ("rookery_problems", "gauge", "Problems on the status screen.", status.problems.len() as u64),
         (
+            "rookery_last_run_seconds",
+            "gauge",
+            "When a nightly run last ended, since the epoch.",
+            status.last_run.as_ref().map_or(0, |run| u64::try_from(run.finished_ms / 1000).unwrap_or(0)),
+        ),
+        (
+            "rookery_last_run_ok",
+            "gauge",
+            "1 if that run did everything that it should.",
+            u64::from(status.last_run.as_ref().is_some_and(|run| run.outcome == "done")),
+        ),
+        (
             "rookery_last_eviction_seconds",
             "gauge",
             "When an eviction last ran, since the epoch.",
             u64::try_from(status.last_eviction_ms / 1000).unwrap_or(0),
         ),
     ];
+    page.family("rookery_problem", "gauge", "Problems on the status screen, by kind.");
+    for code in CODES {
+        let count = status.problems.iter().filter(|one| one.code == code).count();
+        page.line(format_args!("rookery_problem{{code=\"{code}\"}} {count}"));
+    }
     for (name, kind, help, value) in singles {
         page.single(name, kind, help, value);
     }

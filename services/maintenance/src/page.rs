@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rookery_proto::v1::GetStatusResponse;
+use rookery_proto::v1::{GetStatusResponse, Savings};
 
 use crate::text::{age, bytes, html};
 
@@ -116,10 +116,18 @@ fn savings(body: &mut String, status: &GetStatusResponse, now_ms: i64) {
     } else {
         format!("{} ago", ago(status.last_eviction_ms, now_ms))
     };
+    let in_short = |savings: Option<Savings>| {
+        let Savings { requests, hits, bytes_served, bytes_fetched } = savings.unwrap_or_default();
+        let saved = bytes(bytes_served.saturating_sub(bytes_fetched));
+        format!("{requests} requests, {hits} from the cache, {saved} saved")
+    };
+    let (today, thirty) = (in_short(status.today), in_short(status.thirty_days));
+    let run = last_run(status, now_ms);
     let _ = write!(
         body,
         "<h2>Since the index was made</h2><p>{} requests, {} answered from the cache. {} served, {} fetched \
-         from upstream: {} saved.</p><p>Last eviction: {last}. Decisions not acknowledged yet: {}.</p>",
+         from upstream: {} saved.</p><p>Today (UTC): {today}. Thirty days: {thirty}.</p><p>{run}</p>\
+         <p>Last eviction: {last}. Decisions not acknowledged yet: {}.</p>",
         savings.requests,
         savings.hits,
         bytes(savings.bytes_served),
@@ -127,6 +135,19 @@ fn savings(body: &mut String, status: &GetStatusResponse, now_ms: i64) {
         bytes(savings.bytes_served.saturating_sub(savings.bytes_fetched)),
         status.decisions_pending
     );
+}
+
+fn last_run(status: &GetStatusResponse, now_ms: i64) -> String {
+    let Some(run) = &status.last_run else { return "No nightly run yet.".to_owned() };
+    let steps: Vec<_> =
+        run.steps.iter().map(|step| html(&format!("{}: {}", step.name, step.report))).collect();
+    let outcome = if run.outcome.is_empty() { "under way" } else { &run.outcome };
+    format!(
+        "Last nightly run: {} ago, {}.<br>{}",
+        ago(run.started_ms, now_ms),
+        html(outcome),
+        steps.join("<br>")
+    )
 }
 
 fn ago(then_ms: i64, now_ms: i64) -> String {
@@ -148,7 +169,7 @@ mod tests {
             problems: vec![Problem {
                 subject: "replica <script>".to_owned(),
                 what: "x & y".to_owned(),
-                what_to_do: String::new(),
+                ..Problem::default()
             }],
             ..GetStatusResponse::default()
         };

@@ -1,21 +1,19 @@
-//! The operator's screen: how things are, what is wrong, and what to do about it.
+//! The operator's screen: how things are; `problems` adds what is wrong.
 
 use std::time::Duration;
 
+use cache_policy::UnixMs;
 use rookery_proto::v1::{
-    GetStatusResponse, LeaseStatus, ListModulesRequest, Module, ModuleStatus, Problem, ReplicaStatus, Savings,
+    GetStatusResponse, LeaseStatus, ListModulesRequest, Module, ModuleStatus, ReplicaStatus, Savings,
 };
 
 use crate::core::Core;
-use crate::index::{IndexError, ModuleState, ReplicaRow, RunKind};
-use crate::text::age;
+use crate::grpc::run_message;
+use crate::index::{IndexError, ModuleState, ReplicaRow, RunKind, Totals};
 use crate::trees::{self, Seen};
 
 /// How long the screen waits for sync-server before it shows what was last known.
 const LISTING_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// A replica that is not connected and was not heard of for this long is a problem.
-const REPLICA_SILENT_MS_MAX: u64 = 5 * 60 * 1000;
 
 impl Core {
     /// Everything for one screen.
@@ -26,16 +24,9 @@ impl Core {
         let known = self.index.modules().await?;
         let replicas = self.index.replicas().await?;
         let totals = self.index.totals().await?;
-        let mut problems = tree_problems(&seen, &known, now.get());
-        if let Some(gap) = self.index.catalogue_gap().await? {
-            problems.push(problem(
-                "eviction",
-                format!("nothing is evicted: {gap}"),
-                "it goes on by itself once the catalogue is complete".to_owned(),
-            ));
-        }
         let replicas: Vec<_> = replicas.into_iter().map(|row| self.replica(row, now.get())).collect();
-        problems.extend(replicas.iter().filter_map(|replica| replica_problem(replica, now.get())));
+        let last_run = self.index.last_run(RunKind::Nightly).await?;
+        let problems = self.problems(now, &seen, &known, &replicas, last_run.as_ref()).await?;
         let leases = self.index.held_leases(now).await?.into_iter().map(|lease| LeaseStatus {
             name: lease.name,
             replica_id: lease.replica_id,
@@ -46,12 +37,11 @@ impl Core {
         Ok(GetStatusResponse {
             modules: modules(&seen, &known),
             replicas,
-            savings: Some(Savings {
-                requests: totals.requests,
-                hits: totals.hits,
-                bytes_served: totals.bytes_served,
-                bytes_fetched: totals.bytes_fetched,
-            }),
+            savings: Some(savings(totals)),
+            today: Some(savings(self.index.totals_of(now, 1).await?)),
+            thirty_days: Some(savings(self.index.totals_of(now, 30).await?)),
+            last_run: last_run.map(run_message),
+            next_run_ms: self.next_run(now).await?.map_or(0, UnixMs::get),
             problems,
             decisions_pending: self.index.count_pending_decisions().await?,
             leases: leases.collect(),
@@ -85,6 +75,15 @@ impl Core {
     }
 }
 
+fn savings(totals: Totals) -> Savings {
+    Savings {
+        requests: totals.requests,
+        hits: totals.hits,
+        bytes_served: totals.bytes_served,
+        bytes_fetched: totals.bytes_fetched,
+    }
+}
+
 /// sync-server's word on each module, with what the catalogue has of it.
 fn modules(seen: &Seen, known: &[ModuleState]) -> Vec<ModuleStatus> {
     let status = |module: Module| {
@@ -102,71 +101,4 @@ fn modules(seen: &Seen, known: &[ModuleState]) -> Vec<ModuleStatus> {
             .map(|state| status(Module { name: state.name.clone(), ..Module::default() }))
             .collect(),
     }
-}
-
-fn tree_problems(seen: &Seen, known: &[ModuleState], now_ms: i64) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if let Some(away) = &seen.away {
-        problems.push(problem(
-            "sync-server",
-            format!("not reached: {away}"),
-            "start it, or correct maintenance.sync; the last catalogue stays in use meanwhile".to_owned(),
-        ));
-    }
-    for module in seen.modules.iter().flatten() {
-        let subject = format!("module {}", module.name);
-        problems.extend(source_problem(&subject, module, now_ms));
-        let behind = known.iter().find(|state| state.name == module.name);
-        let live = module.live.as_ref().map_or(0, |live| live.number);
-        if let (Some(error), Some(state)) = (seen.import_errors.get(&module.name), behind)
-            && state.generation != live
-        {
-            problems.push(problem(
-                &subject,
-                format!("catalogue is at generation {}, {live} is served: {error}", state.generation),
-                "it is tried again by itself; see the log of maintenance".to_owned(),
-            ));
-        }
-    }
-    problems
-}
-
-/// Why a module's source gave nothing, and when it is looked at again.
-fn source_problem(subject: &str, module: &Module, now_ms: i64) -> Option<Problem> {
-    if !module.last_error.is_empty() {
-        let next_in_ms = u64::try_from(module.next_attempt_ms.saturating_sub(now_ms)).unwrap_or(0);
-        let next = format!("next look in {}", age(next_in_ms));
-        let what = match &module.live {
-            Some(live) => {
-                format!("not published: {}; generation {} is still served", module.last_error, live.number)
-            }
-            None => format!("no generation yet: {}", module.last_error),
-        };
-        let what_to_do = format!("correct the source, then `rookery publish {}`; {next}", module.name);
-        return Some(problem(subject, what, what_to_do));
-    }
-    if module.live.is_some() {
-        return None;
-    }
-    let what = match module.activity.as_str() {
-        "" => "its first generation is still being built".to_owned(),
-        activity => format!("no generation yet: {activity}"),
-    };
-    Some(problem(subject, what, "wait".to_owned()))
-}
-
-fn replica_problem(replica: &ReplicaStatus, now_ms: i64) -> Option<Problem> {
-    let silent_ms = u64::try_from(now_ms.saturating_sub(replica.last_seen_ms)).unwrap_or(0);
-    if replica.connected || silent_ms < REPLICA_SILENT_MS_MAX {
-        return None;
-    }
-    Some(problem(
-        &format!("replica {}", replica.replica_id),
-        format!("not heard of for {}", age(silent_ms)),
-        "start it, or check its proxy.maintenance.endpoint; decisions wait for it".to_owned(),
-    ))
-}
-
-fn problem(subject: &str, what: String, what_to_do: String) -> Problem {
-    Problem { subject: subject.to_owned(), what, what_to_do }
 }

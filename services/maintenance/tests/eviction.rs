@@ -31,7 +31,7 @@ async fn planned(rig: &Rig) -> Vec<String> {
 }
 
 async fn evict(rig: &Rig) -> usize {
-    rig.admin().evict(EvictRequest {}).await.unwrap().into_inner().evictions.len()
+    rig.admin().evict(EvictRequest::default()).await.unwrap().into_inner().evictions.len()
 }
 
 async fn decisions(rig: &Rig, who: &str) -> Streaming<Decision> {
@@ -169,7 +169,7 @@ async fn module_without_catalogue_blocks_eviction_and_says_so() {
     rig.tree.add_module("guru");
     rig.publish("gentoo", 1, &[distfile("a")]).await;
     rig.clock.advance_ms(30 * DAY_MS);
-    let refused = rig.admin().evict(EvictRequest {}).await.unwrap_err();
+    let refused = rig.admin().evict(EvictRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("guru"), "{}", refused.message());
     let status = rig.status().await;
@@ -224,6 +224,8 @@ async fn busy_blob_may_be_decided_again() {
     let first = next(&mut stream).await;
     acknowledge(&rig, "r1", &first.id, DecisionOutcome::Busy).await.unwrap();
     assert_eq!(blobs(&rig).await, 3);
+    assert_eq!(evict(&rig).await, 0, "not at once: somebody reads it");
+    rig.clock.advance_ms(10 * 60 * 1000);
     evict(&rig).await;
     let second = next(&mut stream).await;
     assert_ne!(second.id, first.id);

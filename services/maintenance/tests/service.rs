@@ -4,7 +4,7 @@
 
 mod support;
 
-use maintenance::IndexError;
+use maintenance::Config;
 use service_kit::Kit;
 use service_kit::exit_code::Exit;
 use support::{Rig, blob, distfile, eventually};
@@ -53,17 +53,40 @@ async fn corrupt_index_is_set_aside_and_filled_again() {
     }
 }
 
+/// An address that nobody listens at, as far as can be known.
+fn free_address() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 #[tokio::test]
-async fn second_maintenance_on_one_index_is_refused() {
+async fn second_maintenance_on_one_index_stands_by_says_so_and_takes_over() {
+    service_kit::process::install_crypto_provider();
     let rig = Rig::start().await;
-    let error = maintenance::start(rig.config(), &Kit::default()).await.unwrap_err();
-    assert!(matches!(error.downcast_ref(), Some(IndexError::Locked { .. })));
-    let text = error.to_string();
-    assert!(text.contains("index.db") && text.contains("another maintenance"), "{text}");
-    assert!(
-        rig.status().await.version.starts_with(|digit: char| digit.is_ascii_digit()),
-        "the first goes on"
-    );
+    rig.register("r1").await;
+    let web = free_address();
+    let config = Config { web, ..rig.config() };
+    let kit = Kit::default();
+    let second = tokio::spawn({
+        let (kit, clock) = (kit.clone(), rig.clock.clone());
+        async move { maintenance::start_with_clock(config, &kit, clock).await }
+    });
+    let readyz =
+        async || Some(reqwest::get(format!("http://{web}/readyz")).await.ok()?.text().await.unwrap());
+    eventually(async || {
+        readyz()
+            .await
+            .is_some_and(|text| text.contains("standing by") && text.contains("another maintenance"))
+    })
+    .await;
+    assert_eq!(rig.status().await.replicas.len(), 1, "the first goes on");
+    assert!(!second.is_finished());
+    rig.stop().await;
+    let running = support::within(second).await.unwrap().unwrap();
+    assert_eq!(running.web_addr, web);
+    eventually(async || readyz().await.is_some_and(|text| !text.contains("standing by"))).await;
+    let status = reqwest::get(format!("http://{web}/status.json")).await.unwrap().text().await.unwrap();
+    assert!(status.contains("r1"), "it has the first one's index: {status}");
+    support::within(kit.tasks.finish()).await;
 }
 
 #[tokio::test]
@@ -94,8 +117,8 @@ async fn ready_once_every_module_is_served_and_imported() {
     rig.tree.add_module("guru");
     rig.tree.publish("gentoo", 1, &[distfile("a")]);
     eventually(async || {
-        get(&rig, "/readyz").await
-            == (503, "catalogue: module guru: no generation yet: still being built\n".to_owned())
+        let (code, text) = get(&rig, "/readyz").await;
+        code == 503 && text.starts_with("catalogue: module guru: no generation yet: still being built\n")
     })
     .await;
     rig.tree.publish("guru", 1, &[distfile("g")]);
@@ -118,5 +141,8 @@ async fn web_port_shows_it_to_people_and_programs() {
     let (_, metrics) = get(&rig, "/metrics").await;
     assert!(metrics.contains("rookery_catalogue_distfiles{module=\"gentoo\"} 1\n"), "{metrics}");
     assert!(metrics.contains("rookery_replica_connected{replica=\"r1\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("rookery_problem{code=\"tree_old\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("rookery_problem{code=\"disk_full\"} 0\n"), "{metrics}");
+    eventually(async || get(&rig, "/readyz").await.1.contains("warning: module gentoo: its tree is")).await;
     assert_eq!(get(&rig, "/nothing").await.0, 404);
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) mod farm;
+
 /// A local Gentoo mirror for a farm of boxes.
 #[derive(Debug, Parser)]
 #[command(name = "rookery", version, arg_required_else_help = true)]
@@ -38,8 +40,24 @@ pub(crate) enum Command {
     Publish(Publish),
     /// What would be deleted now, and why. Changes nothing.
     Plan(Admin),
-    /// Delete what `plan` lists.
-    Evict(Admin),
+    /// Delete what `plan` lists. Exits 3, having deleted nothing, if a brake asks first.
+    Evict(farm::Evict),
+    /// What the farm has.
+    Objects(farm::Objects),
+    /// Never delete a file; or list what is pinned.
+    Pin(farm::Pin),
+    /// Let a pinned file be like any other again.
+    Unpin(farm::Unpin),
+    /// Read files and compare them with their digests. Exits 4 if any is damaged.
+    Verify(farm::Verify),
+    /// Do now what is done every night. Exits 3 if a brake asks first.
+    Nightly(farm::Nightly),
+    /// The status, again and again.
+    Watch(farm::Watch),
+    /// Print a shell's completions.
+    Completions(farm::Completions),
+    /// Print or write the man pages.
+    Man(farm::Man),
     /// Adopt the distfiles of a directory on the replica's host: an old DISTDIR, an old cache.
     Import(Import),
 }
@@ -247,6 +265,11 @@ mod tests {
             &["rookery", "up", "--verify", "maybe"],
             &["rookery", "up", "--http-port", "70000"],
             &["rookery", "demo", "--packages", "0"],
+            &["rookery", "evict", "--yes-delete", "101%"],
+            &["rookery", "evict", "--yes-delete", "0"],
+            &["rookery", "objects", "--limit", "0"],
+            &["rookery", "nightly", "--only", "sweep"],
+            &["rookery", "unpin"],
             &["rookery", "client-config", "--only", "rc.conf"],
         ] {
             assert!(Cli::try_parse_from(words).is_err(), "{words:?}");

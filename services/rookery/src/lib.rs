@@ -32,8 +32,16 @@ pub fn run() -> ExitCode {
         Command::Health(health) => commands::health::run(&cli, health),
         Command::Status(admin) => commands::admin::status(&cli, admin),
         Command::Plan(admin) => commands::admin::plan(&cli, admin),
-        Command::Evict(admin) => commands::admin::evict(&cli, admin),
         Command::Import(import) => commands::import::run(&cli, import),
+        Command::Evict(evict) => commands::evict::run(&cli, evict),
+        Command::Objects(objects) => commands::objects::run(&cli, objects),
+        Command::Pin(pin) => commands::pin::pin(&cli, pin),
+        Command::Unpin(unpin) => commands::pin::unpin(&cli, unpin),
+        Command::Verify(verify) => commands::verify::run(&cli, verify),
+        Command::Nightly(nightly) => commands::nightly::run(&cli, nightly),
+        Command::Watch(watch) => commands::watch::run(&cli, watch),
+        Command::Completions(completions) => commands::manual::completions(completions),
+        Command::Man(man) => commands::manual::man(man),
         Command::Publish(publish) => commands::admin::publish(&cli, publish),
     };
     match result {

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use rookery_proto::v1::admin_server::Admin;
 use rookery_proto::v1::{
     EvictRequest, EvictResponse, GetStatusRequest, GetStatusResponse, ImportDirectoryRequest,
-    ImportDirectoryResponse, PlanEvictionRequest, PlanEvictionResponse, PlannedEviction,
-    PublishModuleRequest, PublishModuleResponse,
+    ImportDirectoryResponse, ListDecisionsRequest, ListDecisionsResponse, ListObjectsRequest,
+    ListObjectsResponse, ListPinsRequest, ListPinsResponse, PinRequest, PinResponse, PlanEvictionRequest,
+    PlanEvictionResponse, PublishModuleRequest, PublishModuleResponse, RunNightlyRequest, RunNightlyResponse,
+    UnpinRequest, UnpinResponse, VerifyRequest, VerifyResponse,
 };
 use tonic::{Request, Response, Status};
 
-use super::input;
+use super::{answer, input};
 use crate::core::Core;
-use crate::index::{Planned, ReplicaPlan};
+use crate::index::Agreement;
+use crate::nightly::{NightError, Step};
 
 #[derive(Debug)]
 pub(crate) struct AdminService {
@@ -29,17 +32,23 @@ impl Admin for AdminService {
         &self,
         _: Request<PlanEvictionRequest>,
     ) -> Result<Response<PlanEvictionResponse>, Status> {
-        let plans = self.core.plan(self.core.clock.now()).await?;
-        Ok(Response::new(PlanEvictionResponse {
-            blobs_kept: plans.iter().fold(0, |sum, plan| sum.saturating_add(plan.blobs_kept)),
-            bytes_kept: plans.iter().fold(0, |sum, plan| sum.saturating_add(plan.bytes_kept)),
-            evictions: evictions(plans),
-        }))
+        Ok(Response::new(answer::plan(self.core.plan(self.core.clock.now()).await?)))
     }
 
-    async fn evict(&self, _: Request<EvictRequest>) -> Result<Response<EvictResponse>, Status> {
-        let plans = self.core.evict().await?;
-        Ok(Response::new(EvictResponse { evictions: evictions(plans) }))
+    async fn evict(&self, request: Request<EvictRequest>) -> Result<Response<EvictResponse>, Status> {
+        let EvictRequest { dry_run, agreed_percent, agreed_modules } = request.into_inner();
+        input::count("agreed_modules", agreed_modules.len(), input::MODULES_MAX)?;
+        let percent = u8::try_from(agreed_percent).ok().filter(|percent| *percent <= 100);
+        let percent = percent.ok_or_else(|| input::wrong("agreed_percent", "0 to 100 is expected"))?;
+        let known = self.core.index.modules().await?;
+        for module in &agreed_modules {
+            if !known.iter().any(|one| one.name == *module) {
+                return Err(Status::not_found(format!("there is no module {module:?}")));
+            }
+        }
+        let plan = self.core.evict(&Agreement { percent, modules: agreed_modules }, dry_run).await?;
+        let brakes = plan.brakes();
+        Ok(Response::new(EvictResponse { evictions: answer::evictions(&plan), brakes }))
     }
 
     async fn publish_module(
@@ -68,6 +77,94 @@ impl Admin for AdminService {
         let reports = answer.ok_or_else(super::stopping)?;
         Ok(Response::new(ImportDirectoryResponse { replica_id, reports }))
     }
+
+    async fn list_objects(
+        &self,
+        request: Request<ListObjectsRequest>,
+    ) -> Result<Response<ListObjectsResponse>, Status> {
+        let query = input::object_query(request.into_inner())?;
+        Ok(Response::new(answer::objects(self.core.index.objects(&query).await?)))
+    }
+
+    async fn pin(&self, request: Request<PinRequest>) -> Result<Response<PinResponse>, Status> {
+        let PinRequest { name, note } = request.into_inner();
+        let (name, note) = (input::name("name", &name)?, input::text("note", note)?);
+        let pinned = self.core.index.pin(&name, &note, self.core.clock.now()).await?;
+        tracing::info!(name, note, blobs = pinned.blobs, in_catalogue = pinned.in_catalogue, "pinned");
+        Ok(Response::new(PinResponse { blobs: pinned.blobs, in_catalogue: pinned.in_catalogue }))
+    }
+
+    async fn unpin(&self, request: Request<UnpinRequest>) -> Result<Response<UnpinResponse>, Status> {
+        let name = input::name("name", &request.into_inner().name)?;
+        if !self.core.index.unpin(&name).await? {
+            return Err(Status::not_found(format!("{name} is not pinned")));
+        }
+        tracing::info!(name, "unpinned");
+        Ok(Response::new(UnpinResponse {}))
+    }
+
+    async fn list_pins(&self, _: Request<ListPinsRequest>) -> Result<Response<ListPinsResponse>, Status> {
+        let pins = self.core.index.pins().await?;
+        Ok(Response::new(ListPinsResponse { pins: pins.into_iter().map(answer::pin).collect() }))
+    }
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+        let VerifyRequest { names, dry_run } = request.into_inner();
+        input::count("names", names.len(), input::VERIFY_NAMES_MAX)?;
+        let names = names.iter().map(|one| input::name("names", one)).collect::<Result<Vec<_>, _>>()?;
+        let verified = self.core.index.verify(&names, self.core.clock.now(), dry_run).await?;
+        let scrub = verified.map_err(|name| Status::not_found(format!("no replica has {name}")))?;
+        self.core.decisions_made();
+        Ok(Response::new(VerifyResponse {
+            blobs: scrub.blobs,
+            bytes: scrub.bytes,
+            decision_ids: scrub.decision_ids,
+        }))
+    }
+
+    async fn list_decisions(
+        &self,
+        request: Request<ListDecisionsRequest>,
+    ) -> Result<Response<ListDecisionsResponse>, Status> {
+        let ListDecisionsRequest { ids, limit } = request.into_inner();
+        input::count("ids", ids.len(), input::LIST_MAX as usize)?;
+        for one in &ids {
+            input::id("ids", one)?;
+        }
+        let rows = self.core.index.decisions(&ids, input::limit(limit)?).await?;
+        Ok(Response::new(ListDecisionsResponse {
+            decisions: rows.into_iter().map(answer::decision).collect(),
+        }))
+    }
+
+    async fn run_nightly(
+        &self,
+        request: Request<RunNightlyRequest>,
+    ) -> Result<Response<RunNightlyResponse>, Status> {
+        let RunNightlyRequest { dry_run, steps } = request.into_inner();
+        let all = || Step::ALL.map(Step::as_str).join(", ");
+        let step = |name: &String| {
+            Step::from_name(name)
+                .ok_or_else(|| input::wrong("steps", &format!("{} are expected, found {name:?}", all())))
+        };
+        let steps = if steps.is_empty() {
+            Step::ALL.to_vec()
+        } else {
+            steps.iter().map(step).collect::<Result<_, _>>()?
+        };
+        // A run goes on although the one who asked for it has gone; its end is in the status.
+        let core = Arc::clone(&self.core);
+        let stopping = core.stop.clone();
+        let run = self.core.tasks.spawn("nightly run", async move {
+            stopping.run_until_cancelled(core.run_nightly(&steps, dry_run)).await
+        });
+        match run.await {
+            Ok(Some(Some(Ok(run)))) => Ok(Response::new(RunNightlyResponse { run: Some(answer::run(run)) })),
+            Ok(Some(Some(Err(error @ NightError::UnderWay)))) => Err(Status::aborted(error.to_string())),
+            Ok(Some(Some(Err(NightError::Index(error))))) => Err(error.into()),
+            Ok(Some(None) | None) | Err(_) => Err(super::stopping()),
+        }
+    }
 }
 
 impl AdminService {
@@ -89,19 +186,5 @@ impl AdminService {
                 Err(Status::invalid_argument(format!("several replicas are connected, name one of {ids}")))
             }
         }
-    }
-}
-
-fn evictions(plans: Vec<ReplicaPlan>) -> Vec<PlannedEviction> {
-    plans.into_iter().flat_map(|plan| plan.evictions).map(eviction).collect()
-}
-
-fn eviction(planned: Planned) -> PlannedEviction {
-    PlannedEviction {
-        replica_id: planned.replica_id,
-        blake2b: planned.blob.as_bytes().to_vec(),
-        names: planned.names,
-        size_bytes: planned.size_bytes,
-        reason: planned.reason,
     }
 }

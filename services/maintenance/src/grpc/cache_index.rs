@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Watch, input, watch_catalogue, watch_decisions};
 use crate::core::Core;
-use crate::index::{Acknowledged, Acquisition, BlobRecord, Committed, Inventory, Outcome};
+use crate::index::{Acknowledged, Acknowledgement, Acquisition, BlobRecord, Committed, Inventory, Outcome};
 
 /// A replica that waits for another one's download looks again after this time at the latest.
 const RETRY_MS_MAX: u64 = 2000;
@@ -179,7 +179,10 @@ impl CacheIndex for CacheIndexService {
             (inventory.used_bytes, inventory.capacity_bytes) = (batch.used_bytes, batch.capacity_bytes);
             for blob in &batch.blobs {
                 let blob = input::blob(blob)?;
-                blobs.insert(blob.blob, blob);
+                // What is here and sound counts, whatever lies in quarantine beside it.
+                if !blob.quarantined || !blobs.contains_key(&blob.blob) {
+                    blobs.insert(blob.blob, blob);
+                }
             }
             input::count("blobs", blobs.len(), input::INVENTORY_BLOBS_MAX)?;
         }
@@ -240,9 +243,20 @@ impl CacheIndex for CacheIndexService {
             }
         };
         let detail = input::text("detail", request.detail)?;
-        match self.core.index.acknowledge(replica_id, id, outcome, &detail, self.now()).await? {
-            Acknowledged::Closed => {
-                tracing::info!(replica_id, id, outcome = outcome.as_str(), detail, "decision acknowledged");
+        let acknowledgement =
+            Acknowledgement { replica_id, id, outcome, detail: &detail, imported: request.imported };
+        match self.core.index.acknowledge(&acknowledgement, self.now()).await? {
+            Acknowledged::Closed { fetches_again } => {
+                let outcome = outcome.as_str();
+                if fetches_again {
+                    tracing::warn!(replica_id, id, outcome, detail, "a damaged blob is fetched again");
+                } else {
+                    tracing::info!(replica_id, id, outcome, detail, "decision acknowledged");
+                }
+                self.core.acknowledged.send_modify(|count| *count += 1);
+                if fetches_again {
+                    self.core.decisions_made();
+                }
             }
             // Accepted, so that the replica stops repeating it: an index that is gone made it.
             Acknowledged::Unknown => tracing::info!(replica_id, id, "acknowledged a decision nobody knows"),

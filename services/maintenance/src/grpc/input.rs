@@ -3,11 +3,12 @@
 use cache_policy::eviction::BlobKey;
 use gentoo_repo::DistfileName;
 use rookery_proto::v1::{
-    Access, AccessOutcome, Blob, FetchObject, ImportDirectory, ImportReport, RegisterRequest,
+    self, Access, AccessOutcome, Blob, FetchObject, ImportDirectory, ImportReport, ListObjectsRequest,
+    RegisterRequest,
 };
 use tonic::Status;
 
-use crate::index::{AccessRecord, BlobRecord, Object, Replica};
+use crate::index::{AccessRecord, BlobRecord, Object, ObjectOrder, ObjectQuery, ObjectState, Replica};
 
 const ID_OCTETS_MAX: usize = 128;
 const ADVERTISE_OCTETS_MAX: usize = 512;
@@ -18,6 +19,11 @@ const NAMES_MAX: usize = 64;
 pub(super) const ACCESSES_MAX: usize = 10_000;
 /// Blobs in one inventory: a replica with more has another problem first.
 pub(super) const INVENTORY_BLOBS_MAX: usize = 1_000_000;
+/// Names in one order to verify.
+pub(super) const VERIFY_NAMES_MAX: usize = 10_000;
+/// Rows of one listing.
+pub(super) const LIST_MAX: u32 = 10_000;
+const LIST_DEFAULT: u32 = 100;
 /// Modules that a replica may say it has.
 pub(super) const MODULES_MAX: usize = 1000;
 
@@ -96,6 +102,7 @@ pub(super) fn blob(blob: &Blob) -> Result<BlobRecord, Status> {
         size_bytes: blob.size_bytes,
         names: names.collect::<Result<_, _>>()?,
         last_access_ms: blob.last_access_ms.max(0),
+        quarantined: blob.quarantined,
     })
 }
 
@@ -149,6 +156,41 @@ fn path(what: &str, text: &str) -> Result<(), Status> {
         return Err(wrong(what, "a path of at most 4096 octets without control characters is expected"));
     }
     Ok(())
+}
+
+pub(super) fn limit(asked: u32) -> Result<u32, Status> {
+    match asked {
+        0 => Ok(LIST_DEFAULT),
+        1..=LIST_MAX => Ok(asked),
+        _ => Err(wrong("limit", &format!("at most {LIST_MAX} is expected, found {asked}"))),
+    }
+}
+
+pub(super) fn object_query(request: ListObjectsRequest) -> Result<ObjectQuery, Status> {
+    let order = match request.order() {
+        v1::ObjectOrder::Unspecified | v1::ObjectOrder::Name => ObjectOrder::Name,
+        v1::ObjectOrder::Size => ObjectOrder::Size,
+        v1::ObjectOrder::LastAccess => ObjectOrder::LastAccess,
+        v1::ObjectOrder::Requests => ObjectOrder::Requests,
+    };
+    if !request.replica_id.is_empty() {
+        id("replica_id", &request.replica_id)?;
+    }
+    let state = if request.state.is_empty() {
+        None
+    } else {
+        let state = ObjectState::from_name(&request.state);
+        let expected = "referenced, unreferenced, pinned or quarantined is expected";
+        Some(state.ok_or_else(|| wrong("state", expected))?)
+    };
+    Ok(ObjectQuery {
+        name: text("name", request.name)?,
+        replica_id: request.replica_id,
+        state,
+        order,
+        descending: request.descending,
+        limit: limit(request.limit)?,
+    })
 }
 
 pub(super) fn wrong(what: &str, expected: &str) -> Status {

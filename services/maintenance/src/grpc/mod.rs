@@ -4,6 +4,7 @@
 //! decide anything and hold no state of their own, so repeating a call is always safe.
 
 mod admin;
+mod answer;
 mod cache_index;
 mod input;
 mod watch_catalogue;
@@ -15,6 +16,7 @@ use futures_util::Stream;
 use tonic::Status;
 
 pub(crate) use admin::AdminService;
+pub(crate) use answer::run as run_message;
 pub(crate) use cache_index::CacheIndexService;
 
 use crate::eviction::EvictionError;

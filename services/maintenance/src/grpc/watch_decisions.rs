@@ -1,17 +1,20 @@
 //! Decisions on their way to the replica that carries them out.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rookery_proto::v1::decision::Action;
-use rookery_proto::v1::{Decision, EvictBlob};
+use rookery_proto::v1::{Decision, EvictBlob, FetchDistfile, ImportDirs, VerifyBlob};
 
 use super::{Watch, stopping};
 use crate::core::Core;
 use crate::imports::PendingImport;
-use crate::index::PendingDecision;
+use crate::index::{Order, PendingDecision};
 
-const PAGE: u32 = 1000;
+/// Decisions that a replica has at the same time: its queues are bounded, and what makes room must not
+/// wait behind a thousand that only read.
+const WINDOW: u32 = 256;
 
 /// What is still not acknowledged after this time is sent again on the same stream: the replica may have
 /// lost it.
@@ -22,15 +25,18 @@ pub(super) fn stream(core: Arc<Core>, replica_id: String) -> Watch<Decision> {
     Box::pin(async_stream::try_stream! {
         let _connected = core.presence.connect(&replica_id);
         let mut made = core.decisions.subscribe();
+        let mut acknowledged = core.acknowledged.subscribe();
         let mut resend = tokio::time::interval_at(tokio::time::Instant::now() + RESEND_AFTER, RESEND_AFTER);
-        let (mut sent, mut imports_sent) = (0, 0);
+        let mut sent: HashSet<i64> = HashSet::new();
+        let mut imports_sent = 0;
         loop {
             made.borrow_and_update();
-            loop {
-                let page = core.index.pending_decisions(&replica_id, sent, PAGE).await?;
-                let Some(last) = page.last() else { break };
-                sent = last.sequence;
-                for decision in page {
+            acknowledged.borrow_and_update();
+            let window = core.index.pending_decisions(&replica_id, WINDOW).await?;
+            let open: HashSet<i64> = window.iter().map(|decision| decision.sequence).collect();
+            sent.retain(|sequence| open.contains(sequence));
+            for decision in window {
+                if sent.insert(decision.sequence) {
                     yield message(decision);
                 }
             }
@@ -40,8 +46,10 @@ pub(super) fn stream(core: Arc<Core>, replica_id: String) -> Watch<Decision> {
             }
             let stays = tokio::select! {
                 changed = made.changed() => changed.is_ok(),
+                changed = acknowledged.changed() => changed.is_ok(),
                 _ = resend.tick() => {
-                    (sent, imports_sent) = (0, 0);
+                    sent.clear();
+                    imports_sent = 0;
                     true
                 }
                 () = core.stop.cancelled() => false,
@@ -54,14 +62,15 @@ pub(super) fn stream(core: Arc<Core>, replica_id: String) -> Watch<Decision> {
 }
 
 fn message(decision: PendingDecision) -> Decision {
-    Decision {
-        id: decision.id,
-        reason: decision.reason,
-        action: Some(Action::Evict(EvictBlob {
-            blake2b: decision.blob.as_bytes().to_vec(),
-            unless_accessed_after_ms: decision.unless_accessed_after_ms,
-        })),
-    }
+    let action = match decision.order {
+        Order::Evict { blob, unless_accessed_after_ms } => {
+            Action::Evict(EvictBlob { blake2b: blob.as_bytes().to_vec(), unless_accessed_after_ms })
+        }
+        Order::Verify { blob } => Action::Verify(VerifyBlob { blake2b: blob.as_bytes().to_vec() }),
+        Order::Fetch { name } => Action::Fetch(FetchDistfile { name }),
+        Order::Import { dry_run } => Action::Import(ImportDirs { dry_run }),
+    };
+    Decision { id: decision.id, reason: decision.reason, action: Some(action) }
 }
 
 fn import(pending: PendingImport) -> Decision {

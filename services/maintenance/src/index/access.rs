@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use cache_policy::UnixMs;
 use cache_policy::eviction::BlobKey;
 
-use super::{Index, IndexError, counter, to_sql};
+use super::status::Totals;
+use super::{Index, IndexError, counter, day, from_sql, to_sql};
 
 /// One request of one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,13 @@ impl Index {
         counter::add(&mut tx, counter::REQUESTS, total.requests).await?;
         counter::add(&mut tx, counter::HITS, total.hits).await?;
         counter::add(&mut tx, counter::BYTES_SERVED, to_sql(total.bytes_served)).await?;
+        let today = Totals {
+            requests: from_sql(total.requests),
+            hits: from_sql(total.hits),
+            bytes_served: total.bytes_served,
+            bytes_fetched: 0,
+        };
+        day::add(&mut tx, now, today).await?;
         let sql = "UPDATE replicas SET last_seen_ms = $2 WHERE replica_id = $1";
         sqlx::query(sql).bind(replica_id).bind(now.get()).execute(&mut *tx).await?;
         tx.commit().await?;

@@ -6,7 +6,8 @@ use cache_policy::lease::Fence;
 use sqlx::SqliteConnection;
 
 use super::lease::Object;
-use super::{Index, IndexError, counter, lease, to_sql};
+use super::status::Totals;
+use super::{Index, IndexError, counter, day, lease, to_sql};
 
 /// One blob on one replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) struct BlobRecord {
     pub(crate) names: Vec<String>,
     /// 0 for never.
     pub(crate) last_access_ms: i64,
+    /// Its contents are wrong: it is set aside and never served.
+    pub(crate) quarantined: bool,
 }
 
 /// A verified blob that a replica put in place.
@@ -51,6 +54,8 @@ impl Index {
             .await?;
         if fetch.rows_affected() > 0 {
             counter::add(&mut tx, counter::BYTES_FETCHED, to_sql(committed.upstream_bytes)).await?;
+            let today = Totals { bytes_fetched: committed.upstream_bytes, ..Totals::default() };
+            day::add(&mut tx, now, today).await?;
         }
         let sql = "INSERT INTO objects (name, algorithm, digest, blake2b) VALUES ($1, $2, $3, $4)
                    ON CONFLICT (name, algorithm, digest) DO UPDATE SET blake2b = excluded.blake2b";
@@ -81,7 +86,8 @@ async fn hold(
     seen.bind(blob.last_access_ms.min(now.get())).execute(&mut *tx).await?;
     // The time is renewed, so that an older decision's late acknowledgement doesn't undo this copy.
     let sql = "INSERT INTO holders (replica_id, blake2b, added_ms, inventory) VALUES ($1, $2, $3, 0)
-               ON CONFLICT (replica_id, blake2b) DO UPDATE SET added_ms = excluded.added_ms";
+               ON CONFLICT (replica_id, blake2b) DO UPDATE SET
+                 added_ms = excluded.added_ms, quarantined = 0";
     sqlx::query(sql).bind(replica_id).bind(key).bind(now.get()).execute(&mut *tx).await?;
     for name in &blob.names {
         let sql = "INSERT INTO names (replica_id, blake2b, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";

@@ -1,15 +1,33 @@
-//! What the eviction plan is made from, and the decisions it becomes.
+//! The eviction plan, and the decisions it becomes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use cache_policy::UnixMs;
-use cache_policy::eviction::{BlobKey, Candidate, Limits, Plan, Reason, Reference, Usage, plan_eviction};
+use cache_policy::eviction::brake::{BrakeLimits, Excess, plan_excess};
+use cache_policy::eviction::{BlobKey, Limits, Plan, Protection, Reason, Usage, plan_eviction};
 use service_kit::config::HumanDuration;
 use sqlx::SqliteConnection;
 
-use super::decision::{NewEviction, blob_key, decide, withdraw_referenced};
+use super::decision::{EVICT, NewDecision, decide, withdraw_referenced};
+use super::facts::{FarmFacts, candidates};
 use super::{Index, IndexError, catalogue, from_sql, replica};
+
+/// What the operator allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy {
+    pub(crate) limits: Limits,
+    pub(crate) brakes: BrakeLimits,
+}
+
+/// What the operator has agreed to beyond that, this time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Agreement {
+    /// Delete up to this share of a replica.
+    pub(crate) percent: u8,
+    /// Believe these modules' catalogues as they are now.
+    pub(crate) modules: Vec<String>,
+}
 
 /// Why nothing can be evicted at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +38,17 @@ pub(crate) enum CatalogueGap {
     NotImported(Vec<String>),
 }
 
+/// A module whose catalogue lost too much at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Suspect {
+    pub(crate) module: String,
+    /// Distfiles that it had when it was last believed.
+    pub(crate) before: u64,
+    pub(crate) lost: u64,
+    pub(crate) percent: u8,
+    pub(crate) percent_max: u8,
+}
+
 /// One blob to evict, with what people want to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Planned {
@@ -27,6 +56,7 @@ pub(crate) struct Planned {
     pub(crate) blob: BlobKey,
     pub(crate) names: Vec<String>,
     pub(crate) size_bytes: u64,
+    pub(crate) class: &'static str,
     /// In a person's words.
     pub(crate) reason: String,
 }
@@ -34,50 +64,94 @@ pub(crate) struct Planned {
 /// The plan for one replica.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplicaPlan {
+    pub(crate) replica_id: String,
     pub(crate) evictions: Vec<Planned>,
-    pub(crate) blobs_kept: u64,
-    pub(crate) bytes_kept: u64,
+    /// Blobs and octets that stay, by why.
+    pub(crate) kept: BTreeMap<Protection, (u64, u64)>,
+    pub(crate) usage: Usage,
+    pub(crate) usage_after: Usage,
+    pub(crate) short_bytes: u64,
+    /// It deletes too much at once.
+    pub(crate) excess: Option<Excess>,
 }
 
-type Row = (Vec<u8>, i64, i64, Option<i64>, i64, i64);
+/// The plans for all replicas, and what keeps them from being carried out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FarmPlan {
+    pub(crate) replicas: Vec<ReplicaPlan>,
+    pub(crate) suspects: Vec<Suspect>,
+}
+
+impl FarmPlan {
+    /// Whether the operator must be asked first.
+    pub(crate) fn is_braked(&self) -> bool {
+        !self.suspects.is_empty() || self.replicas.iter().any(|plan| plan.excess.is_some())
+    }
+
+    pub(crate) fn evictions(&self) -> impl Iterator<Item = &Planned> {
+        self.replicas.iter().flat_map(|plan| &plan.evictions)
+    }
+
+    /// Blobs and octets that stay, in all.
+    pub(crate) fn kept(&self) -> (u64, u64) {
+        let kept = self.replicas.iter().flat_map(|plan| plan.kept.values());
+        kept.fold((0, 0), |sum: (u64, u64), kept| (sum.0 + kept.0, sum.1.saturating_add(kept.1)))
+    }
+}
+
+/// A plan, or why there is none.
+pub(crate) type PlanResult = Result<Result<FarmPlan, CatalogueGap>, IndexError>;
 
 impl Index {
     /// What would be evicted now, replica by replica.
-    pub(crate) async fn plan(
-        &self,
-        limits: Limits,
-        now: UnixMs,
-    ) -> Result<Result<Vec<ReplicaPlan>, CatalogueGap>, IndexError> {
+    pub(crate) async fn plan(&self, policy: Policy, now: UnixMs) -> PlanResult {
         let mut tx = self.read().await?;
         if let Some(gap) = gap(&mut tx).await? {
             return Ok(Err(gap));
         }
-        Ok(Ok(plan_all(&mut tx, limits, now).await?))
+        Ok(Ok(plan_all(&mut tx, policy, 0, now).await?))
     }
 
-    /// Makes the plan into decisions, in the transaction that it was made in.
+    /// Makes the plan into decisions, in the transaction that it was made in; unless a brake stops it, or
+    /// it is a `dry_run`.
     pub(crate) async fn plan_and_decide(
         &self,
-        limits: Limits,
+        policy: Policy,
+        agreed: &Agreement,
+        dry_run: bool,
         now: UnixMs,
-    ) -> Result<Result<Vec<ReplicaPlan>, CatalogueGap>, IndexError> {
+    ) -> PlanResult {
         let mut tx = self.write().await?;
         if let Some(gap) = gap(&mut tx).await? {
             return Ok(Err(gap));
         }
+        for module in &agreed.modules {
+            let sql = "UPDATE modules SET suspect_before = 0, suspect_lost = 0 WHERE name = $1";
+            sqlx::query(sql).bind(module).execute(&mut *tx).await?;
+        }
         refresh_references(&mut tx, now).await?;
-        let plans = plan_all(&mut tx, limits, now).await?;
-        let evictions = plans.iter().flat_map(|plan| &plan.evictions).map(|planned| NewEviction {
-            replica_id: &planned.replica_id,
-            blob: planned.blob,
-            reason: &planned.reason,
-            // The plan rests on nobody having asked for the blob within the grace. Accesses are reported
-            // late, so the replica, which knows its own, is asked to hold it to that.
-            unless_accessed_after_ms: now.before_ms(limits.unreferenced_grace_ms).get(),
-        });
-        decide(&mut tx, &evictions.collect::<Vec<_>>(), now).await?;
+        let plan = plan_all(&mut tx, policy, agreed.percent, now).await?;
+        if dry_run {
+            return Ok(Ok(plan));
+        }
+        if !plan.is_braked() {
+            let evictions = plan.evictions().map(|planned| NewDecision {
+                replica_id: &planned.replica_id,
+                action: EVICT,
+                blob: Some(planned.blob),
+                name: "",
+                class: planned.class,
+                reason: &planned.reason,
+                // The plan rests on nobody having asked for the blob in that time. Accesses are reported
+                // late, so the replica, which knows its own, is asked to hold it to that.
+                unless_accessed_after_ms: now.before_ms(policy.limits.keep_accessed_ms).get(),
+                dry_run: false,
+            });
+            decide(&mut tx, &evictions.collect::<Vec<_>>(), now).await?;
+        }
+        // What the operator agreed to about a catalogue stands, whatever else stopped the plan.
         tx.commit().await?;
-        Ok(Ok(plans))
+        Ok(Ok(plan))
     }
 
     /// Why nothing can be evicted, if so.
@@ -85,6 +159,24 @@ impl Index {
         let mut tx = self.read().await?;
         gap(&mut tx).await
     }
+
+    /// The modules whose catalogues are not believed.
+    pub(crate) async fn suspects(&self, brakes: BrakeLimits) -> Result<Vec<Suspect>, IndexError> {
+        let mut tx = self.read().await?;
+        suspects(&mut tx, brakes).await
+    }
+}
+
+async fn suspects(conn: &mut SqliteConnection, brakes: BrakeLimits) -> Result<Vec<Suspect>, IndexError> {
+    let sql = "SELECT name, suspect_before, suspect_lost FROM modules WHERE suspect_before > 0 ORDER BY name";
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql).fetch_all(conn).await?;
+    let suspect = |(module, before, lost)| {
+        let (before, lost) = (from_sql(before), from_sql(lost));
+        let percent = (u128::from(lost) * 100).div_ceil(u128::from(before.max(1))).min(100);
+        let percent = u8::try_from(percent).unwrap_or(100);
+        Suspect { module, before, lost, percent, percent_max: brakes.catalogue_percent_max }
+    };
+    Ok(rows.into_iter().map(suspect).collect())
 }
 
 async fn gap(conn: &mut SqliteConnection) -> Result<Option<CatalogueGap>, IndexError> {
@@ -104,24 +196,30 @@ pub(super) async fn refresh_references(tx: &mut SqliteConnection, now: UnixMs) -
     if gap(tx).await?.is_some() {
         return Ok(());
     }
-    sqlx::query(
-        "UPDATE blobs SET unreferenced_since_ms = NULL WHERE unreferenced_since_ms IS NOT NULL
-           AND blake2b IN (SELECT r.blake2b FROM blob_references r)",
-    )
-    .execute(&mut *tx)
-    .await?;
-    let sql = "UPDATE blobs SET unreferenced_since_ms = $1 WHERE unreferenced_since_ms IS NULL
-                 AND blake2b NOT IN (SELECT r.blake2b FROM blob_references r)";
-    sqlx::query(sql).bind(now.get()).execute(&mut *tx).await?;
-    // One reference that allows fetching is enough. What nobody refers to stays as it was last known.
+    let again = "UPDATE blobs SET unreferenced_since_ms = NULL WHERE unreferenced_since_ms IS NOT NULL
+                   AND EXISTS (SELECT 1 FROM blob_references r WHERE r.blake2b = blobs.blake2b)";
+    sqlx::query(again).execute(&mut *tx).await?;
+    let doubts: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM modules WHERE suspect_before > 0")
+        .fetch_one(&mut *tx)
+        .await?;
+    // While a catalogue is not believed, what it lacks is no reason: nobody's grace begins.
+    if doubts == 0 {
+        let sql = "UPDATE blobs SET unreferenced_since_ms = $1 WHERE unreferenced_since_ms IS NULL
+                     AND NOT EXISTS (SELECT 1 FROM blob_references r WHERE r.blake2b = blobs.blake2b)";
+        sqlx::query(sql).bind(now.get()).execute(&mut *tx).await?;
+    }
+    // One reference that allows fetching is enough. What nobody refers to stays as it was last known. The
+    // number is written out, so that the index on it is used.
     for sql in [
         "UPDATE blobs SET fetch_restricted = 0 WHERE fetch_restricted = 1
-           AND blake2b IN (SELECT r.blake2b FROM blob_references r WHERE r.restriction <> $1)",
+           AND EXISTS (SELECT 1 FROM blob_references r
+                       WHERE r.blake2b = blobs.blake2b AND r.restriction <> 3)",
         "UPDATE blobs SET fetch_restricted = 1 WHERE fetch_restricted = 0
-           AND blake2b IN (SELECT r.blake2b FROM blob_references r WHERE r.restriction = $1)
-           AND blake2b NOT IN (SELECT r.blake2b FROM blob_references r WHERE r.restriction <> $1)",
+           AND blake2b IN (SELECT r.blake2b FROM blob_references r WHERE r.restriction = 3)
+           AND NOT EXISTS (SELECT 1 FROM blob_references r
+                           WHERE r.blake2b = blobs.blake2b AND r.restriction <> 3)",
     ] {
-        sqlx::query(sql).bind(FETCH_RESTRICTED).execute(&mut *tx).await?;
+        sqlx::query(sql).execute(&mut *tx).await?;
     }
     let withdrawn = withdraw_referenced(tx, now).await?;
     if withdrawn > 0 {
@@ -130,72 +228,33 @@ pub(super) async fn refresh_references(tx: &mut SqliteConnection, now: UnixMs) -
     Ok(())
 }
 
-const FETCH_RESTRICTED: i32 = rookery_proto::v1::Restriction::Fetch as i32;
-
 async fn plan_all(
     conn: &mut SqliteConnection,
-    limits: Limits,
+    policy: Policy,
+    agreed_percent: u8,
     now: UnixMs,
-) -> Result<Vec<ReplicaPlan>, IndexError> {
+) -> Result<FarmPlan, IndexError> {
     let sql = "SELECT replica_id FROM replicas ORDER BY replica_id";
     let replicas: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *conn).await?;
-    let leased = leased(conn, now).await?;
+    let farm = FarmFacts::load(conn, now).await?;
     let mut plans = Vec::with_capacity(replicas.len());
     for replica_id in replicas {
-        let candidates = candidates(conn, &replica_id, &leased, now).await?;
         let (used_bytes, capacity_bytes) = replica::usage(conn, &replica_id).await?;
-        let plan = plan_eviction(Usage { used_bytes, capacity_bytes }, &candidates, now, limits);
-        plans.push(describe(conn, &replica_id, &plan, limits).await?);
+        let usage = Usage { used_bytes, capacity_bytes };
+        let candidates = candidates(conn, &replica_id, &farm, usage, policy.limits, now).await?;
+        let plan = plan_eviction(usage, &candidates, now, policy.limits);
+        let mut described = describe(conn, &replica_id, &plan, usage, policy.limits).await?;
+        described.excess = plan_excess(&plan, usage, policy.brakes, agreed_percent);
+        plans.push(described);
     }
-    Ok(plans)
-}
-
-/// Blobs that a lease's object is or may be: by digest, or by name where the digest is of another kind.
-async fn leased(conn: &mut SqliteConnection, now: UnixMs) -> Result<HashSet<Vec<u8>>, IndexError> {
-    let sql = "SELECT l.digest FROM leases l
-               WHERE l.phase = 'held' AND l.expires_ms > $1 AND l.algorithm = 'BLAKE2B'
-               UNION
-               SELECT n.blake2b FROM leases l JOIN names n ON n.name = l.name
-               WHERE l.phase = 'held' AND l.expires_ms > $1";
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(sql).bind(now.get()).fetch_all(conn).await?;
-    Ok(rows.into_iter().collect())
-}
-
-async fn candidates(
-    conn: &mut SqliteConnection,
-    replica_id: &str,
-    leased: &HashSet<Vec<u8>>,
-    now: UnixMs,
-) -> Result<Vec<Candidate>, IndexError> {
-    let sql = "SELECT b.blake2b, b.size_bytes, b.last_access_ms, b.unreferenced_since_ms, b.fetch_restricted,
-                 CASE WHEN b.blake2b IN (SELECT r.blake2b FROM blob_references r) THEN 1 ELSE 0 END
-               FROM holders h JOIN blobs b ON b.blake2b = h.blake2b
-               WHERE h.replica_id = $1 ORDER BY b.blake2b";
-    let rows: Vec<Row> = sqlx::query_as(sql).bind(replica_id).fetch_all(conn).await?;
-    rows.into_iter()
-        .map(|(blob, size, last_access, since, fetch_restricted, referenced)| {
-            let reference = if referenced == 1 {
-                Reference::Referenced
-            } else {
-                Reference::Unreferenced { since: since.map_or(now, UnixMs::new) }
-            };
-            Ok(Candidate {
-                blob: blob_key(&blob)?,
-                size_bytes: from_sql(size),
-                reference,
-                last_access: (last_access > 0).then(|| UnixMs::new(last_access)),
-                leased: leased.contains(&blob),
-                pinned: false,
-                refetchable: fetch_restricted == 0,
-            })
-        })
-        .collect()
+    Ok(FarmPlan { replicas: plans, suspects: suspects(conn, policy.brakes).await? })
 }
 
 async fn describe(
     conn: &mut SqliteConnection,
     replica_id: &str,
     plan: &Plan,
+    usage: Usage,
     limits: Limits,
 ) -> Result<ReplicaPlan, IndexError> {
     let mut names = if plan.evict.is_empty() { HashMap::new() } else { names(conn, replica_id).await? };
@@ -204,12 +263,22 @@ async fn describe(
         blob: eviction.blob,
         names: names.remove(eviction.blob.as_bytes().as_slice()).unwrap_or_default(),
         size_bytes: eviction.size_bytes,
+        class: eviction.reason.as_str(),
         reason: reason_text(eviction.reason, limits),
     });
+    let mut kept: BTreeMap<Protection, (u64, u64)> = BTreeMap::new();
+    for one in &plan.kept {
+        let sum = kept.entry(one.protection).or_default();
+        *sum = (sum.0 + 1, sum.1.saturating_add(one.size_bytes));
+    }
     Ok(ReplicaPlan {
+        replica_id: replica_id.to_owned(),
         evictions: evictions.collect(),
-        blobs_kept: plan.kept.len() as u64,
-        bytes_kept: plan.kept.iter().fold(0, |sum, kept| sum.saturating_add(kept.size_bytes)),
+        kept,
+        usage,
+        usage_after: plan.usage_after,
+        short_bytes: plan.short_bytes,
+        excess: None,
     })
 }
 
@@ -227,9 +296,30 @@ async fn names(
 }
 
 fn reason_text(reason: Reason, limits: Limits) -> String {
-    let Reason::Unreferenced { since } = reason;
-    let since = jiff::Timestamp::from_millisecond(since.get())
-        .map_or_else(|_| "long ago".to_owned(), |time| format!("{time:.0}"));
-    let grace = HumanDuration(Duration::from_millis(limits.unreferenced_grace_ms));
-    format!("{}: no module has referred to it since {since} (grace {grace})", reason.as_str())
+    let class = reason.as_str();
+    let grace = |ms| HumanDuration(Duration::from_millis(ms));
+    let room = format!("over {} % of the capacity is used", limits.high_water_percent);
+    match reason {
+        Reason::Quarantined { since } => {
+            let grace = grace(limits.quarantine_grace_ms);
+            format!("{class}: its contents are wrong, found {} (grace {grace})", moment(since))
+        }
+        Reason::Unreferenced { since } => {
+            let grace = grace(limits.unreferenced_grace_ms);
+            format!("{class}: no module has referred to it since {} (grace {grace})", moment(since))
+        }
+        Reason::Superseded { since, last_use } => format!(
+            "{class}: a newer file of its package came {}, nobody asked for this one since {}; {room}",
+            moment(since),
+            moment(last_use)
+        ),
+        Reason::Referenced { last_use } => {
+            format!("{class}: nobody asked for it since {}; {room}", moment(last_use))
+        }
+    }
+}
+
+fn moment(at: UnixMs) -> String {
+    jiff::Timestamp::from_millisecond(at.get())
+        .map_or_else(|_| "long ago".to_owned(), |time| format!("{time:.0}"))
 }

@@ -10,6 +10,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use super::dialect::{QUICK_CHECK, code};
 use super::lock::{IndexLock, suffixed};
 use super::{Index, counter};
 
@@ -74,19 +75,26 @@ pub enum IndexError {
         /// What SQLite found.
         verdict: String,
     },
+    /// Nothing more can be written.
+    #[error("index: the disk is full; make room where maintenance.index is, nothing is lost ({0})")]
+    Full(sqlx::Error),
     /// A query failed.
     #[error("index: {0}")]
-    Sql(#[from] sqlx::Error),
+    Sql(sqlx::Error),
     /// A row that no release writes.
     #[error("index: unexpected value in {0}")]
     Row(&'static str),
 }
 
+impl From<sqlx::Error> for IndexError {
+    fn from(source: sqlx::Error) -> Self {
+        if error_code(&source) == Some(code::FULL) { Self::Full(source) } else { Self::Sql(source) }
+    }
+}
+
 impl IndexError {
     /// Whether the file itself is damaged, as opposed to busy, full or unreadable.
     fn is_corruption(&self) -> bool {
-        const SQLITE_CORRUPT: i32 = 11;
-        const SQLITE_NOTADB: i32 = 26;
         let source = match self {
             Self::Corrupt { .. } => return true,
             Self::Open { source, .. } | Self::Sql(source) => source,
@@ -94,11 +102,12 @@ impl IndexError {
             | Self::Newer { .. }
             | Self::Schema { .. }
             | Self::Io { .. }
+            | Self::Full(_)
             | Self::Row(_) => {
                 return false;
             }
         };
-        matches!(error_code(source), Some(SQLITE_CORRUPT | SQLITE_NOTADB))
+        matches!(error_code(source), Some(code::CORRUPT | code::NOTADB))
     }
 }
 
@@ -168,7 +177,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 async fn prepare(writer: &SqlitePool, path: &Path, now: UnixMs) -> Result<(), IndexError> {
-    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(writer).await?;
+    let verdict: String = sqlx::query_scalar(QUICK_CHECK).fetch_one(writer).await?;
     if verdict != "ok" {
         return Err(IndexError::Corrupt { path: path.to_owned(), verdict });
     }
@@ -186,7 +195,7 @@ fn migration_error(path: &Path, source: MigrateError) -> IndexError {
         MigrateError::VersionMissing(version) => IndexError::Newer { path, version, known: known_version() },
         // A statement that the schema doesn't take (code 1) is the schema's fault; a full disk is not.
         MigrateError::Execute(source) => IndexError::Open { path, source },
-        MigrateError::ExecuteMigration(source, _) if error_code(&source) != Some(1) => {
+        MigrateError::ExecuteMigration(source, _) if error_code(&source) != Some(code::ERROR) => {
             IndexError::Open { path, source }
         }
         source => IndexError::Schema { path, source },

@@ -5,10 +5,12 @@
 //! whoever reads sees the old generation or the new one.
 
 use cache_policy::UnixMs;
+use cache_policy::eviction::brake::{BrakeLimits, catalogue_excess};
 use prost::Message as _;
 use rookery_proto::v1::{Distfile, Generation};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
+use super::eviction::Suspect;
 use super::{Index, IndexError, ROWS_PER_INSERT, counter, eviction, to_sql};
 
 /// From how many generations back a replica gets differences instead of everything.
@@ -24,19 +26,24 @@ pub(crate) enum Step {
 }
 
 /// What an import changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImportSummary {
     pub(crate) changed: u64,
     pub(crate) removed: u64,
     pub(crate) distfiles: u64,
     /// sync-server counts from the beginning again: its state was lost.
     pub(crate) new_series: bool,
+    /// So much is gone at once that nothing is evicted for it before the operator agrees.
+    pub(crate) suspect: Option<Suspect>,
 }
 
 struct Held {
     generation: i64,
     published_ms: i64,
     series_floor: i64,
+    distfiles: i64,
+    /// What it had before a generation that is not believed; 0 if there is none.
+    suspect_before: i64,
 }
 
 impl Held {
@@ -75,7 +82,7 @@ impl Index {
                 values.push_bind(distfile.name.clone()).push_bind(to_sql(distfile.size_bytes));
                 values.push_bind(blake2b.map(|digest| digest.value.clone()));
                 values.push_bind(distfile.restriction).push_bind(0);
-                values.push_bind(distfile.encode_to_vec());
+                values.push_bind(distfile.encode_to_vec()).push_bind(distfile.packages.join(" "));
             });
             finish_staged_insert(sql, &mut tx).await?;
         }
@@ -83,7 +90,7 @@ impl Index {
             let mut sql = staged_insert();
             sql.push_values(names, |mut values, name| {
                 values.push_bind(name.clone()).push_bind(0).push_bind(None::<Vec<u8>>);
-                values.push_bind(0).push_bind(1).push_bind(Vec::<u8>::new());
+                values.push_bind(0).push_bind(1).push_bind(Vec::<u8>::new()).push_bind("");
             });
             finish_staged_insert(sql, &mut tx).await?;
         }
@@ -97,6 +104,7 @@ impl Index {
         &self,
         generation: &Generation,
         everything: bool,
+        brakes: BrakeLimits,
         now: UnixMs,
     ) -> Result<ImportSummary, IndexError> {
         let module = &generation.module;
@@ -115,8 +123,22 @@ impl Index {
         };
         let count = "SELECT COUNT(*) FROM distfiles WHERE module = $1 AND removed = 0";
         let distfiles: i64 = sqlx::query_scalar(count).bind(module).fetch_one(&mut *tx).await?;
+        // Against what it had when it was last believed: a second look at the same tree is no proof.
+        let before = if held.suspect_before > 0 { held.suspect_before } else { held.distfiles };
+        let lost =
+            if held.suspect_before > 0 { before.saturating_sub(distfiles).max(0) } else { to_sql(removed) };
+        let suspect =
+            catalogue_excess(super::from_sql(before), super::from_sql(lost), brakes).map(|excess| Suspect {
+                module: module.clone(),
+                before: super::from_sql(before),
+                lost: super::from_sql(lost),
+                percent: excess.percent,
+                percent_max: excess.percent_max,
+            });
+        let (suspect_before, suspect_lost) = if suspect.is_some() { (before, lost) } else { (0, 0) };
         let sql = "UPDATE modules SET generation = $2, published_ms = $3, revision = $4, distfiles = $5,
-                     imported_ms = $6, series_floor = $7 WHERE name = $1";
+                     imported_ms = $6, series_floor = $7, suspect_before = $8, suspect_lost = $9
+                   WHERE name = $1";
         sqlx::query(sql)
             .bind(module)
             .bind(to_sql(generation.number))
@@ -125,31 +147,35 @@ impl Index {
             .bind(distfiles)
             .bind(now.get())
             .bind(series_floor)
+            .bind(suspect_before)
+            .bind(suspect_lost)
             .execute(&mut *tx)
             .await?;
         remember_generation(&mut tx, module, to_sql(generation.number), revision, now).await?;
         sqlx::query("DELETE FROM staged_distfiles").execute(&mut *tx).await?;
         eviction::refresh_references(&mut tx, now).await?;
         tx.commit().await?;
-        Ok(ImportSummary { changed, removed, distfiles: super::from_sql(distfiles), new_series })
+        Ok(ImportSummary { changed, removed, distfiles: super::from_sql(distfiles), new_series, suspect })
     }
 }
 
 async fn held(tx: &mut SqliteConnection, module: &str) -> Result<Held, IndexError> {
-    let sql = "SELECT generation, published_ms, series_floor FROM modules WHERE name = $1";
-    let row: Option<(i64, i64, i64)> = sqlx::query_as(sql).bind(module).fetch_optional(&mut *tx).await?;
-    if let Some((generation, published_ms, series_floor)) = row {
-        return Ok(Held { generation, published_ms, series_floor });
+    let sql = "SELECT generation, published_ms, series_floor, distfiles, suspect_before
+               FROM modules WHERE name = $1";
+    let row: Option<(i64, i64, i64, i64, i64)> =
+        sqlx::query_as(sql).bind(module).fetch_optional(&mut *tx).await?;
+    if let Some((generation, published_ms, series_floor, distfiles, suspect_before)) = row {
+        return Ok(Held { generation, published_ms, series_floor, distfiles, suspect_before });
     }
     // Published after the last listing: last in order until the next one.
     let sql = "INSERT INTO modules (name, position) SELECT $1, COALESCE(MAX(position), -1) + 1 FROM modules";
     sqlx::query(sql).bind(module).execute(tx).await?;
-    Ok(Held { generation: 0, published_ms: 0, series_floor: 0 })
+    Ok(Held { generation: 0, published_ms: 0, series_floor: 0, distfiles: 0, suspect_before: 0 })
 }
 
 fn staged_insert() -> QueryBuilder<Sqlite> {
     QueryBuilder::new(
-        "INSERT INTO staged_distfiles (name, size_bytes, blake2b, restriction, removed, record) ",
+        "INSERT INTO staged_distfiles (name, size_bytes, blake2b, restriction, removed, record, packages) ",
     )
 }
 
@@ -159,7 +185,8 @@ async fn finish_staged_insert(
 ) -> Result<(), IndexError> {
     sql.push(
         " ON CONFLICT (name) DO UPDATE SET size_bytes = excluded.size_bytes, blake2b = excluded.blake2b,
-            restriction = excluded.restriction, removed = excluded.removed, record = excluded.record",
+            restriction = excluded.restriction, removed = excluded.removed, record = excluded.record,
+            packages = excluded.packages",
     );
     sql.build().execute(tx).await?;
     Ok(())
@@ -169,8 +196,8 @@ async fn finish_staged_insert(
 /// still get a small difference.
 async fn merge_upserts(tx: &mut SqliteConnection, module: &str, revision: i64) -> Result<u64, IndexError> {
     let sql = "INSERT INTO distfiles
-                 (module, name, size_bytes, blake2b, restriction, removed, revision, record)
-               SELECT $1, s.name, s.size_bytes, s.blake2b, s.restriction, 0, $2, s.record
+                 (module, name, size_bytes, blake2b, restriction, removed, revision, record, packages)
+               SELECT $1, s.name, s.size_bytes, s.blake2b, s.restriction, 0, $2, s.record, s.packages
                FROM staged_distfiles s
                WHERE s.removed = 0 AND NOT EXISTS (
                  SELECT 1 FROM distfiles d WHERE d.module = $1 AND d.name = s.name
@@ -179,7 +206,7 @@ async fn merge_upserts(tx: &mut SqliteConnection, module: &str, revision: i64) -
                ON CONFLICT (module, name) DO UPDATE SET
                  size_bytes = excluded.size_bytes, blake2b = excluded.blake2b,
                  restriction = excluded.restriction, removed = 0, revision = excluded.revision,
-                 record = excluded.record";
+                 record = excluded.record, packages = excluded.packages";
     let done = sqlx::query(sql).bind(module).bind(revision).execute(tx).await?;
     Ok(done.rows_affected())
 }

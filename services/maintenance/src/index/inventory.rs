@@ -72,13 +72,17 @@ async fn insert_holders(
     number: i64,
     begun: UnixMs,
 ) -> Result<(), IndexError> {
-    let mut sql =
-        QueryBuilder::<Sqlite>::new("INSERT INTO holders (replica_id, blake2b, added_ms, inventory) ");
+    let mut sql = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO holders (replica_id, blake2b, added_ms, inventory, quarantined) ",
+    );
     sql.push_values(rows, |mut values, row| {
         values.push_bind(replica_id.to_owned()).push_bind(row.blob.as_bytes().to_vec());
-        values.push_bind(begun.get()).push_bind(number);
+        values.push_bind(begun.get()).push_bind(number).push_bind(i64::from(row.quarantined));
     });
-    sql.push(" ON CONFLICT (replica_id, blake2b) DO UPDATE SET inventory = excluded.inventory");
+    sql.push(
+        " ON CONFLICT (replica_id, blake2b) DO UPDATE SET
+            inventory = excluded.inventory, quarantined = excluded.quarantined",
+    );
     sql.build().execute(tx).await?;
     Ok(())
 }

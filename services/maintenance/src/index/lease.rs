@@ -231,7 +231,7 @@ async fn holders_of(
     };
     let Some(blake2b) = blake2b else { return Ok(Vec::new()) };
     let sql = "SELECT h.replica_id, r.advertise FROM holders h JOIN replicas r ON r.replica_id = h.replica_id
-               WHERE h.blake2b = $1 AND h.replica_id <> $2 AND r.advertise <> ''
+               WHERE h.blake2b = $1 AND h.replica_id <> $2 AND r.advertise <> '' AND h.quarantined = 0
                ORDER BY h.added_ms LIMIT 16";
     Ok(sqlx::query_as(sql).bind(blake2b).bind(asker).fetch_all(tx).await?)
 }

@@ -7,8 +7,10 @@ use super::{Index, IndexError, counter};
 /// What a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunKind {
-    /// The scheduled one: publish, then evict.
+    /// The scheduled one, with all its steps.
     Nightly,
+    /// Some steps of it, by command.
+    Command,
     /// An eviction, alone or as a part of the nightly one.
     Evict,
 }
@@ -17,12 +19,95 @@ impl RunKind {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Nightly => "nightly",
+            Self::Command => "command",
             Self::Evict => "evict",
         }
     }
 }
 
+/// How a run, or a step of one, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunOutcome {
+    /// As it should.
+    Done,
+    /// Something went wrong; the report says what.
+    Failed,
+    /// A brake asks the operator.
+    Stopped,
+    /// There was nothing to do.
+    Skipped,
+}
+
+impl RunOutcome {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// The process ended before the run did.
+pub(crate) const INTERRUPTED: &str = "interrupted";
+
+/// One run with its steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunRow {
+    pub(crate) started_ms: i64,
+    /// 0 while it is under way.
+    pub(crate) finished_ms: i64,
+    pub(crate) outcome: String,
+    pub(crate) steps: Vec<StepRow>,
+}
+
+/// One step of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StepRow {
+    pub(crate) name: String,
+    pub(crate) outcome: String,
+    pub(crate) report: String,
+}
+
 impl Index {
+    /// At the start: no run can be under way. Answers how many were.
+    pub(crate) async fn close_interrupted(&self, now: UnixMs) -> Result<u64, IndexError> {
+        let sql = "UPDATE runs SET finished_ms = $1, outcome = $2, report = 'the process ended before it did'
+                   WHERE finished_ms = 0";
+        let query = sqlx::query(sql).bind(now.get().max(1)).bind(INTERRUPTED);
+        Ok(query.execute(&self.writer).await?.rows_affected())
+    }
+
+    /// Notes how a step of a run ended.
+    pub(crate) async fn finish_step(
+        &self,
+        run: i64,
+        position: i64,
+        step: &StepRow,
+    ) -> Result<(), IndexError> {
+        let sql = "INSERT INTO run_steps (run, position, name, outcome, report) VALUES ($1, $2, $3, $4, $5)
+                   ON CONFLICT (run, position) DO UPDATE SET
+                     outcome = excluded.outcome, report = excluded.report";
+        let query = sqlx::query(sql).bind(run).bind(position).bind(&step.name);
+        query.bind(&step.outcome).bind(&step.report).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// The last run of this kind.
+    pub(crate) async fn last_run(&self, kind: RunKind) -> Result<Option<RunRow>, IndexError> {
+        let mut tx = self.read().await?;
+        let sql = "SELECT id, started_ms, finished_ms, outcome FROM runs WHERE kind = $1
+                   ORDER BY id DESC LIMIT 1";
+        let row: Option<(i64, i64, i64, String)> =
+            sqlx::query_as(sql).bind(kind.as_str()).fetch_optional(&mut *tx).await?;
+        let Some((id, started_ms, finished_ms, outcome)) = row else { return Ok(None) };
+        let sql = "SELECT name, outcome, report FROM run_steps WHERE run = $1 ORDER BY position";
+        let steps: Vec<(String, String, String)> = sqlx::query_as(sql).bind(id).fetch_all(&mut *tx).await?;
+        let step = |(name, outcome, report)| StepRow { name, outcome, report };
+        Ok(Some(RunRow { started_ms, finished_ms, outcome, steps: steps.into_iter().map(step).collect() }))
+    }
+
     /// Notes that a run has begun; answers its number.
     pub(crate) async fn begin_run(&self, kind: RunKind, now: UnixMs) -> Result<i64, IndexError> {
         let mut tx = self.write().await?;
@@ -37,13 +122,12 @@ impl Index {
     pub(crate) async fn finish_run(
         &self,
         id: i64,
-        succeeded: bool,
+        outcome: RunOutcome,
         report: &str,
         now: UnixMs,
     ) -> Result<(), IndexError> {
-        let outcome = if succeeded { "done" } else { "failed" };
         let sql = "UPDATE runs SET finished_ms = $2, outcome = $3, report = $4 WHERE id = $1";
-        let query = sqlx::query(sql).bind(id).bind(now.get()).bind(outcome).bind(report);
+        let query = sqlx::query(sql).bind(id).bind(now.get()).bind(outcome.as_str()).bind(report);
         query.execute(&self.writer).await?;
         Ok(())
     }
@@ -59,6 +143,12 @@ impl Index {
         }
     }
 
+    /// Something that differs from one farm to the next, and stays.
+    pub(crate) async fn salt(&self) -> Result<u64, IndexError> {
+        let mut tx = self.read().await?;
+        Ok(counter::get(&mut tx, counter::CREATED_MS).await?.unsigned_abs())
+    }
+
     /// When a run of this kind last ended well, 0 for never.
     pub(crate) async fn last_done_ms(&self, kind: RunKind) -> Result<i64, IndexError> {
         let sql = "SELECT COALESCE(MAX(finished_ms), 0) FROM runs WHERE kind = $1 AND outcome = 'done'";
@@ -72,6 +162,8 @@ impl Index {
         for sql in [
             "DELETE FROM decisions WHERE outcome IS NOT NULL AND closed_ms < $1",
             "DELETE FROM reports WHERE received_ms < $1",
+            "DELETE FROM run_steps WHERE run IN
+               (SELECT r.id FROM runs r WHERE r.finished_ms > 0 AND r.finished_ms < $1)",
             "DELETE FROM runs WHERE finished_ms > 0 AND finished_ms < $1",
             "DELETE FROM fetches WHERE at_ms < $1",
             "DELETE FROM accesses WHERE last_ms < $1",

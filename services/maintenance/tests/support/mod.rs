@@ -50,6 +50,17 @@ impl Rig {
         Self { dir, tree, clock, kit, running }
     }
 
+    /// With other settings than the defaults.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut rig = Self::start().await;
+        rig.stop().await;
+        rig.kit = Kit::default();
+        let mut config = rig.config();
+        change(&mut config);
+        rig.running = maintenance::start_with_clock(config, &rig.kit, rig.clock.clone()).await.unwrap();
+        rig
+    }
+
     /// Stops it and starts it again on the same index.
     pub async fn restart(&mut self) {
         self.stop().await;
@@ -95,6 +106,17 @@ impl Rig {
             ..RegisterRequest::default()
         };
         self.client().register(request).await.unwrap();
+    }
+
+    /// Says that it may take so much.
+    pub async fn inventory_of(&self, replica_id: &str, blobs: Vec<Blob>, capacity_bytes: u64) {
+        let batch = InventoryBatch {
+            replica_id: replica_id.to_owned(),
+            used_bytes: blobs.iter().map(|blob| blob.size_bytes).sum(),
+            capacity_bytes,
+            blobs,
+        };
+        self.client().report_inventory(tokio_stream::iter([batch])).await.unwrap();
     }
 
     pub async fn inventory(&self, replica_id: &str, blobs: Vec<Blob>) {

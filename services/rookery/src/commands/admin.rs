@@ -1,11 +1,11 @@
-//! `rookery status`, `plan`, `evict` and `publish`: maintenance's Admin service.
+//! `rookery status`, `plan` and `publish`; and how every command reaches maintenance's Admin service.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use rookery_proto::v1::admin_client::AdminClient;
-use rookery_proto::v1::{EvictRequest, GetStatusRequest, PlanEvictionRequest, PublishModuleRequest};
+use rookery_proto::v1::{GetStatusRequest, PlanEvictionRequest, PublishModuleRequest};
 use service_kit::config::{HumanDuration, Settings};
 use service_kit::grpc::{self, ClientChannel, GrpcConfig};
 use tonic::Code;
@@ -16,7 +16,10 @@ use crate::all_in_one::endpoint;
 use crate::cli::{self, Cli};
 
 /// For questions.
-const DEADLINE: Duration = Duration::from_secs(15);
+pub(super) const DEADLINE: Duration = Duration::from_secs(15);
+
+/// A plan may delete every file of a large farm.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// For publishing: a whole tree is read and verified.
 const PUBLISH_DEADLINE: Duration = Duration::from_mins(15);
@@ -35,7 +38,8 @@ impl Admin {
             None => endpoint(settings.section::<maintenance::Config>("maintenance")?.listen),
         };
         let channel = grpc::connect(&grpc, &endpoint, deadline)?;
-        Ok(Self { client: AdminClient::new(channel), endpoint })
+        let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(Self { client, endpoint })
     }
 
     /// What a refusal means to the person who typed the command.
@@ -65,15 +69,6 @@ pub(crate) fn plan(cli: &Cli, admin: &cli::Admin) -> anyhow::Result<ExitCode> {
         let mut admin = Admin::connect(cli, admin, DEADLINE)?;
         let answer = admin.client.plan_eviction(PlanEvictionRequest {}).await;
         Ok(EvictionView::planned(answer.map_err(|status| admin.explain(&status))?.into_inner()))
-    })?;
-    show(cli, &view)
-}
-
-pub(crate) fn evict(cli: &Cli, admin: &cli::Admin) -> anyhow::Result<ExitCode> {
-    let view = block_on(async {
-        let mut admin = Admin::connect(cli, admin, DEADLINE)?;
-        let answer = admin.client.evict(EvictRequest {}).await;
-        Ok(EvictionView::ordered(answer.map_err(|status| admin.explain(&status))?.into_inner()))
     })?;
     show(cli, &view)
 }

@@ -4,11 +4,23 @@ pub(crate) mod admin;
 pub(crate) mod check_config;
 pub(crate) mod client_config;
 pub(crate) mod demo;
+pub(crate) mod evict;
 pub(crate) mod health;
 pub(crate) mod import;
+pub(crate) mod manual;
 pub(crate) mod migrate;
+pub(crate) mod nightly;
+pub(crate) mod objects;
+pub(crate) mod pin;
 pub(crate) mod up;
+pub(crate) mod verify;
 mod views;
+pub(crate) mod watch;
+
+/// A command's exit code when nothing was done because the operator has to agree first.
+const ASKS: u8 = 3;
+/// A command's exit code when files were found damaged.
+const DAMAGED: u8 = 4;
 
 use std::fmt;
 use std::future::Future;

@@ -1,0 +1,23 @@
+//! What SQLite says differently from other databases. Everything else in this module is meant to be
+//! understood by PostgreSQL as well; a second dialect is a second version of this file, of the migrations
+//! and of `file`.
+
+/// A condition: the text in `column` contains the bound value, letter by letter.
+pub(super) fn contains(column: &str) -> (String, &'static str) {
+    (format!("instr({column}, "), ") > 0")
+}
+
+/// Whether the file is sound, as far as can be told without reading every row twice.
+pub(super) const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
+
+/// SQLite's own numbers for what can happen to the file.
+pub(super) mod code {
+    /// A statement that the schema doesn't take.
+    pub(in crate::index) const ERROR: i32 = 1;
+    /// Pages that contradict each other.
+    pub(in crate::index) const CORRUPT: i32 = 11;
+    /// No room is left.
+    pub(in crate::index) const FULL: i32 = 13;
+    /// Not a database at all.
+    pub(in crate::index) const NOTADB: i32 = 26;
+}

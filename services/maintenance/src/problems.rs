@@ -1,0 +1,187 @@
+//! What is wrong, and what to do about it.
+//!
+//! Each kind has a code, so that programs can tell them apart: it is the `code` label of the metric, the
+//! field in JSON, and what the command and the webhook are told.
+
+use std::time::Duration;
+
+use cache_policy::UnixMs;
+use cache_policy::eviction::Usage;
+use rookery_proto::v1::{Module, Problem, ReplicaStatus};
+
+use crate::core::Core;
+use crate::index::{IndexError, ModuleState, RunKind, RunOutcome, RunRow};
+use crate::text::{age, bytes};
+use crate::trees::Seen;
+
+impl Core {
+    /// Everything that is wrong at `now`.
+    pub(crate) async fn problems(
+        &self,
+        now: UnixMs,
+        seen: &Seen,
+        known: &[ModuleState],
+        replicas: &[ReplicaStatus],
+        last_run: Option<&RunRow>,
+    ) -> Result<Vec<Problem>, IndexError> {
+        let mut problems = tree_problems(seen, known, now);
+        problems.extend(old_trees(seen, now, self.health.tree_age_max.0));
+        if let Some(gap) = self.index.catalogue_gap().await? {
+            problems.push(problem(
+                "eviction_waits",
+                "eviction",
+                format!("nothing is evicted: {gap}"),
+                "it goes on by itself once the catalogue is complete".to_owned(),
+            ));
+        }
+        for suspect in self.index.suspects(self.policy.brakes).await? {
+            problems.push(problem(
+                "catalogue_suspect",
+                &format!("module {}", suspect.module),
+                format!("nothing is evicted: {suspect}"),
+                format!(
+                    "look at the tree; if it is right, `rookery evict --yes-catalogue {}`",
+                    suspect.module
+                ),
+            ));
+        }
+        problems.extend(run_problem(last_run));
+        let evicted = self.index.last_done_ms(RunKind::Evict).await? > 0;
+        for replica in replicas {
+            problems.extend(replica_problem(replica, now, self.health.replica_silent_max.0));
+            let high = self.policy.limits.high_water_percent;
+            if evicted {
+                problems.extend(full_disk(replica, high));
+            }
+        }
+        Ok(problems)
+    }
+}
+
+fn old_trees(seen: &Seen, now: UnixMs, age_max: Duration) -> Vec<Problem> {
+    let age_ms_max = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
+    let live = seen.modules.iter().flatten().filter_map(|module| Some((module, module.live.as_ref()?)));
+    live.filter_map(|(module, live)| {
+        // A repository without a timestamp is as old as its last change that was seen.
+        let made = if live.timestamp_ms > 0 { live.timestamp_ms } else { live.published_ms };
+        let age_ms = now.since_ms(UnixMs::new(made));
+        (made > 0 && age_ms > age_ms_max).then(|| {
+            problem(
+                "tree_old",
+                &format!("module {}", module.name),
+                format!("its tree is {} old", age(age_ms)),
+                "look whether its source is still brought up to date".to_owned(),
+            )
+        })
+    })
+    .collect()
+}
+
+fn run_problem(last_run: Option<&RunRow>) -> Option<Problem> {
+    let run = last_run?;
+    let step = |outcome: RunOutcome| run.steps.iter().find(|step| step.outcome == outcome.as_str());
+    if run.outcome == RunOutcome::Stopped.as_str() {
+        let why = step(RunOutcome::Stopped).map_or("", |step| step.report.as_str());
+        return Some(problem(
+            "eviction_stopped",
+            "eviction",
+            format!("the last run stopped and asks: {why}"),
+            "look at `rookery plan`; if it is right, `rookery evict --yes-delete PERCENT`".to_owned(),
+        ));
+    }
+    if run.outcome == RunOutcome::Failed.as_str() {
+        let failed = step(RunOutcome::Failed)?;
+        return Some(problem(
+            "run_failed",
+            "nightly run",
+            format!("its step {} failed: {}", failed.name, failed.report),
+            format!("correct that, then `rookery nightly --only {}`, or wait for the next", failed.name),
+        ));
+    }
+    None
+}
+
+fn full_disk(replica: &ReplicaStatus, high_water_percent: u8) -> Option<Problem> {
+    let usage = Usage { used_bytes: replica.used_bytes, capacity_bytes: replica.capacity_bytes };
+    let over = usage.used_bytes.checked_sub(usage.share_bytes(high_water_percent))?;
+    (over > 0).then(|| {
+        problem(
+            "disk_full",
+            &format!("replica {}", replica.replica_id),
+            format!("{} above the high water although evictions were made", bytes(over)),
+            "give it more proxy.capacity, unpin, or lower maintenance.keep_accessed; `rookery plan` says what \
+             keeps the rest"
+                .to_owned(),
+        )
+    })
+}
+
+fn tree_problems(seen: &Seen, known: &[ModuleState], now: UnixMs) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Some(away) = &seen.away {
+        problems.push(problem(
+            "sync_server_away",
+            "sync-server",
+            format!("not reached: {away}"),
+            "start it, or correct maintenance.sync; the last catalogue stays in use meanwhile".to_owned(),
+        ));
+    }
+    for module in seen.modules.iter().flatten() {
+        let subject = format!("module {}", module.name);
+        problems.extend(source_problem(&subject, module, now));
+        let behind = known.iter().find(|state| state.name == module.name);
+        let live = module.live.as_ref().map_or(0, |live| live.number);
+        if let (Some(error), Some(state)) = (seen.import_errors.get(&module.name), behind)
+            && state.generation != live
+        {
+            problems.push(problem(
+                "catalogue_behind",
+                &subject,
+                format!("catalogue is at generation {}, {live} is served: {error}", state.generation),
+                "it is tried again by itself; see the log of maintenance".to_owned(),
+            ));
+        }
+    }
+    problems
+}
+
+/// Why a module's source gave nothing, and when it is looked at again.
+fn source_problem(subject: &str, module: &Module, now: UnixMs) -> Option<Problem> {
+    if !module.last_error.is_empty() {
+        let next = age(UnixMs::new(module.next_attempt_ms).since_ms(now));
+        let what = match &module.live {
+            Some(live) => {
+                format!("not published: {}; generation {} is still served", module.last_error, live.number)
+            }
+            None => format!("no generation yet: {}", module.last_error),
+        };
+        let to_do =
+            format!("correct the source, then `rookery publish {}`; next look in {next}", module.name);
+        return Some(problem("tree_refused", subject, what, to_do));
+    }
+    if module.live.is_some() {
+        return None;
+    }
+    let what = match module.activity.as_str() {
+        "" => "its first generation is still being built".to_owned(),
+        activity => format!("no generation yet: {activity}"),
+    };
+    Some(problem("tree_missing", subject, what, "wait".to_owned()))
+}
+
+fn replica_problem(replica: &ReplicaStatus, now: UnixMs, silent_max: Duration) -> Option<Problem> {
+    let silent_ms = now.since_ms(UnixMs::new(replica.last_seen_ms));
+    if replica.connected || u128::from(silent_ms) < silent_max.as_millis() {
+        return None;
+    }
+    Some(problem(
+        "replica_gone",
+        &format!("replica {}", replica.replica_id),
+        format!("not heard of for {}", age(silent_ms)),
+        "start it, or check its proxy.maintenance.endpoint; decisions wait for it".to_owned(),
+    ))
+}
+
+fn problem(code: &str, subject: &str, what: String, what_to_do: String) -> Problem {
+    Problem { subject: subject.to_owned(), what, what_to_do, code: code.to_owned() }
+}
