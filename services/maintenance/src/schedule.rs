@@ -36,7 +36,7 @@ async fn look(core: &Core) {
         Ok(true) => match core.run_nightly(&Step::ALL, false).await {
             Ok(_) => {}
             Err(NightError::UnderWay) => {
-                tracing::info!("the nightly run is due; one by command is under way")
+                tracing::info!("the nightly run is due; one by command is under way");
             }
             Err(error @ NightError::Index(_)) => tracing::error!(%error, "nightly run failed"),
         },

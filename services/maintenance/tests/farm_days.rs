@@ -5,17 +5,19 @@
 //! reasons, and nothing that is protected is ever chosen.
 
 #![allow(clippy::unwrap_used, reason = "how a test fails")]
+#![allow(clippy::disallowed_methods, reason = "a test's own tasks end with it")]
 #![allow(clippy::print_stdout, reason = "the nights are to be read")]
 
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rookery_proto::v1::acquire_fetch_response::Outcome;
 use rookery_proto::v1::decision::Action;
 use rookery_proto::v1::{
-    Access, AccessOutcome, AcknowledgeDecisionRequest, Blob, CommitFetchRequest, Decision, DecisionOutcome,
-    Digest, Distfile, FetchObject, InventoryBatch, PinRequest, PlanEvictionRequest, ReportAccessesRequest,
-    Restriction, RunNightlyRequest, WatchDecisionsRequest,
+    Access, AccessOutcome, AcknowledgeDecisionRequest, AcquireFetchRequest, Blob, CommitFetchRequest,
+    Decision, DecisionOutcome, Digest, Distfile, FetchObject, InventoryBatch, PinRequest,
+    PlanEvictionRequest, ReportAccessesRequest, Restriction, RunNightlyRequest, WatchDecisionsRequest,
 };
 use support::{DAY_MS, Rig, START_MS, key, within};
 use tonic::Streaming;
@@ -163,9 +165,15 @@ impl Farm {
         assert!(used <= self.disk.capacity_bytes, "{used} bytes on a disk of {}", self.disk.capacity_bytes);
         if !hit {
             let digest = Digest { algorithm: "BLAKE2B".to_owned(), value: key(name) };
+            let object = Some(FetchObject { name: name.to_owned(), digest: Some(digest), size_bytes: size });
+            let request = AcquireFetchRequest { replica_id: "r1".to_owned(), object: object.clone() };
+            let acquired = self.rig.client().acquire_fetch(request).await.unwrap().into_inner();
+            let Some(Outcome::Granted(lease)) = acquired.outcome else { panic!("{acquired:?}") };
             let request = CommitFetchRequest {
                 replica_id: "r1".to_owned(),
-                object: Some(FetchObject { name: name.to_owned(), digest: Some(digest), size_bytes: size }),
+                lease_id: lease.lease_id,
+                fence: lease.fence,
+                object,
                 blob: Some(Blob {
                     blake2b: key(name),
                     size_bytes: size,
@@ -175,7 +183,6 @@ impl Farm {
                 }),
                 source: format!("https://example.org/{name}"),
                 upstream_bytes: size,
-                ..CommitFetchRequest::default()
             };
             self.rig.client().commit_fetch(request).await.unwrap();
         }

@@ -4,6 +4,8 @@
 //! how often it is killed.
 
 #![allow(clippy::unwrap_used, reason = "how a test fails")]
+#![allow(clippy::disallowed_methods, reason = "a test's own tasks end with it")]
+#![allow(clippy::cast_precision_loss, reason = "24 bits of a random number")]
 #![allow(clippy::print_stdout, reason = "the moments must be known")]
 
 mod support;

@@ -1,6 +1,7 @@
 //! The index file's misfortunes, readiness, and the web port.
 
 #![allow(clippy::unwrap_used, reason = "how a test fails")]
+#![allow(clippy::disallowed_methods, reason = "a test's own tasks end with it")]
 
 mod support;
 

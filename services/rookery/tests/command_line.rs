@@ -77,6 +77,13 @@ fn whoever_is_asked_and_away_is_named() {
         &["status", "--endpoint", NOBODY][..],
         &["plan", "--endpoint", NOBODY],
         &["evict", "--endpoint", NOBODY],
+        &["objects", "--endpoint", NOBODY],
+        &["pin", "--endpoint", NOBODY],
+        &["pin", "a-1.tar", "--endpoint", NOBODY],
+        &["unpin", "a-1.tar", "--endpoint", NOBODY],
+        &["verify", "--endpoint", NOBODY],
+        &["nightly", "--endpoint", NOBODY],
+        &["watch", "--count", "1", "--endpoint", NOBODY],
         &["publish", "gentoo-portage", "--endpoint", NOBODY],
         &["health", "--endpoint", NOBODY],
         &["health", "--live", "--endpoint", NOBODY],
@@ -103,6 +110,46 @@ fn client_configuration_names_host_and_ports() {
     let json: serde_json::Value =
         serde_json::from_slice(&run(&["--json", "client-config", "--host", "ws1"]).stdout).unwrap();
     assert!(json["repos_conf"].as_str().unwrap().contains("[gentoo]"));
+}
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    let help = stdout(&run(&["--help"]));
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<_> = commands.take_while(|line| !line.is_empty()).collect();
+    let names = commands.iter().filter_map(|line| line.split_whitespace().next());
+    let names: Vec<_> = names.filter(|name| *name != "help").collect();
+    assert!(names.len() > 15, "{names:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&run(&["completions", shell]));
+        for name in &names {
+            assert!(script.contains(name), "{shell}: {name}");
+        }
+    }
+    assert_eq!(run(&["completions", "cmd.exe"]).status.code(), Some(2));
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    assert!(run(&["man", "--dir", pages.to_str().unwrap()]).status.success());
+    for name in &names {
+        let page = std::fs::read_to_string(pages.join(format!("rookery-{name}.1"))).unwrap();
+        assert!(page.contains(".SH"), "{name}");
+    }
+    assert!(stdout(&run(&["man"])).starts_with(".ie"));
+}
+
+#[test]
+fn a_schedule_that_makes_no_sense_is_named_with_its_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rookery.toml");
+    std::fs::write(&file, "[maintenance]\nschedule = { nightly = \"30 25 * * *\" }\n").unwrap();
+    let output = run(&["check-config", "--config", file.to_str().unwrap()]);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(64), "{message}");
+    assert!(
+        message.contains("rookery.toml:2") && message.contains("maintenance.schedule.nightly"),
+        "{message}"
+    );
+    assert!(message.contains("hour \"25\" (character 4)"), "{message}");
 }
 
 #[test]

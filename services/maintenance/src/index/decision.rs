@@ -339,6 +339,8 @@ async fn fetch_again(
     Ok(true)
 }
 
+type PendingSql = (i64, String, String, Vec<u8>, String, i64, String, i64);
+type OwnedSql = (String, String, Vec<u8>, i64, Option<String>);
 type DecisionSql =
     (String, String, String, Vec<u8>, String, String, i64, Option<String>, String, i64, Option<Vec<u8>>);
 

@@ -17,16 +17,13 @@ pub(crate) fn completions(completions: &Completions) -> anyhow::Result<ExitCode>
 }
 
 pub(crate) fn man(man: &Man) -> anyhow::Result<ExitCode> {
-    match &man.dir {
-        Some(dir) => {
-            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-            clap_mangen::generate_to(Cli::command(), dir).with_context(|| dir.display().to_string())?;
-        }
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            print(String::from_utf8(page)?)?;
-        }
+    if let Some(dir) = &man.dir {
+        std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        clap_mangen::generate_to(Cli::command(), dir).with_context(|| dir.display().to_string())?;
+    } else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+        print(String::from_utf8(page)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
