@@ -221,7 +221,11 @@ impl Core {
         let mut texts = Vec::new();
         for row in self.index.decisions(&ids, 0).await? {
             let said = match (row.outcome.as_deref(), &row.imported) {
-                (Some("done"), Some(counts)) => import_text(counts),
+                (Some("done"), Some(counts)) if row.detail.is_empty() => import_text(counts),
+                (Some("done"), Some(counts)) => {
+                    outcome = RunOutcome::Failed;
+                    format!("{} ({})", import_text(counts), row.detail)
+                }
                 (Some("done"), None) => row.detail.clone(),
                 (Some(_), _) => {
                     outcome = RunOutcome::Failed;
