@@ -118,7 +118,7 @@ async fn what_no_module_refers_to_is_evicted_by_decision() {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while evictions.is_empty() {
         assert!(tokio::time::Instant::now() < deadline, "nothing is ever evicted");
-        evictions = rig.admin().evict(v1::EvictRequest {}).await.unwrap().into_inner().evictions;
+        evictions = rig.admin().evict(v1::EvictRequest::default()).await.unwrap().into_inner().evictions;
     }
     assert_eq!(evictions[0].names, std::slice::from_ref(&dropped.name));
     assert!(!evictions[0].reason.is_empty());
