@@ -50,6 +50,8 @@ pub enum ExitCode {
     Selection,
     /// An option is not supported here.
     Unsupported,
+    /// A file that the request needs can't be read.
+    FileIo,
     /// The data stream broke.
     DataStream,
 }
@@ -63,6 +65,7 @@ impl ExitCode {
             Self::Protocol => 2,
             Self::Selection => 3,
             Self::Unsupported => 4,
+            Self::FileIo => 11,
             Self::DataStream => 12,
         }
     }

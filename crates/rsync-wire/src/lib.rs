@@ -2,7 +2,7 @@
 //!
 //! What it does: takes the octets that a client sent and the current time, and answers with
 //! [`Command`]s: octets to write, a module to select, a list to build, files to send, a reason to close.
-//! It speaks protocols 29 to 32, sends literals only and never uses incremental recursion.
+//! It speaks protocols 29 to 32 and never uses incremental recursion.
 //!
 //! What it must not do: touch sockets, files, clocks or randomness; know what a generation is (it sees
 //! a [`TreeView`]); allocate by a length that the peer announced without a bound from [`limits`].

@@ -20,6 +20,12 @@ pub const MESSAGE_LEN_MAX: usize = 5119;
 pub const RULE_LEN_MAX: usize = 1023;
 /// Filter rules of one connection.
 pub const RULES_MAX: usize = 4096;
+/// A file of filter rules in a tree.
+pub const MERGE_FILE_LEN_MAX: usize = 64 * 1024;
+/// Directories that one list reaches through symbolic links.
+pub const LINKED_DIRECTORIES_MAX: usize = 10_000;
+/// Symbolic links on one way.
+pub const LINKS_MAX: usize = 40;
 /// Wildcards in one filter rule.
 pub const RULE_WILDCARDS_MAX: usize = 64;
 /// Steps that all filter rules and wildcards of one list may take together: some seconds of one core.
@@ -34,7 +40,11 @@ pub const FILES_FROM_NAMES_MAX: usize = 1_000_000;
 pub const FILES_FROM_LEN_MAX: usize = 64 * 1024 * 1024;
 /// A name in the file list.
 pub const NAME_LEN_MAX: usize = 4095;
-/// Block sums of one request, which are read and dropped.
+/// Block sums of one request that are kept for matching; longer ones are read and dropped.
+pub const BLOCK_SUMS_KEPT_MAX: u64 = 2 * 1024 * 1024;
+/// Block sums of the requests that wait for their reply; above it the rest stays unread.
+pub const BLOCK_SUMS_WAITING_MAX: usize = 1024 * 1024;
+/// Block sums of one request at all.
 pub const BLOCK_SUMS_LEN_MAX: u64 = 64 * 1024 * 1024;
 /// The block length of protocol 30 and later.
 pub const BLOCK_LEN_MAX: i32 = 131_072;

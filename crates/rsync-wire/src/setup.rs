@@ -44,6 +44,12 @@ impl CompatFlags {
         i32::from(self.0)
     }
 
+    /// Block sums of MD5 have the seed first.
+    #[must_use]
+    pub fn seed_order_fix(self) -> bool {
+        self.0 & Self::SEED_ORDER_FIX != 0
+    }
+
     /// The end of a list may say what went wrong.
     #[must_use]
     pub fn safe_file_list(self) -> bool {

@@ -118,6 +118,61 @@ impl ChecksumKind {
     }
 }
 
+/// The strong sum of a client's block (10.1).
+#[derive(Debug, Clone, Copy)]
+pub struct BlockChecksum {
+    kind: ChecksumKind,
+    seed: i32,
+    seed_first: bool,
+}
+
+impl BlockChecksum {
+    /// The sum for a connection; `seed_first` is compatibility flag 0x20. `None` for those that are not compared:
+    /// builds of rsync disagree on MD4, and some sums are none.
+    #[must_use]
+    pub fn new(kind: ChecksumKind, seed: i32, seed_first: bool) -> Option<Self> {
+        let is_compared =
+            !matches!(kind, ChecksumKind::Md4 | ChecksumKind::SeededMd4 { .. } | ChecksumKind::None);
+        is_compared.then_some(Self { kind, seed, seed_first })
+    }
+
+    /// The sum of a block.
+    #[must_use]
+    pub fn of(self, block: &[u8]) -> ChecksumOctets {
+        let seed = self.seed.to_le_bytes();
+        let wide_seed = i64::from(self.seed).cast_unsigned();
+        match self.kind {
+            ChecksumKind::Xxh128 => {
+                let sum = xxhash_rust::xxh3::xxh3_128_with_seed(block, wide_seed);
+                sum.to_le_bytes().as_slice().into()
+            }
+            ChecksumKind::Xxh3 => {
+                let sum = xxhash_rust::xxh3::xxh3_64_with_seed(block, wide_seed);
+                sum.to_le_bytes().as_slice().into()
+            }
+            ChecksumKind::Xxh64 => {
+                xxhash_rust::xxh64::xxh64(block, wide_seed).to_le_bytes().as_slice().into()
+            }
+            kind @ (ChecksumKind::Md5
+            | ChecksumKind::Sha1
+            | ChecksumKind::Md4
+            | ChecksumKind::SeededMd4 { .. }
+            | ChecksumKind::None) => {
+                let mut sum = kind.start();
+                let parts = if self.seed_first || kind != ChecksumKind::Md5 {
+                    [&seed[..], block]
+                } else {
+                    [block, &seed[..]]
+                };
+                for part in parts {
+                    sum.update(part);
+                }
+                sum.finish()
+            }
+        }
+    }
+}
+
 enum State {
     Xxh3(Box<Xxh3>),
     Xxh64(Xxh64),

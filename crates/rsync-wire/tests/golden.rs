@@ -86,6 +86,8 @@ const WHOLE: &[&str] = &[
     "portage-full-noinc-p31",
     "portage-full-p29",
     "portage-nochange-p29",
+    "cvs-exclude",
+    "dir-merge",
     "z-level",
     "z-lz4-delta",
     "z-negotiated",
@@ -116,8 +118,11 @@ fn stock_clients_are_answered_as_by_the_stock_daemon() {
             );
             // The sum of the same contents, whether sent whole or in the client's blocks.
             assert_eq!(ours.sum, theirs.sum, "{case} {}", ours.index);
-            assert_eq!(ours.blocks, 0);
-            if theirs.blocks == 0 {
+            // Blocks are not compared by MD4, whose seed builds put in different places, nor sent as zlib.
+            let whole =
+                ["changed-delta-p29", "checksum-md4", "checksum-p29", "old-v3.1.3-delta"].contains(&case);
+            assert_eq!(ours.blocks, if whole { 0 } else { theirs.blocks }, "{case} {}", ours.index);
+            if !whole {
                 assert!(ours.literals == theirs.literals, "{case} {}", ours.index);
             }
         }

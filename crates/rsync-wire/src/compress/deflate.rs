@@ -1,4 +1,4 @@
-//! zlib and zlibx: raw deflate, one stream a file, each ended by a sync flush (9.3).
+//! zlib and zlibx: raw deflate, one stream a file, each run of literals ended by a sync flush (9.3).
 
 use super::put_pieces;
 use crate::WireError;
@@ -16,13 +16,15 @@ pub(super) struct DeflateTokens {
     stream: Compress,
     pending: Vec<u8>,
     fed: bool,
+    /// The current file has a history.
+    used: bool,
 }
 
 impl DeflateTokens {
     pub(super) fn new(level: Option<i32>) -> Self {
         let level = level.filter(|&level| level >= 0).unwrap_or(LEVEL_DEFAULT).clamp(1, 9);
         let level = Compression::new(u32::try_from(level).unwrap_or(6));
-        Self { stream: Compress::new(level, false), pending: Vec::new(), fed: false }
+        Self { stream: Compress::new(level, false), pending: Vec::new(), fed: false, used: false }
     }
 
     pub(super) fn literal(&mut self, octets: &[u8], out: &mut FrameWriter) -> Result<(), WireError> {
@@ -33,7 +35,16 @@ impl DeflateTokens {
     }
 
     pub(super) fn finish_file(&mut self, out: &mut FrameWriter) -> Result<(), WireError> {
-        if !self.fed {
+        self.flush(out)?;
+        if std::mem::take(&mut self.used) {
+            self.stream.reset();
+        }
+        Ok(())
+    }
+
+    /// Ends a run of literals: the client has all of it then.
+    pub(super) fn flush(&mut self, out: &mut FrameWriter) -> Result<(), WireError> {
+        if !std::mem::take(&mut self.fed) {
             return Ok(());
         }
         self.run(&[], FlushCompress::Sync)?;
@@ -42,8 +53,7 @@ impl DeflateTokens {
         }
         self.pending.truncate(self.pending.len() - FLUSH_TAIL.len());
         put_pieces(&mut self.pending, true, out);
-        self.stream.reset();
-        self.fed = false;
+        self.used = true;
         Ok(())
     }
 

@@ -1,8 +1,9 @@
-//! Tokens: how a file's contents are sent, plain or compressed (section 9). Literals only: a reply never
-//! refers to a block that the client has.
+//! Tokens: how a file's contents are sent, plain or compressed (section 9): literals, and the numbers of blocks that
+//! the client has.
 
 mod deflate;
 mod lz4;
+mod runs;
 mod zstd;
 
 use crate::WireError;
@@ -58,6 +59,8 @@ const END: u8 = 0x00;
 #[derive(Debug)]
 pub struct TokenWriter {
     form: Form,
+    /// In the compressed forms, blocks that follow each other are one token.
+    runs: runs::Runs,
 }
 
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl TokenWriter {
             CompressorKind::Lz4 => Form::Lz4(lz4::Lz4Tokens::default()),
             CompressorKind::Zstd => Form::Zstd(zstd::ZstdTokens::new(level)),
         };
-        Self { form }
+        Self { form, runs: runs::Runs::default() }
     }
 
     /// Adds literal octets of the current file.
@@ -92,6 +95,7 @@ impl TokenWriter {
     /// # Errors
     /// [`WireError::Compression`].
     pub fn literal(&mut self, octets: &[u8], out: &mut FrameWriter) -> Result<(), WireError> {
+        self.runs.flush(out);
         match &mut self.form {
             Form::Plain => {
                 for literal in octets.chunks(DATA_LEN_MAX) {
@@ -106,11 +110,31 @@ impl TokenWriter {
         }
     }
 
+    /// Refers to a block that the client has. Not for [`CompressorKind::Zlib`], where it would enter the history.
+    ///
+    /// # Errors
+    /// [`WireError::Compression`].
+    pub fn block(&mut self, number: u32, out: &mut FrameWriter) -> Result<(), WireError> {
+        match &mut self.form {
+            Form::Plain => {
+                out.data(&(!number).to_le_bytes());
+                return Ok(());
+            }
+            // What was said before comes first, to its last octet.
+            Form::Deflate(tokens) => tokens.flush(out)?,
+            Form::Lz4(_) => {}
+            Form::Zstd(tokens) => tokens.flush(out)?,
+        }
+        self.runs.add(number, out);
+        Ok(())
+    }
+
     /// Ends the current file's tokens; the next literal belongs to the next file.
     ///
     /// # Errors
     /// [`WireError::Compression`].
     pub fn finish_file(&mut self, out: &mut FrameWriter) -> Result<(), WireError> {
+        self.runs.finish_file(out);
         match &mut self.form {
             Form::Plain => {
                 put_int(0, out);
@@ -118,7 +142,7 @@ impl TokenWriter {
             }
             Form::Deflate(tokens) => tokens.finish_file(out)?,
             Form::Lz4(_) => {}
-            Form::Zstd(tokens) => tokens.finish_file(out)?,
+            Form::Zstd(tokens) => tokens.flush(out)?,
         }
         out.data(&[END]);
         Ok(())

@@ -40,7 +40,8 @@ impl ZstdTokens {
         Ok(())
     }
 
-    pub(super) fn finish_file(&mut self, out: &mut FrameWriter) -> Result<(), WireError> {
+    /// Ends a run of literals: the client has all of it then.
+    pub(super) fn flush(&mut self, out: &mut FrameWriter) -> Result<(), WireError> {
         if !std::mem::take(&mut self.fed) {
             return Ok(());
         }

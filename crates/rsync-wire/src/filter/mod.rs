@@ -3,6 +3,7 @@
 //! They must be honoured: clients check received names against their own rules and give up on a violation.
 
 mod glob;
+mod merge;
 mod pattern;
 mod rule;
 
@@ -10,8 +11,10 @@ use crate::WireError;
 use crate::limits::{MATCH_STEPS_MAX, RULE_LEN_MAX, RULES_MAX};
 
 pub use glob::{Glob, is_wild};
+pub use merge::LocalRules;
+use merge::Merge;
 pub use pattern::Subject;
-use rule::Rule;
+use rule::{Parsed, Rule, Sides};
 
 /// How many more steps matching may take, over all names and rules of one list. Patterns come from the peer.
 #[derive(Debug)]
@@ -42,8 +45,15 @@ impl MatchBudget {
 /// The rules of one connection, in order: the first one that matches decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FilterList {
-    rules: Vec<Rule>,
+    items: Vec<Item>,
     received: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Item {
+    Rule(Rule),
+    /// Here the rules of the directories come in.
+    Merge(Merge),
 }
 
 impl FilterList {
@@ -59,34 +69,66 @@ impl FilterList {
         if self.received > RULES_MAX {
             return Err(WireError::Limit { what: "the number of filter rules", limit: RULES_MAX });
         }
-        match rule::parse(rule)? {
-            rule::Parsed::Rule(rule) => self.rules.push(rule),
-            rule::Parsed::Clear => self.rules.clear(),
-            rule::Parsed::Ignored => {}
+        match rule::parse(rule, Sides::default())? {
+            Parsed::Rule(rule) => self.items.push(Item::Rule(rule)),
+            Parsed::Clear => self.items.clear(),
+            Parsed::Ignored => {}
+            Parsed::Cvs(rules) => self.items.extend(rules.into_iter().map(Item::Rule)),
+            Parsed::Merge { merge, hides_itself } => {
+                if hides_itself && let Parsed::Rule(rule) = rule::of_pattern(&merge.name, true, merge.sides)?
+                {
+                    self.items.push(Item::Rule(rule));
+                }
+                self.items.push(Item::Merge(merge));
+            }
         }
         Ok(())
+    }
+
+    /// Adds what `--cvs-exclude` stands for, which no client sends: `.cvsignore` of each directory, then the patterns
+    /// that CVS always ignores.
+    ///
+    /// # Errors
+    /// A limit.
+    pub fn push_cvs(&mut self) -> Result<(), WireError> {
+        self.push(b":C")?;
+        self.push(b"-C")
     }
 
     /// How many rules there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.items.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.items.is_empty()
     }
 
-    /// Whether a name is hidden. No matching rule means that it is not.
+    /// Whether a name is hidden; `local` is what the directories above it bring along. No matching rule means that
+    /// it is not.
     ///
     /// # Errors
     /// [`WireError::Limit`] when the budget is used up.
-    pub fn hides(&self, subject: Subject<'_>, budget: &mut MatchBudget) -> Result<bool, WireError> {
-        for rule in &self.rules {
-            if rule.applies(subject, budget)? {
-                return Ok(rule.hides);
+    pub fn hides(
+        &self,
+        subject: Subject<'_>,
+        local: &LocalRules,
+        budget: &mut MatchBudget,
+    ) -> Result<bool, WireError> {
+        let mut merges = 0;
+        for item in &self.items {
+            let decided = match item {
+                Item::Rule(rule) => rule.applies(subject, budget)?.then_some(rule.hides),
+                Item::Merge(merge) => {
+                    merges += 1;
+                    local.decide(merges - 1, merge, subject, budget)?
+                }
+            };
+            if let Some(hides) = decided {
+                return Ok(hides);
             }
         }
         Ok(false)

@@ -37,6 +37,8 @@ pub(super) struct Pattern {
     ends_triple: bool,
     /// Match the path from the module root (modifier `/`).
     from_module: bool,
+    /// The directory below the module root that an anchored pattern starts at, if it is not the transfer root.
+    anchored_at: Option<Vec<u8>>,
 }
 
 impl Pattern {
@@ -55,7 +57,13 @@ impl Pattern {
             starts_spanning: pattern.starts_with(b"**"),
             ends_triple: pattern.ends_with(b"***"),
             from_module,
+            anchored_at: None,
         }
+    }
+
+    /// Makes it a pattern of a directory's own rules.
+    pub(super) fn anchor_at(&mut self, directory: &[u8]) {
+        self.anchored_at = (self.anchored && !self.from_module).then(|| directory.to_vec());
     }
 
     pub(super) fn matches(&self, subject: Subject<'_>, budget: &mut MatchBudget) -> Result<bool, WireError> {
@@ -63,7 +71,13 @@ impl Pattern {
         if self.directories_only && !subject.is_directory {
             return Ok(false);
         }
-        let text = self.text_of(subject);
+        let text = match &self.anchored_at {
+            Some(directory) => match below(directory, subject) {
+                Some(rest) => self.finish(rest.into(), subject),
+                None => return Ok(false),
+            },
+            None => self.text_of(subject),
+        };
         match &self.glob {
             None if self.anchored => Ok(*text == *self.text),
             None => Ok(ends_with_path(&text, &self.text)),
@@ -74,13 +88,17 @@ impl Pattern {
     /// The part of the name that counts: its last component, all of it, or its path from the module root.
     fn text_of<'a>(&self, subject: Subject<'a>) -> Cow<'a, [u8]> {
         let name = subject.name;
-        let mut text = if self.slashes == 0 && !self.spans {
+        let text = if self.slashes == 0 && !self.spans {
             Cow::Borrowed(last_component(name))
         } else if self.from_module && !subject.root.is_empty() {
             Cow::Owned([subject.root, b"/", name].concat())
         } else {
             Cow::Borrowed(name)
         };
+        self.finish(text, subject)
+    }
+
+    fn finish<'a>(&self, mut text: Cow<'a, [u8]>, subject: Subject<'_>) -> Cow<'a, [u8]> {
         if self.starts_spanning && text.first() != Some(&b'/') {
             text.to_mut().insert(0, b'/');
         }
@@ -107,6 +125,16 @@ impl Pattern {
         }
         Ok(false)
     }
+}
+
+/// A name's path below a directory, both from the module root; `None` if it is not below it.
+fn below(directory: &[u8], subject: Subject<'_>) -> Option<Vec<u8>> {
+    let path = crate::options::join(subject.root, subject.name);
+    if directory.is_empty() {
+        return Some(path);
+    }
+    let rest = path.strip_prefix(directory)?.strip_prefix(b"/")?;
+    Some(rest.to_vec())
 }
 
 fn last_component(name: &[u8]) -> &[u8] {

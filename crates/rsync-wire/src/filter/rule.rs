@@ -1,5 +1,6 @@
 //! The grammar of one rule (6.2): a type, modifiers, one space, a pattern.
 
+use super::merge::{LineForm, Merge};
 use super::pattern::{Pattern, Subject};
 use super::{MatchBudget, glob};
 use crate::limits::RULE_WILDCARDS_MAX;
@@ -20,9 +21,22 @@ impl Rule {
         // A pattern for directories does not match other things; the negation comes after that.
         Ok(self.pattern.matches(subject, budget)? != self.negated)
     }
+
+    /// The same rule as that of a directory: a leading slash means that directory.
+    pub(super) fn below(mut self, directory: &[u8]) -> Self {
+        self.pattern.anchor_at(directory);
+        self
+    }
 }
 
-/// What one rule from the wire comes to.
+/// Whom the rules of a merge file are for, if it says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Sides {
+    pub(super) sender: bool,
+    pub(super) receiver: bool,
+}
+
+/// What one rule comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     Rule(Rule),
@@ -30,51 +44,155 @@ pub(super) enum Parsed {
     Clear,
     /// It concerns the receiver only.
     Ignored,
+    /// More rules are in a file of each directory.
+    Merge {
+        merge: Merge,
+        /// The file itself is hidden.
+        hides_itself: bool,
+    },
+    /// The patterns that CVS ignores.
+    Cvs(Vec<Rule>),
 }
 
-pub(super) fn parse(text: &[u8]) -> Result<Parsed, WireError> {
-    let (kind, rest) = split_type(text)?;
-    match kind {
-        Kind::Clear => return Ok(Parsed::Clear),
-        Kind::Merge => return Err(refused("merge files (. and :)", text)),
-        Kind::Filter { .. } => {}
-    }
-    let Kind::Filter { hides, mut sender, mut receiver } = kind else {
-        return Ok(Parsed::Ignored);
-    };
-    let end = rest.iter().position(|&o| o == b' ' || o == b'_');
-    let end = end.ok_or(WireError::Malformed("filter rule without a pattern"))?;
-    let (modifiers, pattern) = (&rest[..end], &rest[end + 1..]);
-    let modifiers = modifiers.strip_prefix(b",").unwrap_or(modifiers);
-    let (mut negated, mut from_module, mut xattr) = (false, false, false);
-    for modifier in modifiers {
-        match modifier {
-            b'!' => negated = true,
-            b'/' => from_module = true,
-            b's' => sender = true,
-            b'r' => receiver = true,
-            b'p' => {}
-            b'x' => xattr = true,
-            b'C' => return Err(refused("CVS patterns (C)", text)),
-            _ => return Err(WireError::Malformed("filter modifier")),
+/// What CVS ignores, as the manual of rsync lists it.
+const CVS_PATTERNS: &str = "RCS SCCS CVS CVS.adm RCSLOG cvslog.* tags TAGS .make.state .nse_depend *~ #* .#* ,* _$* *$ \
+    *.old *.bak *.BAK *.orig *.rej .del-* *.a *.olb *.o *.obj *.so *.exe *.Z *.elc *.ln core .svn/ .git/ .hg/ .bzr/";
+
+#[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent modifier of a rule")]
+struct Modifiers {
+    negated: bool,
+    from_module: bool,
+    xattr: bool,
+    sides: Sides,
+    cvs: bool,
+    hides_itself: bool,
+    no_inherit: bool,
+    words: bool,
+    patterns: Option<bool>,
+}
+
+impl Modifiers {
+    fn read(text: &[u8], mut sides: Sides, is_merge: bool) -> Result<Self, WireError> {
+        let mut read = Self::default();
+        for modifier in text {
+            match modifier {
+                b's' => sides.sender = true,
+                b'r' => sides.receiver = true,
+                b'p' => {}
+                b'x' => read.xattr = true,
+                b'/' => read.from_module = true,
+                b'C' => read.cvs = true,
+                b'!' if !is_merge => read.negated = true,
+                b'e' if is_merge => read.hides_itself = true,
+                b'n' if is_merge => read.no_inherit = true,
+                b'w' if is_merge => read.words = true,
+                b'-' if is_merge => read.patterns = Some(true),
+                b'+' if is_merge => read.patterns = Some(false),
+                _ => return Err(WireError::Malformed("filter modifier")),
+            }
         }
+        Ok(Self { sides, ..read })
     }
+
+    fn is_for_sender(&self) -> bool {
+        !self.xattr && (self.sides.sender || !self.sides.receiver)
+    }
+}
+
+/// Reads one rule; `sides` is what the file that it is from says.
+pub(super) fn parse(text: &[u8], sides: Sides) -> Result<Parsed, WireError> {
+    let (kind, rest) = split_type(text)?;
+    let (hides, kind_sides) = match kind {
+        Kind::Clear => return Ok(Parsed::Clear),
+        Kind::Merge => return Err(refused("merge files (.)", text)),
+        Kind::DirMerge => return dir_merge(rest, sides),
+        Kind::Filter { hides, sender, receiver } => (hides, Sides { sender, receiver }),
+    };
+    let sides =
+        Sides { sender: sides.sender || kind_sides.sender, receiver: sides.receiver || kind_sides.receiver };
+    let Some((modifiers, pattern)) = split_pattern(rest) else {
+        let modifiers = Modifiers::read(rest, sides, false)?;
+        return if modifiers.cvs && hides { Ok(cvs()) } else { Err(no_pattern()) };
+    };
+    let modifiers = Modifiers::read(modifiers, sides, false)?;
+    if modifiers.cvs {
+        return Err(refused("CVS patterns (C) with a pattern", text));
+    }
+    pattern_rule(pattern, hides, &modifiers)
+}
+
+/// A line that is nothing but a pattern.
+pub(super) fn of_pattern(pattern: &[u8], hides: bool, sides: Sides) -> Result<Parsed, WireError> {
+    pattern_rule(pattern, hides, &Modifiers { sides, ..Modifiers::default() })
+}
+
+fn pattern_rule(pattern: &[u8], hides: bool, modifiers: &Modifiers) -> Result<Parsed, WireError> {
     if pattern.is_empty() {
-        return Err(WireError::Malformed("filter rule without a pattern"));
+        return Err(no_pattern());
     }
     if glob::wildcards(pattern) > RULE_WILDCARDS_MAX {
         return Err(WireError::Limit { what: "the wildcards of a filter rule", limit: RULE_WILDCARDS_MAX });
     }
-    if xattr || (receiver && !sender) {
+    if !modifiers.is_for_sender() {
         return Ok(Parsed::Ignored);
     }
-    Ok(Parsed::Rule(Rule { hides, negated, pattern: Pattern::new(pattern, from_module) }))
+    let pattern = Pattern::new(pattern, modifiers.from_module);
+    Ok(Parsed::Rule(Rule { hides, negated: modifiers.negated, pattern }))
+}
+
+fn cvs() -> Parsed {
+    let rule = |pattern: &str| Rule {
+        hides: true,
+        negated: false,
+        pattern: Pattern::new(pattern.as_bytes(), false),
+    };
+    Parsed::Cvs(CVS_PATTERNS.split_ascii_whitespace().map(rule).collect())
+}
+
+fn dir_merge(rest: &[u8], sides: Sides) -> Result<Parsed, WireError> {
+    let (modifiers, name) = split_pattern(rest).unwrap_or((rest, b""));
+    let modifiers = Modifiers::read(modifiers, sides, true)?;
+    let name = if name.is_empty() && modifiers.cvs { b".cvsignore" } else { name };
+    let above_root = name.starts_with(b"/");
+    let name = name.strip_prefix(b"/").unwrap_or(name);
+    if name.is_empty() || name.contains(&b'/') {
+        return Err(refused("files of other directories", rest));
+    }
+    if !modifiers.is_for_sender() {
+        return Ok(Parsed::Ignored);
+    }
+    let form = match modifiers.patterns.or(modifiers.cvs.then_some(true)) {
+        Some(hides) => LineForm::Patterns { hides },
+        None => LineForm::Rules,
+    };
+    let merge = Merge {
+        name: name.to_vec(),
+        above_root,
+        inherits: !(modifiers.no_inherit || modifiers.cvs),
+        form,
+        words: modifiers.words || modifiers.cvs,
+        sides: modifiers.sides,
+    };
+    Ok(Parsed::Merge { merge, hides_itself: modifiers.hides_itself })
+}
+
+/// Modifiers and pattern, with the one space between them.
+fn split_pattern(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = rest.iter().position(|&o| o == b' ' || o == b'_')?;
+    let (modifiers, pattern) = (&rest[..end], &rest[end + 1..]);
+    Some((modifiers.strip_prefix(b",").unwrap_or(modifiers), pattern))
+}
+
+fn no_pattern() -> WireError {
+    WireError::Malformed("filter rule without a pattern")
 }
 
 enum Kind {
     Filter { hides: bool, sender: bool, receiver: bool },
     Clear,
     Merge,
+    DirMerge,
 }
 
 /// The type is one character, or a long word, which no known client sends.
@@ -105,7 +223,8 @@ fn split_type(text: &[u8]) -> Result<(Kind, &[u8]), WireError> {
         b'P' => filter(true, false, true),
         b'R' => filter(false, false, true),
         b'!' => Kind::Clear,
-        b'.' | b':' => Kind::Merge,
+        b'.' => Kind::Merge,
+        b':' => Kind::DirMerge,
         _ => return Err(WireError::Malformed("filter type")),
     };
     Ok((kind, rest))

@@ -52,7 +52,7 @@ fn list(rules: &[&str]) -> FilterList {
 fn hides(rules: &[&str], root: &str, name: &str) -> bool {
     let (name, is_directory) = name.strip_suffix('/').map_or((name, false), |name| (name, true));
     let subject = Subject { name: name.as_bytes(), root: root.as_bytes(), is_directory };
-    list(rules).hides(subject, &mut MatchBudget::default()).unwrap()
+    list(rules).hides(subject, &LocalRules::default(), &mut MatchBudget::default()).unwrap()
 }
 
 /// Rules, the transfer root, a name (a directory if it ends in a slash), whether it is hidden.
@@ -116,7 +116,7 @@ fn bad_and_refused_rules() {
     assert!(matches!(push(b"-k x"), WireError::Malformed(_)));
     assert!(matches!(push(b"- "), WireError::Malformed(_)));
     assert!(matches!(push(b""), WireError::Malformed(_)));
-    for rule in [&b": /.rsync-filter"[..], b". /etc/passwd", b"-C "] {
+    for rule in [&b": sub/.rsync-filter"[..], b". /etc/passwd", b"-C x"] {
         let refusal = push(rule).refusal();
         assert_eq!(refusal.code().number(), 4, "{}", refusal.text());
     }
@@ -134,9 +134,9 @@ fn hostile_patterns_run_out_of_steps() {
     let subject = Subject { name: name.as_bytes(), root: b"", is_directory: false };
     // One name is quadratic at worst, not exponential.
     let mut budget = MatchBudget::of(16_000_000);
-    assert_eq!(list(&[&rule]).hides(subject, &mut budget), Ok(false));
+    assert_eq!(list(&[&rule]).hides(subject, &LocalRules::default(), &mut budget), Ok(false));
     let mut budget = MatchBudget::of(1000);
-    assert!(list(&[&rule]).hides(subject, &mut budget).is_err());
+    assert!(list(&[&rule]).hides(subject, &LocalRules::default(), &mut budget).is_err());
 }
 
 /// Tries everything: exponential, but plainly right.
@@ -161,4 +161,70 @@ proptest! {
         // Three stars are two for us; the naive matcher reads them as two and one, which is the same.
         prop_assert_eq!(glob(&pattern, &text), naive(pattern.as_bytes(), text.as_bytes()), "{} {}", pattern, text);
     }
+}
+
+/// Which names of a tree are hidden, asking as a walk does.
+fn hidden(rules: &[&str], files: &[(&str, &str)], root: &str) -> Vec<String> {
+    let mut tree = crate::memory::MemoryTree::new(0);
+    for (path, contents) in files {
+        tree.file(path, contents.as_bytes(), 0o644, (0, 0));
+    }
+    let (list, mut budget, mut hidden) = (list(rules), MatchBudget::default(), Vec::new());
+    for (path, _) in files.iter().filter(|(path, _)| path.starts_with(root)) {
+        let name = path[root.len()..].trim_start_matches('/');
+        let mut local = LocalRules::default();
+        local.start(&list, &tree, root.as_bytes(), false).unwrap();
+        let directories = name.match_indices('/').map(|(at, _)| &name[..at]);
+        for directory in std::iter::once("").chain(directories) {
+            local.enter(&list, &tree, &crate::options::join(root.as_bytes(), directory.as_bytes())).unwrap();
+        }
+        let subject = Subject { name: name.as_bytes(), root: root.as_bytes(), is_directory: false };
+        if list.hides(subject, &local, &mut budget).unwrap() {
+            hidden.push((*path).to_owned());
+        }
+    }
+    hidden
+}
+
+#[test]
+fn directories_bring_rules_along() {
+    let files = [
+        (".r", "- /top\n- *.o\n"),
+        ("top", ""),
+        ("a/.r", "+ keep.o\n"),
+        ("a/top", ""),
+        ("a/keep.o", ""),
+        ("a/x.o", ""),
+        ("b/.r", "!\n- /top\n"),
+        ("b/top", ""),
+        ("b/x.o", ""),
+        ("b/c/top", ""),
+    ];
+    assert_eq!(hidden(&[": .r"], &files, ""), ["top", "a/x.o", "b/top"]);
+    assert_eq!(hidden(&[":e .r"], &files, ""), [".r", "top", "a/.r", "a/x.o", "b/.r", "b/top"]);
+    // Without inheritance only a directory's own rules count.
+    assert_eq!(hidden(&[":n .r"], &files, ""), ["top", "b/top"]);
+    // A rule before it wins, one after it is asked when it says nothing.
+    assert_eq!(hidden(&["+ *.o", ": .r", "- keep*"], &files, ""), ["top", "b/top"]);
+    // What is above the transfer root only counts with a slash.
+    assert_eq!(hidden(&[": .r"], &files, "a"), Vec::<String>::new());
+    assert_eq!(hidden(&[": /.r"], &files, "a"), ["a/x.o"]);
+    assert_eq!(hidden(&[":- .r"], &[(".r", "x\n# y\n"), ("x", ""), ("y", "")], ""), ["x"]);
+    assert_eq!(hidden(&[":C"], &[(".cvsignore", "x y\nz"), ("z", ""), ("d/z", "")], ""), ["z"]);
+}
+
+#[test]
+fn bad_lines_of_a_directorys_rules_are_named() {
+    let mut tree = crate::memory::MemoryTree::new(0);
+    tree.file("a/.r", b"- fine\n\nx not a rule\n", 0o644, (0, 0));
+    tree.file("b/.r", b". /etc/passwd\n", 0o644, (0, 0));
+    tree.file("c/.r", &vec![b' '; crate::limits::MERGE_FILE_LEN_MAX + 1], 0o644, (0, 0));
+    tree.symlink("d/.r", "/etc/passwd", 0);
+    let list = list(&[": .r"]);
+    let enter = |path: &str| LocalRules::default().enter(&list, &tree, path.as_bytes());
+    let refusal = enter("a").unwrap_err().refusal();
+    assert_eq!(refusal.text(), "Unknown filter rule: <rule from /a/.r line 3>");
+    assert_eq!(refusal.code().number(), 1);
+    assert!(enter("b").is_err() && matches!(enter("c"), Err(WireError::Limit { .. })));
+    assert_eq!(enter("d"), Ok(()), "a link is not followed");
 }

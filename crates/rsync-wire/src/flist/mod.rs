@@ -7,11 +7,12 @@
 mod arena;
 mod build;
 mod encode;
+mod links;
 mod order;
 mod sources;
 
 use crate::filter::FilterList;
-use crate::options::SourcePath;
+use crate::options::{Follow, SourcePath};
 use crate::sums::ChecksumKind;
 use crate::{NodeId, Protocol, TreeView, WireError};
 use bytes::Bytes;
@@ -40,6 +41,8 @@ pub struct ListPlan {
     pub relative: bool,
     /// Send the targets of symbolic links.
     pub links: bool,
+    /// Which symbolic links are listed as what they lead to.
+    pub follow: Follow,
     /// Send owners.
     pub owner: bool,
     /// Send groups.

@@ -2,24 +2,29 @@
 
 use super::ListPlan;
 use super::arena::{Arena, DirectoryRole};
-use crate::filter::{Glob, MatchBudget, Subject, is_wild};
+use super::links::Shown;
+use crate::filter::{Glob, LocalRules, MatchBudget, Subject, is_wild};
 use crate::limits::{NAME_LEN_MAX, WILDCARD_RESULTS_MAX};
 use crate::mux::{Code, FrameWriter};
 use crate::options::{SourcePath, join};
-use crate::{NodeId, NodeKind, TreeView, WireError};
+use crate::{NodeId, NodeKind, Protocol, TreeView, WireError};
 use std::collections::HashSet;
 
 /// Something could not be listed; a client then deletes nothing.
-const IO_ERROR_GENERAL: i32 = 1;
+pub(super) const IO_ERROR_GENERAL: i32 = 1;
 
 pub(super) struct Walk<'a, T> {
-    plan: &'a ListPlan,
-    tree: &'a T,
+    pub(super) plan: &'a ListPlan,
+    pub(super) tree: &'a T,
     pub(super) arena: Arena,
     /// The texts about what is missing.
     pub(super) frames: FrameWriter,
     pub(super) io_error: i32,
     budget: MatchBudget,
+    local: LocalRules,
+    /// The directories from the top to the current one, where links are followed.
+    pub(super) ancestors: Vec<NodeId>,
+    pub(super) linked_directories: usize,
     /// Implied directories that are in the list, by transfer root and name.
     implied: HashSet<Vec<u8>>,
 }
@@ -33,6 +38,9 @@ impl<'a, T: TreeView> Walk<'a, T> {
             frames: FrameWriter::new(plan.protocol),
             io_error: 0,
             budget: MatchBudget::default(),
+            local: LocalRules::default(),
+            ancestors: Vec::new(),
+            linked_directories: 0,
             implied: HashSet::new(),
         }
     }
@@ -101,15 +109,16 @@ impl<'a, T: TreeView> Walk<'a, T> {
     }
 
     fn source(&mut self, source: &SourcePath) -> Result<(), WireError> {
-        let root = self.tree.lookup(&source.root);
-        let Some(root) = root.filter(|&id| self.tree.node(id).kind == NodeKind::Directory) else {
+        let place = self.tree.lookup(&source.root);
+        let Some(root) = place.filter(|&id| self.tree.node(id).kind == NodeKind::Directory) else {
             if !self.plan.ignore_missing {
                 self.io_error |= IO_ERROR_GENERAL;
-                self.missing("change_dir", &source.root);
+                self.missing("change_dir", &source.root, place.is_some());
             }
             return Ok(());
         };
-        if source.implied_dot && self.plan.implied_dirs {
+        self.local.start(&self.plan.filters, self.tree, &source.root, !source.name.is_empty())?;
+        if source.implied_dot {
             self.imply(&source.root, b".", root);
         }
         if source.name.is_empty() {
@@ -120,25 +129,31 @@ impl<'a, T: TreeView> Walk<'a, T> {
         let id = id.filter(|&id| !source.contents || self.tree.node(id).kind == NodeKind::Directory);
         let Some(id) = id else {
             if !self.plan.ignore_missing {
-                self.missing("link_stat", &source.name);
+                self.missing("link_stat", &source.name, false);
             }
             return Ok(());
         };
         if self.plan.implied_dirs {
-            self.parents(source);
+            self.parents(source)?;
         }
         self.found(source, &source.name, id)
     }
 
-    /// The parents of a relative name, which are sent as implied directories.
-    fn parents(&mut self, source: &SourcePath) {
+    /// The parents of a relative name, which are sent as implied directories; since protocol 30 they bring their
+    /// rules along.
+    fn parents(&mut self, source: &SourcePath) -> Result<(), WireError> {
         let slashes = source.name.iter().enumerate().filter(|&(_, &o)| o == b'/');
         for end in slashes.map(|(at, _)| at) {
             let parent = &source.name[..end];
             if let Some(id) = self.tree.lookup(&join(&source.root, parent)) {
                 self.imply(&source.root, parent, id);
+                if self.plan.protocol >= Protocol::V30 {
+                    let path = join(&source.root, parent);
+                    self.local.enter(&self.plan.filters, self.tree, &path)?;
+                }
             }
         }
+        Ok(())
     }
 
     fn imply(&mut self, root: &[u8], name: &[u8], id: NodeId) {
@@ -149,9 +164,10 @@ impl<'a, T: TreeView> Walk<'a, T> {
 
     /// A source that is there. The dot-directory is never tested against the filters.
     fn found(&mut self, source: &SourcePath, name: &[u8], id: NodeId) -> Result<(), WireError> {
+        let Some(id) = self.shown(id, name, &source.root)? else { return Ok(()) };
         let is_directory = self.tree.node(id).kind == NodeKind::Directory;
         let subject = Subject { name, root: &source.root, is_directory };
-        if name != b"." && self.plan.filters.hides(subject, &mut self.budget)? {
+        if name != b"." && self.plan.filters.hides(subject, &self.local, &mut self.budget)? {
             return Ok(());
         }
         let mut prefix = if name == b"." { Vec::new() } else { name.to_vec() };
@@ -173,28 +189,49 @@ impl<'a, T: TreeView> Walk<'a, T> {
     /// directories. `name` is the directory's own name, empty for the transfer root.
     fn descend(&mut self, name: &mut Vec<u8>, root: &[u8], id: NodeId, deep: bool) -> Result<(), WireError> {
         let len = name.len();
+        let tree = self.tree;
+        self.local.enter(&self.plan.filters, tree, &join(root, name))?;
+        self.ancestors.push(id);
         for directories in [false, true] {
-            for child in self.tree.children(id) {
-                let node = self.tree.node(child);
-                let is_directory = node.kind == NodeKind::Directory;
-                if is_directory != directories {
+            for link in tree.children(id) {
+                let kind = tree.node(link).kind;
+                // Where a link leads to is found out in the first round.
+                if (kind == NodeKind::Directory) != directories && kind != NodeKind::Symlink {
                     continue;
                 }
                 if len > 0 {
                     name.push(b'/');
                 }
-                name.extend_from_slice(node.name);
+                name.extend_from_slice(tree.node(link).name);
+                let child = match self.lead(link, name, root) {
+                    Shown::As(child) if (tree.node(child).kind == NodeKind::Directory) == directories => {
+                        child
+                    }
+                    Shown::Not(problem) if !directories => {
+                        self.unshown(problem, name, root)?;
+                        name.truncate(len);
+                        continue;
+                    }
+                    Shown::As(_) | Shown::Not(_) => {
+                        name.truncate(len);
+                        continue;
+                    }
+                };
+                let is_directory = directories;
                 let subject = Subject { name, root, is_directory };
-                if !self.plan.filters.hides(subject, &mut self.budget)? {
+                if !self.plan.filters.hides(subject, &self.local, &mut self.budget)? {
                     let role = if deep { DirectoryRole::Content } else { DirectoryRole::Bare };
                     self.add(name, child, role);
                     if is_directory && deep {
+                        self.count_linked(link, child)?;
                         self.descend(name, root, child, deep)?;
                     }
                 }
                 name.truncate(len);
             }
         }
+        self.ancestors.pop();
+        self.local.leave(&self.plan.filters);
         Ok(())
     }
 
@@ -209,11 +246,17 @@ impl<'a, T: TreeView> Walk<'a, T> {
         }
     }
 
-    fn missing(&mut self, what: &str, path: &[u8]) {
+    /// Whether a name that is not shown would have been hidden anyway.
+    pub(super) fn is_hidden(&mut self, name: &[u8], root: &[u8]) -> Result<bool, WireError> {
+        let subject = Subject { name, root, is_directory: false };
+        self.plan.filters.hides(subject, &self.local, &mut self.budget)
+    }
+
+    fn missing(&mut self, what: &str, path: &[u8], is_file: bool) {
+        let error = if is_file { "Not a directory (20)" } else { "No such file or directory (2)" };
         let path = crate::error::printable(path);
         let module = &self.plan.module;
-        let text =
-            format!("rsync: [sender] {what} \"{path}\" (in {module}) failed: No such file or directory (2)");
+        let text = format!("rsync: [sender] {what} \"{path}\" (in {module}) failed: {error}");
         self.frames.text(Code::ErrorXfer, &text);
     }
 }

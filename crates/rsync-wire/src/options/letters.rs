@@ -37,9 +37,9 @@ fn read_one(options: &mut Options, letter: u8) -> Result<(), Refusal> {
         // act on. The others act on the receiver only.
         b'p' | b't' | b'D' | b'H' | b'x' | b'W' | b'S' | b'u' | b'I' | b'b' | b'q' | b'v' | b'E' | b'm'
         | b'K' | b'O' | b'J' | b'y' => {}
-        b'L' => return Err(refused_option("--copy-links (-L)", "links are sent as links")),
-        b'k' => return Err(refused_option("--copy-dirlinks (-k)", "links are sent as links")),
-        b'C' => return Err(refused_option("--cvs-exclude (-C)", "spell the patterns out with --exclude")),
+        b'L' => options.follow.all = true,
+        b'k' => options.follow.to_directories = true,
+        b'C' => options.cvs_exclude = true,
         b'U' => return Err(refused_option("--atimes (-U)", "access times are not kept")),
         b'N' => return Err(refused_option("--crtimes (-N)", "creation times are not kept")),
         b'A' => return Err(refused_option("--acls (-A)", "access control lists are not kept")),

@@ -6,9 +6,8 @@ use crate::sums::ChecksumKind;
 use crate::{ExitCode, Refusal};
 
 /// Accepted without effect: they act on the receiver only, or say how to do what we do in our own way.
-const IGNORED: [&str; 11] = [
+const IGNORED: [&str; 10] = [
     "--safe-links",
-    "--inplace",
     "--specials",
     "--no-specials",
     "--list-only",
@@ -38,8 +37,7 @@ const IGNORED_WITH_VALUE: [&str; 14] = [
     "--block-size",
 ];
 
-const REFUSED: [(&str, &str); 10] = [
-    ("--copy-unsafe-links", "links are sent as links"),
+const REFUSED: [(&str, &str); 9] = [
     ("--iconv", "names are sent as they are"),
     ("--copy-devices", "there are no devices"),
     ("--write-devices", "there are no devices"),
@@ -101,6 +99,8 @@ fn read_flag(options: &mut Options, name: &str) -> bool {
         "--append" => options.append = options.append.saturating_add(1),
         "--numeric-ids" => options.numeric_ids = true,
         "--no-relative" | "--no-R" => options.relative = false,
+        "--copy-unsafe-links" => options.follow.unsafe_ones = true,
+        "--inplace" => options.in_place = true,
         "--relative" => options.relative = true,
         "--no-implied-dirs" => options.no_implied_dirs = true,
         "--no-r" | "--no-recursive" => options.recurse = false,

@@ -44,6 +44,25 @@ pub struct ChecksumChoice {
     pub list: ChecksumKind,
 }
 
+/// Which symbolic links are followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Follow {
+    /// `--copy-links`: all.
+    pub all: bool,
+    /// `--copy-dirlinks`: those to directories.
+    pub to_directories: bool,
+    /// `--copy-unsafe-links`: those that leave the transfer.
+    pub unsafe_ones: bool,
+}
+
+impl Follow {
+    /// Whether there are any.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.all || self.to_directories || self.unsafe_ones
+    }
+}
+
 /// What the options of one request say. What has no effect on a sender is not kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent option of the protocol")]
@@ -56,6 +75,10 @@ pub struct Options {
     pub dirs: bool,
     /// Send the targets of symbolic links.
     pub links: bool,
+    /// Which symbolic links are listed as what they lead to.
+    pub follow: Follow,
+    /// The patterns that CVS ignores are hidden.
+    pub cvs_exclude: bool,
     /// Owners are in the entries.
     pub owner: bool,
     /// Groups are in the entries.
@@ -74,6 +97,8 @@ pub struct Options {
     pub numeric_ids: bool,
     /// How often `--append` was given.
     pub append: u8,
+    /// The client changes its files where they are: blocks that it has overwritten are gone.
+    pub in_place: bool,
     /// A list of names follows the filters.
     pub files_from: bool,
     /// Report no listing errors in the list.

@@ -34,7 +34,7 @@ fn what_portage_sends() {
 fn refusals_name_the_option_and_keep_the_rest() {
     for (option, name, code) in [
         ("-lXe.LsfxCIvu", "--xattrs", 4),
-        ("-lL", "--copy-links", 4),
+        ("-lU", "--atimes", 4),
         ("-l?", "-?", 4),
         ("--iconv=utf8", "--iconv", 4),
         ("--frobnicate=1", "--frobnicate", 4),

@@ -3,10 +3,13 @@
 use super::phase::{CloseReason, FilesFrom, Incoming, LoopState, Phase};
 use super::{Command, Session};
 use crate::codec::Reader;
+use crate::compress::CompressorKind;
 use crate::filter::FilterList;
 use crate::flist::{FileList, ListPlan};
 use crate::mux::{Code, Message, Received};
 use crate::options::{SourcePath, parse_files_from_name, parse_path};
+use crate::setup::Agreement;
+use crate::sums::BlockChecksum;
 use crate::transfer::{ClientWord, Reply, Request, RequestForm, RequestReader, Sender, SenderConfig};
 use crate::{Protocol, WireError, limits};
 use std::sync::Arc;
@@ -97,8 +100,11 @@ impl Session {
         Ok(true)
     }
 
-    fn filters_done(&mut self, filters: FilterList) -> Result<(), WireError> {
+    fn filters_done(&mut self, mut filters: FilterList) -> Result<(), WireError> {
         let options = &self.arguments.options;
+        if options.cvs_exclude {
+            filters.push_cvs()?;
+        }
         // The one path that a list of names refers to is a place, not a relative name.
         let relative = options.relative && !options.files_from;
         let paths = std::mem::take(&mut self.arguments.paths);
@@ -157,6 +163,7 @@ impl Session {
             dirs: options.dirs,
             relative: options.relative,
             links: options.links,
+            follow: options.follow,
             owner: options.owner,
             group: options.group,
             numeric_ids: options.numeric_ids,
@@ -181,12 +188,14 @@ impl Session {
             self.phase = Phase::EmptyList { until: now + limits::EMPTY_LIST_MAX };
             return;
         }
+        let blocks = self.block_checksum(agreement);
         let options = &self.arguments.options;
         let reader = RequestReader::new(RequestForm {
             protocol: self.protocol,
             dry_run: options.dry_run,
             append: options.append > 0,
             strong_len_max: agreement.transfer.len(),
+            keeps_sums: blocks.is_some(),
         });
         let state = LoopState { list: list.clone(), reader, done: 0, deletion_stats: 0, transfers: 0 };
         self.phase = Phase::Loop(Box::new(state));
@@ -195,6 +204,8 @@ impl Session {
             list,
             module: self.module.clone(),
             checksum: agreement.transfer,
+            blocks,
+            in_place: options.in_place,
             compressor: agreement.compressor,
             level: options.compress_level,
             dry_run: options.dry_run,
@@ -203,18 +214,32 @@ impl Session {
         })));
     }
 
+    /// How blocks are compared, if they are. In the oldest compressed form they would enter the history, which is not
+    /// worth it.
+    fn block_checksum(&self, agreement: Agreement) -> Option<BlockChecksum> {
+        let fits = agreement.compressor != CompressorKind::Zlib;
+        let seed_first = self.flags.seed_order_fix();
+        fits.then(|| BlockChecksum::new(agreement.transfer, self.seed, seed_first)).flatten()
+    }
+
     /// Reads one word of the loop or of the goodbye, unless too many replies are waiting.
     fn client_word(&mut self) -> Result<bool, WireError> {
-        if self.replies.len() >= limits::REQUESTS_WAITING_MAX {
+        let sums_wait = self.sums_waiting >= limits::BLOCK_SUMS_WAITING_MAX;
+        if self.replies.len() >= limits::REQUESTS_WAITING_MAX || sums_wait {
             return Ok(false);
         }
         let Phase::Loop(state) = &mut self.phase else { return Ok(false) };
         let skip = state.reader.take_skip(self.data.len());
         drop(self.data.split_to(skip));
+        if state.reader.is_collecting() {
+            let Some(request) = state.reader.collect(&mut self.data) else { return Ok(false) };
+            return self.requested(request).map(|()| true);
+        }
         let mut input = Reader::new(&self.data);
         let word = state.reader.read(&mut input, state.done == 0)?;
         let taken = input.position();
         drop(self.data.split_to(taken));
+        let Some(word) = word else { return Ok(true) };
         match word {
             ClientWord::Request(request) => self.requested(request)?,
             ClientWord::Done => self.phase_done(),
@@ -250,6 +275,7 @@ impl Session {
                 return Err(WireError::Limit { what: "the number of transfers", limit: transfers_max });
             }
         }
+        self.sums_waiting += request.sums_len();
         self.replies.push_back(Reply::Item(request));
         Ok(())
     }

@@ -183,6 +183,7 @@ impl Session {
     fn names(&mut self, exchange: Exchange) -> Result<bool, WireError> {
         let chosen = self.arguments.options.checksum_seed.filter(|&seed| seed != 0);
         let seed = chosen.unwrap_or(self.config.seed);
+        self.seed = seed;
         let mut input = Reader::new(&self.raw);
         let settled = match exchange.settle(&mut input, &self.arguments.options, self.protocol, seed) {
             Err(WireError::Refused(refusal)) => Err(refusal),

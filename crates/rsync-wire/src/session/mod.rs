@@ -90,6 +90,10 @@ pub struct Session {
     /// The writing half of the loop, unless it is on loan in a batch.
     sender: Option<Box<Sender>>,
     replies: VecDeque<Reply>,
+    /// Octets of block sums in requests that were not answered yet.
+    sums_waiting: usize,
+    /// The checksum seed in force.
+    seed: i32,
     /// The agreed timeout, or the one that we use all the same.
     timeout: Duration,
     grant: Grant,
@@ -121,6 +125,8 @@ impl Session {
             agreement: None,
             sender: None,
             replies: VecDeque::new(),
+            sums_waiting: 0,
+            seed: 0,
             timeout: limits::IDLE_MAX,
             grant: Grant::default(),
             handshake_until: now + limits::HANDSHAKE_MAX,
@@ -244,6 +250,7 @@ impl Session {
         }
         replies.append(&mut self.replies);
         self.replies = replies;
+        self.sums_waiting = self.replies.iter().map(Reply::sums_len).sum();
         self.sender = Some(sender);
         match error {
             Some(error) => self.fail(&error),

@@ -1,15 +1,17 @@
 //! Replies in batches: each batch is a bounded piece of work that may block on a disk and burn a core, so that
 //! whoever runs it can do so away from a reactor.
 
+use super::delta::{Matcher, Piece};
 use super::{Reply, Request};
 use crate::codec::{Ndx, NdxWriter, put_long, put_varint};
 use crate::compress::{CompressorKind, TokenWriter};
 use crate::flist::Entry;
 use crate::limits::{BATCH_LEN_MAX, READ_LEN_MAX};
 use crate::mux::{Code, FrameWriter};
-use crate::sums::{Checksum, ChecksumKind};
+use crate::sums::{BlockChecksum, Checksum, ChecksumKind};
 use crate::{FileList, NodeId, Protocol, TreeView, WireError};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
 /// Something could not be read.
@@ -26,6 +28,10 @@ pub struct SenderConfig {
     pub module: String,
     /// The sum after a file's contents.
     pub checksum: ChecksumKind,
+    /// The sum of a client's blocks, if they are compared.
+    pub blocks: Option<BlockChecksum>,
+    /// Blocks that the client has overwritten are gone.
+    pub in_place: bool,
     /// How contents are sent.
     pub compressor: CompressorKind,
     /// The client's wish for it.
@@ -57,6 +63,8 @@ struct OpenFile {
     offset: u64,
     checksum: Checksum,
     spoilt: bool,
+    /// It is compared with what the client has.
+    matcher: Option<Box<Matcher>>,
 }
 
 /// A piece of work: the sender, on loan, and what it has to answer.
@@ -114,7 +122,7 @@ impl Sender {
 
     fn reply(&mut self, tree: &impl TreeView, reply: Reply) -> Result<(), WireError> {
         match reply {
-            Reply::Item(request) => self.item(tree, &request)?,
+            Reply::Item(request) => self.item(tree, request)?,
             Reply::PhaseDone | Reply::Goodbye => self.put_ndx(Ndx::Done),
             Reply::LoopDone { read, written } => self.loop_done(read, written),
             Reply::DeletionStats(stats) => {
@@ -140,11 +148,11 @@ impl Sender {
     }
 
     /// The session has checked that the index is in the list, and a file if contents are asked for.
-    fn item(&mut self, tree: &impl TreeView, request: &Request) -> Result<(), WireError> {
+    fn item(&mut self, tree: &impl TreeView, mut request: Request) -> Result<(), WireError> {
         let entry = self.config.list.entries().get(request.index as usize).copied();
         let entry = entry.ok_or(WireError::Malformed("file index out of range"))?;
         if !request.flags.is_transfer() || self.config.dry_run {
-            self.put_item_head(request);
+            self.put_item_head(&request);
             return Ok(());
         }
         let from = request.append_from.unwrap_or(0);
@@ -153,11 +161,14 @@ impl Sender {
             self.no_send(tree, request.index, entry.node);
             return Ok(());
         };
-        self.put_item_head(request);
+        self.put_item_head(&request);
         self.files_sent += 1;
         let covers_all = from == 0 || self.config.sums_appended_only;
+        let sums = request.sums.take().zip(self.config.blocks);
+        let in_place = self.config.in_place;
+        let matcher = sums.map(|(sums, kind)| Box::new(Matcher::new(sums, kind, in_place, entry.size)));
         // Most files are one read: no state is kept for them.
-        if covers_all && from + len as u64 == entry.size {
+        if matcher.is_none() && covers_all && from + len as u64 == entry.size {
             self.tokens.literal(&self.buffer[..len], &mut self.frames)?;
             self.tokens.finish_file(&mut self.frames)?;
             let sum = self.config.checksum.of(&self.buffer[..len]);
@@ -165,7 +176,7 @@ impl Sender {
             return Ok(());
         }
         let mut open =
-            OpenFile { entry, offset: from, checksum: self.config.checksum.start(), spoilt: false };
+            OpenFile { entry, offset: from, checksum: self.config.checksum.start(), spoilt: false, matcher };
         if !covers_all {
             self.sum_existing(tree, &mut open, from);
         }
@@ -207,6 +218,17 @@ impl Sender {
     /// Sends the next piece of the current file, or its end.
     fn go_on(&mut self, tree: &impl TreeView) -> Result<(), WireError> {
         let Some(mut open) = self.current.take() else { return Ok(()) };
+        if let Some(mut matcher) = open.matcher.take() {
+            match self.compare(tree, &mut open, &mut matcher)? {
+                Ok(true) => {
+                    open.matcher = Some(matcher);
+                    self.current = Some(open);
+                    return Ok(());
+                }
+                Ok(false) => open.offset = open.entry.size,
+                Err(_) => open.spoilt = true,
+            }
+        }
         let left = open.entry.size - open.offset;
         if left > 0 && !open.spoilt {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(READ_LEN_MAX);
@@ -232,6 +254,26 @@ impl Sender {
             self.frames.text(Code::ErrorXfer, &text);
         }
         Ok(())
+    }
+
+    /// Sends the next piece of a file as blocks and literals; whether there is more.
+    fn compare(
+        &mut self,
+        tree: &impl TreeView,
+        open: &mut OpenFile,
+        matcher: &mut Matcher,
+    ) -> Result<io::Result<bool>, WireError> {
+        let (tokens, frames) = (&mut self.tokens, &mut self.frames);
+        matcher.step(tree, open.entry.node, &mut |piece| match piece {
+            Piece::Literal(octets) => {
+                open.checksum.update(octets);
+                tokens.literal(octets, frames)
+            }
+            Piece::Block(number, octets) => {
+                open.checksum.update(octets);
+                tokens.block(number, frames)
+            }
+        })
     }
 
     /// A file that can't be sent has no reply (8.6).

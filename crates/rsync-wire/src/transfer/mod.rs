@@ -1,9 +1,11 @@
 //! Requests and replies (sections 8 and 11).
 
 mod batch;
+mod delta;
 mod request;
 
 pub use batch::{Batch, Sender, SenderConfig};
+pub use delta::BlockSums;
 pub use request::{ClientWord, ItemFlags, Request, RequestForm, RequestReader, SumHead};
 
 /// What the server says next, in the order in which the client asked.
@@ -24,4 +26,14 @@ pub enum Reply {
     DeletionStats([i32; 5]),
     /// Answers the goodbye.
     Goodbye,
+}
+
+impl Reply {
+    /// Octets of block sums that it holds.
+    pub(crate) fn sums_len(&self) -> usize {
+        match self {
+            Self::Item(request) => request.sums_len(),
+            Self::PhaseDone | Self::LoopDone { .. } | Self::DeletionStats(_) | Self::Goodbye => 0,
+        }
+    }
 }

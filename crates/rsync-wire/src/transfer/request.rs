@@ -1,8 +1,12 @@
 //! What a client asks for, entry by entry (8.1, 8.2).
 
+use super::delta::BlockSums;
 use crate::codec::{Ndx, NdxReader, Reader};
-use crate::limits::{BLOCK_LEN_MAX, BLOCK_LEN_MAX_29, BLOCK_SUMS_LEN_MAX, DELETIONS_MAX};
+use crate::limits::{
+    BLOCK_LEN_MAX, BLOCK_LEN_MAX_29, BLOCK_SUMS_KEPT_MAX, BLOCK_SUMS_LEN_MAX, DELETIONS_MAX,
+};
 use crate::{Protocol, WireError, codec};
+use bytes::BytesMut;
 
 /// What a request or a reply is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,38 @@ impl SumHead {
         Ok(len)
     }
 
+    /// How many blocks there are.
+    pub(super) fn count(self) -> usize {
+        self.count.unsigned_abs() as usize
+    }
+
+    /// The length of all blocks but the last.
+    pub(super) fn block_len(self) -> usize {
+        self.block_len.unsigned_abs() as usize
+    }
+
+    /// How much of a strong sum is sent.
+    pub(super) fn strong_len(self) -> usize {
+        self.strong_len.unsigned_abs() as usize
+    }
+
+    /// The length of one block.
+    pub(super) fn len_of(self, block: usize) -> usize {
+        let is_short = block + 1 == self.count() && self.remainder != 0;
+        if is_short { self.remainder.unsigned_abs() as usize } else { self.block_len() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(count: usize, block_len: usize, strong_len: usize, remainder: usize) -> Self {
+        let int = |value| i32::try_from(value).unwrap();
+        Self {
+            count: int(count),
+            block_len: int(block_len),
+            strong_len: int(strong_len),
+            remainder: int(remainder),
+        }
+    }
+
     /// How many octets the client has, under `--append` (8.5).
     #[must_use]
     pub fn existing_len(self) -> u64 {
@@ -85,6 +121,8 @@ pub struct Request {
     pub flags: ItemFlags,
     /// Under `--append`, in the first phase: how many octets the client has.
     pub append_from: Option<u64>,
+    /// What the client has, if it is to be compared.
+    pub(crate) sums: Option<BlockSums>,
     basis_type: Option<u8>,
     xname: Option<Vec<u8>>,
     head: Option<SumHead>,
@@ -98,10 +136,22 @@ impl Request {
             index,
             flags: ItemFlags(ItemFlags::TRANSFER),
             append_from: None,
+            sums: None,
             basis_type: None,
             xname: None,
             head: Some(SumHead::default()),
         }
+    }
+
+    /// Whether block sums of `len` octets are worth their memory.
+    fn has_usable_sums(&self, len: u64) -> bool {
+        let is_usable = |head: SumHead| head.strong_len > 0 && head.block_len <= BLOCK_LEN_MAX;
+        len <= BLOCK_SUMS_KEPT_MAX && self.head.is_some_and(is_usable)
+    }
+
+    /// Octets of block sums.
+    pub(crate) fn sums_len(&self) -> usize {
+        self.sums.as_ref().map_or(0, |sums| sums.octets.len())
     }
 
     /// Whether it only keeps a connection of protocol 29 alive (12.4).
@@ -147,6 +197,8 @@ pub struct RequestForm {
     pub append: bool,
     /// The length of the connection's checksum: no block's may be longer.
     pub strong_len_max: usize,
+    /// Block sums are kept for comparing.
+    pub keeps_sums: bool,
 }
 
 /// Reads the client's side of the transfer loop.
@@ -156,6 +208,8 @@ pub struct RequestReader {
     form: RequestForm,
     /// Octets of block sums that are still to come, and to be dropped.
     skip: u64,
+    /// A request whose block sums are still to come, and how many octets they have.
+    collecting: Option<(Request, usize)>,
 }
 
 /// A name of a client's alternative basis file; only repeated, never used as a path.
@@ -163,7 +217,7 @@ const XNAME_LEN_MAX: usize = 4095;
 
 impl RequestReader {
     pub(crate) fn new(form: RequestForm) -> Self {
-        Self { ndx: NdxReader::new(form.protocol), form, skip: 0 }
+        Self { ndx: NdxReader::new(form.protocol), form, skip: 0, collecting: None }
     }
 
     /// Drops block sums: how many of the octets at hand to pass over. Literals need none.
@@ -173,24 +227,48 @@ impl RequestReader {
         now
     }
 
-    /// Reads one word. Nothing is remembered unless it is there in full.
+    /// Whether block sums are to be taken in by [`Self::collect`].
+    pub(crate) fn is_collecting(&self) -> bool {
+        self.collecting.is_some()
+    }
+
+    /// Takes block sums off the octets at hand; gives their request once they are all there.
+    pub(crate) fn collect(&mut self, data: &mut BytesMut) -> Option<Request> {
+        let (request, len) = self.collecting.as_mut()?;
+        let sums = request.sums.as_mut()?;
+        let now = data.len().min(*len - sums.octets.len());
+        sums.octets.extend_from_slice(&data.split_to(now));
+        if sums.octets.len() < *len {
+            return None;
+        }
+        self.collecting.take().map(|(request, _)| request)
+    }
+
+    /// Reads one word; `None` if it is a request whose block sums are still to be collected. Nothing is remembered
+    /// unless it is there in full.
     pub(crate) fn read(
         &mut self,
         input: &mut Reader<'_>,
         first_phase: bool,
-    ) -> Result<ClientWord, WireError> {
+    ) -> Result<Option<ClientWord>, WireError> {
         let mut ndx = self.ndx.clone();
         let word = match ndx.read(input)? {
             Ndx::Done => ClientWord::Done,
             Ndx::DeletionStats => ClientWord::DeletionStats(deletion_stats(input)?),
             Ndx::Entry(index) => {
-                let (request, skip) = self.request(index, input, first_phase)?;
-                self.skip = skip;
-                ClientWord::Request(request)
+                let (mut request, len) = self.request(index, input, first_phase)?;
+                self.ndx = ndx;
+                if len > 0 && self.form.keeps_sums && request.has_usable_sums(len) {
+                    request.sums = request.head.map(|head| BlockSums { head, octets: Vec::new() });
+                    self.collecting = Some((request, usize::try_from(len).unwrap_or(usize::MAX)));
+                    return Ok(None);
+                }
+                self.skip = len;
+                return Ok(Some(ClientWord::Request(request)));
             }
         };
         self.ndx = ndx;
-        Ok(word)
+        Ok(Some(word))
     }
 
     fn request(
@@ -212,7 +290,7 @@ impl RequestReader {
             _ => 0,
         };
         let append_from = head.filter(|_| appending).map(SumHead::existing_len);
-        Ok((Request { index, flags, append_from, basis_type, xname, head }, skip))
+        Ok((Request { index, flags, append_from, sums: None, basis_type, xname, head }, skip))
     }
 }
 
@@ -237,11 +315,12 @@ mod tests {
             dry_run: false,
             append,
             strong_len_max: 16,
+            keeps_sums: false,
         })
     }
 
     fn read(octets: &[u8]) -> Result<ClientWord, WireError> {
-        reader(false).read(&mut Reader::new(octets), true)
+        reader(false).read(&mut Reader::new(octets), true).map(Option::unwrap)
     }
 
     fn head(values: [i32; 4]) -> Vec<u8> {
@@ -283,10 +362,29 @@ mod tests {
     }
 
     #[test]
+    fn block_sums_that_are_kept_are_collected_in_any_pieces() {
+        let sums: Vec<u8> = (0..12).collect();
+        let mut reader = reader(false);
+        reader.form.keeps_sums = true;
+        assert_eq!(reader.read(&mut Reader::new(&head([2, 700, 2, 0])), true), Ok(None));
+        for piece in sums.chunks(5).take(2) {
+            assert_eq!(reader.collect(&mut piece.into()), None);
+        }
+        let mut last = BytesMut::from(&[10, 11, 99][..]);
+        let request = reader.collect(&mut last).unwrap();
+        assert_eq!((request.sums_len(), &last[..], reader.is_collecting()), (12, &[99][..], false));
+        assert_eq!(request.sums.unwrap().octets, sums);
+        // More than is kept is dropped.
+        let word = reader.read(&mut Reader::new(&head([1 << 20, 700, 16, 0])), true);
+        assert!(matches!(word, Ok(Some(ClientWord::Request(_)))) && !reader.is_collecting());
+        assert_eq!(reader.take_skip(1 << 30), 20 << 20);
+    }
+
+    #[test]
     fn append_says_what_is_there_and_carries_no_sums() {
         let mut reader = reader(true);
         let octets = head([147, 700, 2, 200]);
-        let Ok(ClientWord::Request(request)) = reader.read(&mut Reader::new(&octets), true) else {
+        let Ok(Some(ClientWord::Request(request))) = reader.read(&mut Reader::new(&octets), true) else {
             panic!("no request")
         };
         assert_eq!(request.append_from, Some(146 * 700 + 200));

@@ -12,3 +12,4 @@ pub mod client;
 pub mod talk;
 pub mod tokens;
 pub mod tree;
+pub mod words;
