@@ -2,5 +2,6 @@
 
 mod bench;
 mod crowd;
+mod matrix;
 mod stock;
 mod strangers;

@@ -100,10 +100,19 @@ pub(super) fn generation(state: &Path, source: &Path) -> Generation {
 impl Bench {
     /// The module `m`, for everyone; `more` are modules of the same tree.
     pub(super) async fn start(limits: Limits, more: &[(&str, bool, HostAccess)]) -> Self {
+        Self::serving(write_tree, limits, more).await
+    }
+
+    /// The module `m` of another tree.
+    pub(super) async fn of_tree(write: fn(&Path)) -> Self {
+        Self::serving(write, Limits::default(), &[]).await
+    }
+
+    async fn serving(write: fn(&Path), limits: Limits, more: &[(&str, bool, HostAccess)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("source");
         fs::create_dir(&source).unwrap();
-        write_tree(&source);
+        write(&source);
         let generation = generation(&directory.path().join("state"), &source);
         let module = |name: &str, listed, access| {
             let generation = generation.clone();
