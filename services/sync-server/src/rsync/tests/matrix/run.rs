@@ -96,7 +96,7 @@ impl Outcome {
     pub(super) fn contrast(ours: &Self, theirs: &Self, part: &str) -> String {
         let only = |a: &str, b: &str, mark: &str| {
             let lines = a.lines().filter(|line| !b.lines().any(|other| other == *line));
-            lines.take(12).map(|line| format!("  {mark} {line}\n")).collect::<String>()
+            lines.take(12).fold(String::new(), |text, line| text + "  " + mark + " " + line + "\n")
         };
         let (ours, theirs) = (ours.full(part), theirs.full(part));
         let text = only(ours, theirs, "ours:  ") + &only(theirs, ours, "theirs:");
