@@ -13,6 +13,7 @@ mod conditional;
 mod distfile;
 mod file_reply;
 mod forward;
+mod line_ends;
 pub(crate) mod lookup;
 mod pace;
 mod passthrough;

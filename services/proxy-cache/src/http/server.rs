@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::clients::Clients;
+use super::line_ends::Strict;
 use super::pace::{PaceMin, Paced};
 use super::proxy_protocol::{self, Connected};
 use super::reply::{self, Reply};
@@ -101,7 +102,7 @@ async fn connection(app: Arc<App>, socket: TcpStream, peer: SocketAddr, clients:
     };
     let soft = app.tasks.soft();
     let (limits, timeouts) = (app.config.limits, app.config.timeouts);
-    let socket = Paced::new(socket, PaceMin::new(limits.client_rate.0, timeouts.client_stall.0));
+    let socket = Paced::new(Strict::new(socket), PaceMin::new(limits.client_rate.0, timeouts.client_stall.0));
     let service = service_fn(move |request: http::Request<Incoming>| {
         let app = Arc::clone(&app);
         async move { Ok::<_, Infallible>(serve(&app, request, peer, local).await) }

@@ -11,6 +11,44 @@ async fn replica(dir: &std::path::Path) -> Replica {
     Replica::start(config(dir, &[])).await
 }
 
+/// One answer, which says no, and the end of the connection.
+async fn assert_refused(request: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = replica(dir.path()).await;
+    let answer = replica.raw(request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?} got {answer:?}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "a second request was read: {answer:?}");
+}
+
+#[tokio::test]
+async fn a_length_beside_chunks_is_refused() {
+    assert_refused(
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+         0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn two_hosts_are_refused() {
+    assert_refused("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn a_bare_line_feed_is_refused_after_the_request_line() {
+    assert_refused("GET /healthz HTTP/1.1\nHost: a\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn a_bare_line_feed_is_refused_between_headers() {
+    assert_refused("GET /healthz HTTP/1.1\r\nHost: a\nX: y\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn a_bare_line_feed_is_refused_at_the_end_of_the_head() {
+    assert_refused("GET /healthz HTTP/1.1\r\nHost: a\r\n\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+}
+
 #[tokio::test]
 async fn requests_that_can_be_read_in_two_ways_are_refused() {
     let dir = tempfile::tempdir().unwrap();
