@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod bench;
+mod fuzz;
 mod stages;
 mod tools;
 
@@ -49,6 +50,14 @@ enum Command {
         /// Where to.
         dir: PathBuf,
     },
+    /// Gives the decoders of foreign octets what libFuzzer thinks up.
+    Fuzz {
+        /// For each target.
+        #[arg(long, default_value_t = 1.0)]
+        minutes: f64,
+        /// Only these; none: all.
+        targets: Vec<String>,
+    },
     /// Measures something, with an optimised build, and prints a table.
     Bench {
         #[command(subcommand)]
@@ -64,6 +73,7 @@ fn main() -> ExitCode {
         }
         Command::Test { full, only, list: false } => stages::test(full, &only),
         Command::Corpus { list, metadata, copies, dir } => lay_out_corpus(&list, &metadata, &dir, copies),
+        Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
         Command::Bench { what } => what.run(),
     };
     match result {

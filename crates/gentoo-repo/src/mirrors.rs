@@ -56,6 +56,10 @@ impl ThirdPartyMirrors {
         let Some(name) = words.next() else { return };
         for url in words.filter(|url| is_fetchable(url)) {
             let base = url.trim_end_matches('/');
+            if !is_fetchable(base) {
+                // Nothing but a scheme.
+                continue;
+            }
             let known = self.urls.entry(name.to_owned()).or_default();
             if !known.iter().any(|earlier| earlier == base) {
                 known.push(base.to_owned());
@@ -106,6 +110,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_scheme_alone_is_no_mirror() {
+        let mut mirrors = ThirdPartyMirrors::new();
+        mirrors.add(b"m https:// ftp:/// https://h/\n").unwrap();
+        assert_eq!(mirrors.urls("m"), ["https://h"]);
+    }
 
     #[test]
     fn names_expand_over_every_url() {

@@ -10,8 +10,8 @@ use gentoo_repo::{Digests, Distfile, DistfileName, HashAlgorithm, Restriction};
 
 use crate::codec::{self, Misfit, Reader, Writer};
 
-const MAGIC: [u8; 8] = *b"ROOKCATA";
-const VERSION: u32 = 2;
+/// Magic and version.
+pub(crate) const KIND: ([u8; 8], u32) = (*b"ROOKCATA", 2);
 /// The fields of a distfile without any text in them.
 const DISTFILE_BYTES: usize = 4 + 8 + 4 + 8 + 1 + 8;
 
@@ -27,7 +27,7 @@ pub(crate) fn count(catalogue: &Catalogue) -> Counts {
 }
 
 pub(crate) fn encode(catalogue: &Catalogue) -> std::io::Result<Vec<u8>> {
-    let mut out = Writer::new(MAGIC, VERSION);
+    let mut out = Writer::new(KIND);
     out.count(catalogue.distfiles.len());
     for distfile in catalogue.distfiles.values() {
         out.bytes(distfile.name.as_str().as_bytes());
@@ -70,11 +70,11 @@ fn texts(out: &mut Writer, texts: &[String]) {
 
 /// Whether [`decode`] would get past the checksum, without making anything of the rest.
 pub(crate) fn check(frame: &[u8]) -> Result<(), Misfit> {
-    codec::check(MAGIC, VERSION, frame).map(drop)
+    codec::check(KIND, frame).map(drop)
 }
 
 pub(crate) fn decode(frame: &[u8]) -> Result<Catalogue, Misfit> {
-    let body = codec::unseal(MAGIC, VERSION, frame)?;
+    let body = codec::unseal(KIND, frame)?;
     let mut fields = Reader::new(&body);
     let mut distfiles = BTreeMap::new();
     for _ in 0..fields.count(DISTFILE_BYTES)? {

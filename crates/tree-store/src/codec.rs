@@ -15,6 +15,9 @@ const ZSTD_LEVEL: i32 = 1;
 /// Far beyond what the largest tree that an index holds needs.
 const BODY_BYTES_MAX: u64 = 8 << 30;
 
+/// Magic and format version.
+pub(crate) type Kind = ([u8; 8], u32);
+
 /// Appends fields to a frame.
 pub(crate) struct Writer {
     head: Vec<u8>,
@@ -27,7 +30,7 @@ pub(crate) struct Writer {
 const PIECE_BYTES: usize = 128 << 10;
 
 impl Writer {
-    pub(crate) fn new(magic: [u8; 8], version: u32) -> Self {
+    pub(crate) fn new((magic, version): Kind) -> Self {
         let mut head = magic.to_vec();
         head.extend_from_slice(&version.to_le_bytes());
         Self {
@@ -103,7 +106,7 @@ impl Writer {
 pub(crate) type Misfit = &'static str;
 
 /// Checks the frame around a body and gives the body's length and the body, still compressed.
-pub(crate) fn check(magic: [u8; 8], version: u32, frame: &[u8]) -> Result<(u64, &[u8]), Misfit> {
+pub(crate) fn check((magic, version): Kind, frame: &[u8]) -> Result<(u64, &[u8]), Misfit> {
     let Some(covered_bytes) = frame.len().checked_sub(CHECKSUM_BYTES).filter(|&n| n >= HEAD_BYTES) else {
         return Err("shorter than its head");
     };
@@ -126,8 +129,8 @@ pub(crate) fn check(magic: [u8; 8], version: u32, frame: &[u8]) -> Result<(u64, 
 }
 
 /// The body of a frame.
-pub(crate) fn unseal(magic: [u8; 8], version: u32, frame: &[u8]) -> Result<Vec<u8>, Misfit> {
-    let (body_bytes, compressed) = check(magic, version, frame)?;
+pub(crate) fn unseal(kind: Kind, frame: &[u8]) -> Result<Vec<u8>, Misfit> {
+    let (body_bytes, compressed) = check(kind, frame)?;
     let wrong = |_| "the body can't be decompressed";
     let decoder = zstd::Decoder::with_buffer(compressed).map_err(wrong)?;
     let mut body = Vec::new();
@@ -206,7 +209,7 @@ mod tests {
     const MAGIC: [u8; 8] = *b"ROOKTEST";
 
     fn frame() -> Vec<u8> {
-        let mut writer = Writer::new(MAGIC, 7);
+        let mut writer = Writer::new((MAGIC, 7));
         writer.u32(5);
         writer.bytes(b"octets");
         writer.finish().unwrap()
@@ -215,16 +218,16 @@ mod tests {
     #[test]
     fn every_flipped_octet_and_every_truncation_is_found() {
         let whole = frame();
-        assert!(unseal(MAGIC, 7, &whole).is_ok());
+        assert!(unseal((MAGIC, 7), &whole).is_ok());
         for at in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x10;
-            assert!(unseal(MAGIC, 7, &flipped).is_err(), "octet {at} flipped");
-            assert!(unseal(MAGIC, 7, &whole[..at]).is_err(), "cut at {at}");
+            assert!(unseal((MAGIC, 7), &flipped).is_err(), "octet {at} flipped");
+            assert!(unseal((MAGIC, 7), &whole[..at]).is_err(), "cut at {at}");
         }
-        assert!(unseal(MAGIC, 8, &whole).is_err());
+        assert!(unseal((MAGIC, 8), &whole).is_err());
         let longer = [whole.as_slice(), b"x"].concat();
-        assert!(unseal(MAGIC, 7, &longer).is_err());
+        assert!(unseal((MAGIC, 7), &longer).is_err());
     }
 
     #[test]
@@ -235,14 +238,14 @@ mod tests {
             frame[12..20].copy_from_slice(&said.to_le_bytes());
             let checksum = xxh3_128(&frame[..covered]);
             frame[covered..].copy_from_slice(&checksum.to_le_bytes());
-            assert!(unseal(MAGIC, 7, &frame).is_err(), "{said}");
+            assert!(unseal((MAGIC, 7), &frame).is_err(), "{said}");
         }
     }
 
     #[test]
     fn fields_come_back() {
         let whole = frame();
-        let body = unseal(MAGIC, 7, &whole).unwrap();
+        let body = unseal((MAGIC, 7), &whole).unwrap();
         let mut reader = Reader::new(&body);
         assert_eq!(reader.u32(), Ok(5));
         assert!(reader.end().is_err());

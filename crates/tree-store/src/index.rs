@@ -7,8 +7,8 @@
 use crate::codec::{self, Misfit, Reader, Writer};
 use crate::name::ContentDigest;
 
-const MAGIC: [u8; 8] = *b"ROOKTREE";
-const VERSION: u32 = 2;
+/// Magic and version.
+pub(crate) const KIND: ([u8; 8], u32) = (*b"ROOKTREE", 2);
 
 const NODE_BYTES: usize = 4 + 8 + 4 + 4 + 4 + 4 + 4 + 4;
 const CONTENT_BYTES: usize = 64 + 4 + 8 + 8;
@@ -112,7 +112,7 @@ impl Index {
 
     /// The file of a published generation.
     pub(crate) fn encode(&self, module: &str, number: u64, summary: &Summary) -> std::io::Result<Vec<u8>> {
-        let mut out = Writer::new(MAGIC, VERSION);
+        let mut out = Writer::new(KIND);
         out.bytes(module.as_bytes());
         out.u64(number);
         encode_summary(&mut out, summary);
@@ -144,7 +144,7 @@ impl Index {
 
     /// Reads what [`Self::encode`] wrote for this module and number.
     pub(crate) fn decode(frame: &[u8], module: &str, number: u64) -> Result<(Self, Summary), Misfit> {
-        let body = codec::unseal(MAGIC, VERSION, frame)?;
+        let body = codec::unseal(KIND, frame)?;
         let mut fields = Reader::new(&body);
         if fields.bytes()? != module.as_bytes() || fields.u64()? != number {
             return Err("belongs to another generation");

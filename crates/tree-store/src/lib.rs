@@ -19,6 +19,8 @@ mod contents;
 mod durable;
 mod error;
 mod exclude;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod generation;
 mod index;
 mod memory;

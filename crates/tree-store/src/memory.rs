@@ -13,8 +13,8 @@ use gentoo_repo::src_uri::Lift;
 use crate::catalogue::{decode_digests, encode_digests};
 use crate::codec::{self, Misfit, Reader, Writer};
 
-const MAGIC: [u8; 8] = *b"ROOKKNOW";
-const VERSION: u32 = 1;
+/// Magic and version.
+pub(crate) const KIND: ([u8; 8], u32) = (*b"ROOKKNOW", 1);
 
 /// What is known of one generation.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn encode(&self, number: u64) -> std::io::Result<Vec<u8>> {
-        let mut out = Writer::new(MAGIC, VERSION);
+        let mut out = Writer::new(KIND);
         out.u64(number);
         let Facts { names, uris, descriptions, packages } = &self.facts;
         out.count(names.values().len());
@@ -53,7 +53,7 @@ impl Memory {
     }
 
     pub(crate) fn decode(frame: &[u8], number: u64) -> Result<Self, Misfit> {
-        let body = codec::unseal(MAGIC, VERSION, frame)?;
+        let body = codec::unseal(KIND, frame)?;
         let mut fields = Reader::new(&body);
         if fields.u64()? != number {
             return Err("of another generation");

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::codec::{self, Misfit, Reader, Writer};
 use crate::source::{Look, Stat};
 
-const MAGIC: [u8; 8] = *b"ROOKSEEN";
-const VERSION: u32 = 2;
+/// Magic and version.
+pub(crate) const KIND: ([u8; 8], u32) = (*b"ROOKSEEN", 2);
 const ENTRY_BYTES: usize = 8 + 4 + 8;
 
 /// A file changed this short before we looked may change again without getting another ctime: kernels
@@ -37,7 +37,7 @@ impl Sightings {
     }
 
     pub(crate) fn encode(&self, number: u64, source: &Path) -> std::io::Result<Vec<u8>> {
-        let mut out = Writer::new(MAGIC, VERSION);
+        let mut out = Writer::new(KIND);
         out.u64(number);
         out.bytes(source.as_os_str().as_bytes());
         out.count(self.entries.len());
@@ -52,7 +52,7 @@ impl Sightings {
     }
 
     pub(crate) fn decode(frame: &[u8], number: u64, source: &Path) -> Result<Self, Misfit> {
-        let body = codec::unseal(MAGIC, VERSION, frame)?;
+        let body = codec::unseal(KIND, frame)?;
         let mut fields = Reader::new(&body);
         if fields.u64()? != number || fields.bytes()? != source.as_os_str().as_bytes() {
             return Err("of another generation or source");

@@ -4,13 +4,12 @@
 //! name every file but those below IGNORE lines and those with a name that starts with a dot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 
-use flate2::read::MultiGzDecoder;
 use gentoo_repo::catalogue::facts::Tag;
 use gentoo_repo::cleartext;
 use gentoo_repo::manifest::{self, Entry, FileTag};
 
+use super::compressed;
 use super::digests::{self, Expected};
 use super::fits::{self, Fits};
 use super::openpgp::Keyring;
@@ -92,7 +91,7 @@ impl Cover {
             {
                 return Err(refused(why));
             }
-            let octets = decompress(&path, read_node(generation, id, MANIFEST_BYTES_MAX)?)?;
+            let octets = compressed::unpack(&path, read_node(generation, id, MANIFEST_BYTES_MAX)?)?;
             let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
             pending.extend(cover.take(&path, directory, &octets, is_known)?);
         }
@@ -214,26 +213,5 @@ impl Cover {
     fn is_ignored(&self, path: &str) -> bool {
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         ends.into_iter().any(|end| self.ignored.contains(&path[..end]))
-    }
-}
-
-fn decompress(path: &str, octets: Vec<u8>) -> Result<Vec<u8>, TreeError> {
-    let refused = |why: String| TreeError::refused(path.as_bytes(), why);
-    let extension = path.rsplit('/').next().and_then(|name| name.strip_prefix("Manifest"));
-    let suffix = extension.and_then(|rest| rest.rsplit_once('.')).map(|(_, suffix)| suffix);
-    match suffix {
-        Some("gz") => {
-            let mut whole = Vec::new();
-            let mut decoder = MultiGzDecoder::new(octets.as_slice()).take(MANIFEST_BYTES_MAX + 1);
-            decoder.read_to_end(&mut whole).map_err(|error| refused(error.to_string()))?;
-            if whole.len() as u64 > MANIFEST_BYTES_MAX {
-                return Err(refused(format!("more than {MANIFEST_BYTES_MAX} octets unpacked")));
-            }
-            Ok(whole)
-        }
-        Some(other @ ("bz2" | "xz" | "lzma" | "zst" | "lz4")) => {
-            Err(refused(format!("compressed with {other}, which is not supported (gz is)")))
-        }
-        _ => Ok(octets),
     }
 }

@@ -4,6 +4,7 @@
 //! not older than the live one's: clients can't sync from a tree without, and refuse to from an older one.
 
 mod catalogue;
+mod compressed;
 mod covered;
 mod digests;
 mod fits;

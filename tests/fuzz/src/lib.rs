@@ -1,0 +1,46 @@
+//! What is fuzzed: one function for each decoder of octets that somebody else wrote.
+//!
+//! `cargo xtask fuzz [--minutes N] [TARGET…]` runs them under libFuzzer; `cargo test -p rookery-fuzz` replays the
+//! inputs in `corpus/TARGET/` through the same functions, without it.
+//!
+//! # A new target
+//! 1. Write a function that takes octets: it must not panic, hang or take memory out of proportion, whatever they are.
+//!    Let it check what must hold of whatever was accepted, such as that it comes back after being written again.
+//! 2. Add a line to [`TARGETS`].
+//! 3. Put a few small files into `corpus/TARGET/`: one for each kind of input, and each one that ever failed. Tests
+//!    fail for a target without any.
+//! 4. Add words of its format to `dictionary`, where that helps.
+//!
+//! A crash's input is written to `target/fuzz/artifacts/TARGET/`; copy it into the corpus with its mend.
+//!
+//! This crate must not hold decoders of its own, and nothing may need it.
+
+mod gentoo;
+mod trees;
+
+/// A name and what it does with octets.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("manifest", gentoo::manifest),
+    ("md5-cache", gentoo::md5_cache),
+    ("src-uri", gentoo::src_uri),
+    ("restrict", gentoo::restrict),
+    ("layout-conf", gentoo::layout_conf),
+    ("mirror-layout", gentoo::mirror_layout),
+    ("thirdpartymirrors", gentoo::thirdpartymirrors),
+    ("timestamp", gentoo::timestamp),
+    ("catalogue", gentoo::catalogue),
+    ("tree-index", trees::index),
+    ("tree-catalogue", trees::catalogue),
+    ("tree-seen", trees::seen),
+    ("tree-known", trees::known),
+    ("tree-frame", trees::frame),
+];
+
+/// The function of a target.
+#[must_use]
+pub fn target(name: &str) -> Option<fn(&[u8])> {
+    TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
+}
