@@ -17,6 +17,7 @@ mod error;
 pub mod filter;
 pub mod flist;
 pub mod limits;
+pub mod login;
 pub mod memory;
 pub mod mux;
 pub mod options;

@@ -4,7 +4,7 @@ use crate::Protocol;
 use crate::limits::{EARLY_INPUT_LEN_MAX, LINE_LEN_MAX};
 
 /// Our greeting. The digests are those of an authentication, which version 32 must name.
-pub const GREETING: &str = "@RSYNCD: 32.0 sha512 sha256 sha1 md5\n";
+pub const GREETING: &str = "@RSYNCD: 32.0 sha512 sha256 sha1 md5 md4\n";
 /// After it the client sends arguments.
 pub const OK: &str = "@RSYNCD: OK\n";
 /// Ends a list of modules.
@@ -148,6 +148,25 @@ pub fn unknown_module(name: &str) -> String {
 pub fn access_denied(name: &str, address: &str) -> String {
     let name = crate::error::printable(name.as_bytes());
     format!("@ERROR: access denied to {name} from UNDETERMINED ({address})\n")
+}
+
+/// Asks a client to log in.
+#[must_use]
+pub fn challenge_line(challenge: &str) -> String {
+    format!("@RSYNCD: AUTHREQD {challenge}\n")
+}
+
+/// The answer to a login that failed, whatever was wrong with it.
+#[must_use]
+pub fn login_failed(name: &str) -> String {
+    format!("@ERROR: auth failed on module {}\n", crate::error::printable(name.as_bytes()))
+}
+
+/// The answer to a client that knows none of the digests for logging in.
+#[must_use]
+pub fn no_common_digest() -> String {
+    let names = crate::login::AuthDigest::ALL.map(crate::login::AuthDigest::as_str).join(" ");
+    format!("@ERROR: your client does not support one of our daemon-auth checksums: {names}\n")
 }
 
 /// The answer when all connections are in use and the wait was too long.

@@ -146,6 +146,7 @@ fn at_the_list(options: &[&str]) -> (Session, Box<rsync_wire::ListPlan>, Instant
     session.handle_input(&client(options, &[]), now);
     loop {
         match session.poll().expect("no list is asked for") {
+            Command::CheckLogin(login) => panic!("nobody asked for {login:?}"),
             Command::SelectModule(_) => session.module_selected(Selection::Accepted(Grant::default()), now),
             Command::BuildList(plan) => return (session, plan, now),
             Command::Write(_) | Command::Note(_) => {}

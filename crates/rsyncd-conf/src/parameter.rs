@@ -44,6 +44,7 @@ const fn of(name: &'static str, scope: Scope, treatment: Treatment) -> Parameter
 
 const NO_PATHS: &str = "contents come from a stored generation, and no path of a client's is ever opened";
 const NOT_RECEIVED: &str = "nothing is ever received";
+const LOGS: &str = "logs go to standard error, one line for each connection";
 const NO_COMMANDS: &str = "no commands are run for a connection";
 
 /// All of them.
@@ -56,14 +57,18 @@ pub const PARAMETERS: &[Parameter] = &[
     of("motd file", Global, Honoured),
     of("pid file", Global, NoEffect("the service manager knows the process")),
     of("port", Global, Honoured),
-    of("proxy protocol", Global, Honoured),
+    of("proxy protocol", Global, Only(false, "the header is not read yet")),
     of("proxy protocol hosts", Global, Honoured),
     of("socket options", Global, NoEffect("the system's own tuning is kept")),
     of("auth digest", Module, Honoured),
     of("auth users", Module, Honoured),
     of("charset", Module, Refused("names are sent as they are")),
     of("comment", Module, Honoured),
-    of("dont compress", Module, Honoured),
+    of(
+        "dont compress",
+        Module,
+        Refused("it is not supported yet; `refuse options = z*` turns compression off"),
+    ),
     of("early exec", Module, Refused(NO_COMMANDS)),
     of("exclude", Module, Honoured),
     of("exclude from", Module, Honoured),
@@ -81,8 +86,8 @@ pub const PARAMETERS: &[Parameter] = &[
     of("insecure links", Module, Stricter(NO_PATHS)),
     of("list", Module, Honoured),
     of("lock file", Module, NoEffect("connections are counted in the process")),
-    of("log file", Module, Honoured),
-    of("log format", Module, Honoured),
+    of("log file", Module, NoEffect(LOGS)),
+    of("log format", Module, NoEffect(LOGS)),
     of("max connections", Module, Honoured),
     of("max verbosity", Module, Stricter("what a client asks for never changes what is logged")),
     of("munge symlinks", Module, NoEffect(NOT_RECEIVED)),
@@ -98,11 +103,11 @@ pub const PARAMETERS: &[Parameter] = &[
     of("reverse lookup", Module, Honoured),
     of("secrets file", Module, Honoured),
     of("strict modes", Module, Honoured),
-    of("syslog facility", Module, Honoured),
-    of("syslog tag", Module, Honoured),
+    of("syslog facility", Module, NoEffect(LOGS)),
+    of("syslog tag", Module, NoEffect(LOGS)),
     of("temp dir", Module, NoEffect(NOT_RECEIVED)),
     of("timeout", Module, Honoured),
-    of("transfer logging", Module, Honoured),
+    of("transfer logging", Module, Only(false, "files are not logged one by one yet")),
     of("uid", Module, Stricter(NO_PATHS)),
     of("use chroot", Module, Stricter(NO_PATHS)),
     of("write only", Module, Only(false, "modules only send")),

@@ -1,5 +1,6 @@
 //! The `[sync]` section. `rsyncd` reads the part of it that an rsyncd.conf says.
 
+mod auth;
 mod hosts;
 mod rsyncd;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use service_kit::config::{ConfigError, HumanDuration, none_if_empty};
 use tree_store::{Excludes, Keyring, ModuleName, TreeError, Verify};
 
+pub use auth::{AuthUsers, DigestName};
 pub use hosts::Hosts;
 pub(crate) use rsyncd::Resolved;
 
@@ -100,6 +102,7 @@ impl Default for Config {
 /// One repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one key that an operator may set")]
 pub struct ModuleConfig {
     /// Boxes sync from `rsync://HOST/NAME`.
     #[serde(deserialize_with = "module_name")]
@@ -142,6 +145,18 @@ pub struct ModuleConfig {
     /// Silence after which a connection ends; 0 leaves it to the client.
     #[serde(default)]
     pub timeout: HumanDuration,
+    /// Who may log in, as rsyncd.conf(5) writes it; empty: nobody has to.
+    #[serde(default)]
+    pub auth_users: AuthUsers,
+    /// Their passwords: one `USER:PASSWORD` or `@GROUP:PASSWORD` a line.
+    #[serde(default, deserialize_with = "none_if_empty")]
+    pub secrets_file: Option<PathBuf>,
+    /// The weakest digest that clients may log in with.
+    #[serde(default)]
+    pub auth_digest: Option<DigestName>,
+    /// Whether the secrets file must be private.
+    #[serde(default = "yes")]
+    pub strict_modes: bool,
     /// Options of clients that are refused, as rsyncd.conf(5) writes them.
     #[serde(default)]
     pub refuse_options: Vec<String>,
@@ -166,6 +181,10 @@ impl ModuleConfig {
             forward_lookup: true,
             list: true,
             timeout: HumanDuration::default(),
+            auth_users: AuthUsers::default(),
+            secrets_file: None,
+            auth_digest: None,
+            strict_modes: true,
             refuse_options: Vec::new(),
         }
     }
@@ -295,6 +314,9 @@ fn plan(module: &ModuleConfig) -> Result<ModulePlan, ConfigError> {
     };
     let refused = |key: &str, error: TreeError| wrong(key, error.to_string());
     let name = module.name.parse().map_err(|error| refused("name", error))?;
+    if !module.auth_users.0.is_empty() && module.secrets_file.is_none() {
+        return Err(wrong("secrets_file", "expected a file with the passwords of auth_users".to_owned()));
+    }
     let excludes = Excludes::new(&module.exclude).map_err(|error| refused("exclude", error))?;
     let source = match (&module.source.dir, &module.source.rsync) {
         (Some(dir), None) if dir.is_absolute() => Source::Dir(dir.clone()),
@@ -369,6 +391,9 @@ mod tests {
             (format!("{module}hosts_allow = [\"10.13.18.*\"]\n"), "hosts_allow"),
             (format!("{module}poll = \"0\"\n"), "poll"),
             (format!("{module}colour = 1\n"), "colour"),
+            (format!("{module}auth_users = [\"joe:dney\"]\n"), ":deny"),
+            (format!("{module}auth_users = [\"joe\"]\n"), "secrets_file"),
+            (format!("{module}auth_digest = \"md6\"\n"), "sha512"),
             ("[sync]\nrsyncd_conf = \"/nowhere/rsyncd.conf\"\n".to_owned(), "/nowhere/rsyncd.conf"),
             (format!("{module}[sync.pull]\nanswer = \"0\"\n"), "sync.pull.answer"),
         ] {

@@ -27,14 +27,14 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::service::Routes;
 use tree_store::TreeError;
 
-pub use config::{Config, Hosts, ModuleConfig, PullConfig, SourceConfig, VerifyMode};
+pub use config::{AuthUsers, Config, DigestName, Hosts, ModuleConfig, PullConfig, SourceConfig, VerifyMode};
 pub use module::{Attempt, Looked, Module, Modules};
 pub use upstream::{RsyncUrl, Upstreams};
 
 use config::{ModulePlan, Resolved};
 use generations::{FirstTurn, Shared};
 use module::Request;
-use rsync::{Limits, Lookups, Motd, RsyncServer};
+use rsync::{Limits, LoginRules, Lookups, Motd, RsyncServer};
 use rsyncd_conf::hosts::HostAccess;
 use rsyncd_conf::refuse::RefusedOptions;
 use tree_service::TreeService;
@@ -104,6 +104,16 @@ fn make_private(state_dir: &Path) -> Result<(), TreeError> {
     })
 }
 
+fn login_rules(config: &ModuleConfig) -> Option<LoginRules> {
+    let secrets_file = config.secrets_file.clone().filter(|_| !config.auth_users.0.is_empty())?;
+    Some(LoginRules {
+        users: config.auth_users.0.clone(),
+        secrets_file,
+        weakest: config.auth_digest.map(|digest| digest.0),
+        strict_modes: config.strict_modes,
+    })
+}
+
 /// The daemon asks for a module's live generation once for each connection.
 fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
     let served = modules.iter().map(|module| {
@@ -116,6 +126,7 @@ fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
             access: HostAccess { allow: config.hosts_allow.0.clone(), deny: config.hosts_deny.0.clone() },
             lookups: Lookups { reverse: config.reverse_lookup, forward: config.forward_lookup },
             timeout_s: u32::try_from(config.timeout.0.as_secs()).unwrap_or(u32::MAX),
+            login: login_rules(config).map(Arc::new),
             refused: Arc::new(RefusedOptions::new(&config.refuse_options)),
             live: Arc::new(move || live.live()),
         }

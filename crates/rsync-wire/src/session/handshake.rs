@@ -1,15 +1,16 @@
 //! From the greeting to the seed: lines, arguments, names; nothing is framed yet.
 
-use super::phase::{CloseReason, Incoming, Phase, Selection};
+use super::phase::{CloseReason, Incoming, Phase};
 use super::{Command, Session};
 use crate::codec::{Reader, put_varint};
+use crate::login::Scheme;
 use crate::mux::{Code, FrameReader, FrameWriter};
 use crate::options::ArgumentFraming;
 use crate::prologue::{self, Line};
 use crate::setup::{CompatFlags, Exchange};
-use crate::{ExitCode, Protocol, Refusal, WireError, limits};
+use crate::{ExitCode, Protocol, Refusal, WireError};
 use bytes::Bytes;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 impl Session {
     /// Goes on until more octets or an answer are needed.
@@ -46,7 +47,13 @@ impl Session {
                 let exchange = *exchange;
                 self.names(exchange)
             }
-            Phase::AwaitingModules | Phase::AwaitingModule | Phase::Closed => Ok(false),
+            Phase::Login { scheme, challenge } => {
+                let (scheme, challenge) = (*scheme, challenge.clone());
+                Ok(self.login(scheme, challenge))
+            }
+            Phase::AwaitingModules | Phase::AwaitingModule | Phase::AwaitingLogin | Phase::Closed => {
+                Ok(false)
+            }
             Phase::Filters(_)
             | Phase::FilesFrom(_)
             | Phase::AwaitingList
@@ -68,6 +75,7 @@ impl Session {
         match prologue::parse_greeting(&line) {
             Ok(protocol) => {
                 self.protocol = protocol;
+                self.scheme = Scheme::of_client(&line, protocol);
                 self.frames = FrameWriter::new(protocol);
                 self.summary.protocol = Some(protocol.number());
                 self.phase = Phase::Request;
@@ -102,7 +110,7 @@ impl Session {
         true
     }
 
-    fn turn_away(&mut self, line: &str, reason: CloseReason) -> bool {
+    pub(super) fn turn_away(&mut self, line: &str, reason: CloseReason) -> bool {
         if !line.is_empty() {
             self.write_line(line);
         }
@@ -119,24 +127,6 @@ impl Session {
             modules.into_iter().map(|(name, comment)| prologue::module_line(name, comment)).collect();
         text.push_str(prologue::EXIT);
         self.turn_away(&text, CloseReason::ModulesListed);
-    }
-
-    /// Answers [`Command::SelectModule`].
-    pub fn module_selected(&mut self, selection: Selection, now: Instant) {
-        if !matches!(self.phase, Phase::AwaitingModule) {
-            return;
-        }
-        match selection {
-            Selection::Accepted(grant) => {
-                self.grant = grant;
-                // Waiting for its turn was not the client's doing.
-                self.handshake_until = now + limits::HANDSHAKE_MAX;
-                self.phase = Phase::Arguments { secluded: false };
-                self.write_line(prologue::OK);
-                self.advance();
-            }
-            Selection::Refused { line, reason } => drop(self.turn_away(&line, reason)),
-        }
     }
 
     fn argument(&mut self, secluded: bool) -> Result<bool, WireError> {

@@ -7,10 +7,12 @@
 
 mod exchange;
 mod handshake;
+mod login;
 mod phase;
 
 use crate::flist::{FileList, ListPlan};
 use crate::limits;
+use crate::login::{Login, Scheme};
 use crate::mux::{Code, FrameWriter};
 use crate::options::{ArgumentList, Arguments};
 use crate::prologue;
@@ -23,7 +25,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use phase::{CloseReason, Grant, Refuses, Selection};
+pub use phase::{Challenge, CloseReason, Grant, Refuses, Selection};
 
 /// What differs from one connection to another.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +45,8 @@ pub enum Command {
     ListModules,
     /// Decide about this host and this module; answer with [`Session::module_selected`].
     SelectModule(String),
+    /// Check an attempt to log in to the module; answer with [`Session::module_selected`].
+    CheckLogin(Login),
     /// Run [`ListPlan::build`] on the module's tree, or find the list of an equal plan; answer with
     /// [`Session::list_built`].
     BuildList(Box<ListPlan>),
@@ -97,6 +101,8 @@ pub struct Session {
     /// The agreed timeout, or the one that we use all the same.
     timeout: Duration,
     grant: Grant,
+    /// How the client would log in; `None` if it has no digest of ours.
+    scheme: Option<Scheme>,
     handshake_until: Instant,
     last_heard: Instant,
     last_written: Instant,
@@ -129,6 +135,7 @@ impl Session {
             seed: 0,
             timeout: limits::IDLE_MAX,
             grant: Grant::default(),
+            scheme: None,
             handshake_until: now + limits::HANDSHAKE_MAX,
             last_heard: now,
             last_written: now,
@@ -189,7 +196,7 @@ impl Session {
         if let Phase::EmptyList { until } = self.phase {
             return until;
         }
-        if matches!(self.phase, Phase::AwaitingModule) {
+        if matches!(self.phase, Phase::AwaitingModule | Phase::AwaitingLogin) {
             // The owner limits how long a client waits for its turn.
             return self.last_heard + limits::IDLE_MAX;
         }

@@ -1,6 +1,7 @@
 //! Where a connection is, and how it ended.
 
 use crate::FileList;
+use crate::login::{AuthDigest, Scheme};
 use crate::mux::FrameReader;
 use crate::setup::Exchange;
 use crate::transfer::RequestReader;
@@ -17,6 +18,12 @@ pub(super) enum Phase {
     },
     AwaitingModules,
     AwaitingModule,
+    /// The challenge was sent.
+    Login {
+        scheme: Scheme,
+        challenge: String,
+    },
+    AwaitingLogin,
     Arguments {
         secluded: bool,
     },
@@ -83,6 +90,8 @@ impl Phase {
                 | Self::EarlyInput { .. }
                 | Self::AwaitingModules
                 | Self::AwaitingModule
+                | Self::Login { .. }
+                | Self::AwaitingLogin
                 | Self::Arguments { .. }
                 | Self::Names(_)
         )
@@ -111,11 +120,23 @@ impl std::fmt::Debug for Grant {
     }
 }
 
-/// The answer to [`crate::Command::SelectModule`].
+/// What a client has to answer to log in.
+#[derive(Debug, Clone)]
+pub struct Challenge {
+    /// Random octets as text ([`crate::login::challenge_text`]): whoever can guess them can collect answers
+    /// beforehand.
+    pub text: String,
+    /// The weakest digest that will do.
+    pub weakest: Option<AuthDigest>,
+}
+
+/// The answer to [`crate::Command::SelectModule`] and [`crate::Command::CheckLogin`].
 #[derive(Debug, Clone)]
 pub enum Selection {
     /// The client may go on.
     Accepted(Grant),
+    /// It has to log in first.
+    LogIn(Challenge),
     /// It may not.
     Refused {
         /// The line to answer with, its end included: see [`crate::prologue`].
@@ -138,6 +159,8 @@ pub enum CloseReason {
     UnknownModule,
     /// This host may not.
     AccessDenied,
+    /// The client could not log in.
+    LoginFailed,
     /// All connections are in use.
     Busy,
     /// The module has no generation to serve yet.
@@ -170,6 +193,7 @@ impl CloseReason {
             Self::EmptyList => "empty_list",
             Self::UnknownModule => "unknown_module",
             Self::AccessDenied => "access_denied",
+            Self::LoginFailed => "login_failed",
             Self::Busy => "busy",
             Self::NoGeneration => "no_generation",
             Self::StartupError => "startup_error",

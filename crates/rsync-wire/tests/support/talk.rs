@@ -41,6 +41,7 @@ impl<'a> Talk<'a> {
                     let selection = Selection::Accepted(grant);
                     self.session.module_selected(selection, self.now);
                 }
+                Command::CheckLogin(login) => panic!("nobody asked for {login:?}"),
                 Command::BuildList(plan) => {
                     let built = plan.build(self.tree).map(Arc::new);
                     self.session.list_built(built, self.now);

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use rsync_wire::login::AuthDigest;
 use rsyncd_conf::{Found, Module, Note, RsyncdConf, Surroundings};
 use service_kit::config::{ConfigError, HumanDuration};
 
-use super::{Config, Hosts, ModuleConfig, VerifyMode};
+use super::{AuthUsers, Config, DigestName, Hosts, ModuleConfig, VerifyMode};
 
 /// Octets of one file of the configuration.
 const FILE_LEN_MAX: u64 = 4 << 20;
@@ -35,8 +36,13 @@ impl Config {
         };
         let wrong = |what: String| ConfigError::wrong("sync.rsyncd_conf", what);
         let conf = read(&path).map_err(wrong)?;
-        if conf.globals.proxy_protocol {
-            return Err(wrong("`proxy protocol` is not supported yet".to_owned()));
+        let mut limits = conf.modules.iter().map(|module| module.max_connections);
+        if let Some(first) = limits.next()
+            && limits.any(|limit| limit != first)
+        {
+            let what =
+                "modules with different `max connections` are not supported yet: expected one global limit";
+            return Err(wrong(what.to_owned()));
         }
         let before: BTreeSet<_> = self.modules.iter().map(|module| module.name.clone()).collect();
         for module in &conf.modules {
@@ -66,11 +72,9 @@ impl Config {
             let address = globals.address.unwrap_or(self.listen.ip());
             self.listen = SocketAddr::new(address, globals.port.unwrap_or(self.listen.port()));
         }
-        // Each module has a limit there, and all limits count the same connections.
-        let limits = conf.modules.iter().map(|module| usize::try_from(module.max_connections).unwrap_or(0));
+        let limit = conf.modules.first().and_then(|module| usize::try_from(module.max_connections).ok());
         if self.max_connections == Self::default().max_connections
-            && let Some(limit) = limits.reduce(|a, b| if a == 0 || b == 0 { 0 } else { a.max(b) })
-            && limit > 0
+            && let Some(limit) = limit.filter(|&limit| limit > 0)
         {
             self.max_connections = limit;
         }
@@ -96,15 +100,8 @@ fn translate(module: &Module, verify: VerifyMode) -> Result<ModuleConfig, String
     let refused = |error: String| format!("{}: module [{}]: {error}", module.place, module.name);
     module.name.parse::<tree_store::ModuleName>().map_err(|error| refused(error.to_string()))?;
     tree_store::Excludes::new(&module.patterns).map_err(|error| refused(error.to_string()))?;
-    let unsupported = [
-        ("auth users", !module.auth_users.is_empty()),
-        ("dont compress", module.dont_compress),
-        ("transfer logging", module.transfer_logging),
-        ("log file", module.log_file.is_some()),
-        ("syslog facility", module.syslog_facility.is_some()),
-    ];
-    if let Some((name, _)) = unsupported.iter().find(|(_, given)| *given) {
-        return Err(refused(format!("`{name}` is not supported yet")));
+    if module.max_connections < 0 {
+        return Err(refused("`max connections` below 0 is not supported yet: remove the module".to_owned()));
     }
     let path = Path::new(&module.path);
     if !path.is_dir() {
@@ -120,6 +117,10 @@ fn translate(module: &Module, verify: VerifyMode) -> Result<ModuleConfig, String
         forward_lookup: module.forward_lookup,
         list: module.list,
         timeout: HumanDuration(Duration::from_secs(module.timeout_s.into())),
+        auth_users: AuthUsers(module.auth_users.clone()),
+        secrets_file: module.secrets_file.as_ref().map(Into::into),
+        auth_digest: module.auth_digest.as_deref().and_then(AuthDigest::from_name).map(DigestName),
+        strict_modes: module.strict_modes,
         refuse_options: module.refuse_options.clone(),
         ..ModuleConfig::of_dir(&module.name, path)
     })
@@ -195,6 +196,11 @@ mod tests {
             ("[My Mod]\npath = {}/tree\n", "rsyncd.conf:1: module [My Mod]"),
             ("[m]\npath = {}/tree\nexclude = [a\n", "module [m]"),
             ("[here]\npath = {}/tree\n", "[here] is in [[sync.modules]] too"),
+            ("[m]\npath = {}/tree\nmax connections = -1\n", "below 0 is not supported"),
+            (
+                "[m]\npath = {}/tree\n[n]\npath = {}/tree\nmax connections = 2\n",
+                "different `max connections`",
+            ),
             ("&include {}/tree/none\n", "none: No such file"),
         ] {
             let here = ModuleConfig::of_dir("here", Path::new("/x"));

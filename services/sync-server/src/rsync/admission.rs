@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rsync_wire::login::{Login, challenge_text};
 use rsync_wire::prologue;
-use rsync_wire::session::{CloseReason, Grant, Selection};
+use rsync_wire::session::{Challenge, CloseReason, Grant, Selection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tree_store::Generation;
 
-use super::{Limits, RsyncServer};
+use super::{Limits, Module, RsyncServer};
 
 /// The connections that may use a module at a time, and the queue for them: first come, first served.
 pub(super) struct Slots {
@@ -50,9 +51,13 @@ pub(super) struct Pinned {
     _slot: OwnedSemaphorePermit,
 }
 
-/// Decides in the order in which rsync does (3.3), so that a client learns no more than from rsync.
+fn refuse(line: String, reason: CloseReason) -> Admission {
+    Admission { selection: Selection::Refused { line, reason }, pinned: None }
+}
+
+/// Decides in the order in which rsync does (3.3), so that a client learns no more than from rsync. Only whoever has
+/// to log in does so before waiting for a turn: strangers can't take the turns of others.
 pub(super) async fn decide(server: Arc<RsyncServer>, host: IpAddr, name: String) -> Admission {
-    let refuse = |line, reason| Admission { selection: Selection::Refused { line, reason }, pinned: None };
     let Some(module) = server.module(&name) else {
         return refuse(prologue::unknown_module(&name), CloseReason::UnknownModule);
     };
@@ -64,17 +69,54 @@ pub(super) async fn decide(server: Arc<RsyncServer>, host: IpAddr, name: String)
             refuse(prologue::unknown_module(&name), CloseReason::AccessDenied)
         };
     }
+    if let Some(login) = &module.login {
+        let text = challenge_text(rand::random());
+        let challenge = Challenge { text, weakest: login.weakest };
+        return Admission { selection: Selection::LogIn(challenge), pinned: None };
+    }
+    admit(&server, module).await
+}
+
+/// Decides about an attempt to log in.
+pub(super) async fn log_in(server: Arc<RsyncServer>, host: IpAddr, name: String, login: Login) -> Admission {
+    let module = server.module(&name);
+    let failed = || refuse(prologue::login_failed(&name), CloseReason::LoginFailed);
+    let Some((module, rules)) = module.and_then(|module| Some((module, module.login.clone()?))) else {
+        return failed();
+    };
+    let user = login.user().to_owned();
+    // Its own turns: whoever guesses passwords must not hold up those who sync.
+    let Ok(turn) = server.logins.clone().acquire_owned().await else { return failed() };
+    let check = move || {
+        let checked = rules.check(&login);
+        drop(turn);
+        checked
+    };
+    match tokio::task::spawn_blocking(check).await {
+        Ok(Ok(())) => admit(&server, module).await,
+        Ok(Err(fault)) => {
+            tracing::warn!(%host, module = name, user = %user.escape_debug(), %fault, "rsync: login failed");
+            failed()
+        }
+        Err(_) => failed(),
+    }
+}
+
+/// Waits for a turn, and pins the generation that is live then.
+async fn admit(server: &RsyncServer, module: &Module) -> Admission {
     let Some(slot) = server.slots.acquire().await else {
         return refuse(prologue::connections_exhausted(server.slots.max()), CloseReason::Busy);
     };
     let Some(generation) = (module.live)() else {
-        let line = format!("@ERROR: module {name} has no tree to serve yet -- try again later\n");
+        let line = format!("@ERROR: module {} has no tree to serve yet -- try again later\n", module.name);
         return refuse(line, CloseReason::NoGeneration);
     };
     let refused = module.refused.clone();
-    let selection = Selection::Accepted(Grant {
+    let grant = Grant {
         timeout_s: module.timeout_s,
-        refuses: Some(Arc::new(move |arguments| refused.first_refused(arguments.iter().map(Vec::as_slice)))),
-    });
-    Admission { selection, pinned: Some(Pinned { generation, _slot: slot }) }
+        refuses: Some(Arc::new(move |arguments: &[Vec<u8>]| {
+            refused.first_refused(arguments.iter().map(Vec::as_slice))
+        })),
+    };
+    Admission { selection: Selection::Accepted(grant), pinned: Some(Pinned { generation, _slot: slot }) }
 }

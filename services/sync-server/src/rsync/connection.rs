@@ -47,6 +47,8 @@ struct Connection<'a> {
     host: IpAddr,
     session: Session,
     module: Option<String>,
+    /// Who the client says that it is, if it was asked.
+    user: Option<String>,
     pinned: Option<Pinned>,
     work: Option<Work>,
     out: VecDeque<Bytes>,
@@ -67,6 +69,7 @@ pub(super) async fn run(mut stream: TcpStream, host: IpAddr, server: &Arc<RsyncS
         host,
         session: Session::new(config, started),
         module: None,
+        user: None,
         pinned: None,
         work: None,
         out: VecDeque::new(),
@@ -153,6 +156,12 @@ impl Connection<'_> {
                     let decision = admission::decide(self.server.clone(), self.host, name);
                     self.work = Some(Box::pin(async { Done::Admitted(decision.await) }));
                 }
+                Command::CheckLogin(login) => {
+                    let Some(name) = self.module.clone() else { continue };
+                    self.user = Some(login.user().to_owned());
+                    let decision = admission::log_in(self.server.clone(), self.host, name, login);
+                    self.work = Some(Box::pin(async { Done::Admitted(decision.await) }));
+                }
                 Command::BuildList(plan) => self.build_list(plan),
                 Command::SendFiles(batch) => self.send_files(batch),
                 Command::Note(note) => tracing::debug!(host = %self.host, "rsync: {note}"),
@@ -235,6 +244,7 @@ impl Connection<'_> {
         tracing::info!(
             host = %self.host,
             module = self.module.as_deref().map(str::escape_debug).map(tracing::field::display),
+            user = self.user.as_deref().map(str::escape_debug).map(tracing::field::display),
             generation = self.pinned.as_ref().map(|pinned| pinned.generation.number()),
             protocol = summary.protocol,
             reason,

@@ -8,6 +8,7 @@
 mod admission;
 mod connection;
 mod lists;
+mod login;
 mod motd;
 mod names;
 mod pace;
@@ -27,6 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tree_store::Generation;
 
+pub use login::LoginRules;
 pub use motd::Motd;
 pub use names::Lookups;
 
@@ -52,6 +54,8 @@ pub struct Module {
     pub lookups: Lookups,
     /// Seconds of silence before a connection ends; 0 leaves it to the client.
     pub timeout_s: u32,
+    /// How clients log in, if they have to.
+    pub login: Option<Arc<LoginRules>>,
     /// What it does not grant.
     pub refused: Arc<RefusedOptions>,
     /// Asked once for each connection.
@@ -81,6 +85,8 @@ pub struct RsyncServer {
     slots: Slots,
     /// Open sockets, those that wait or have not said what they want included.
     sockets: Arc<Semaphore>,
+    /// Logins that are checked at a time.
+    logins: Arc<Semaphore>,
     /// Pieces of work that read contents, at a time.
     sending: Arc<Semaphore>,
     /// Lists that are built at a time: they take much longer than a piece of contents.
@@ -106,6 +112,7 @@ impl RsyncServer {
             resolver: Resolver::default(),
             sockets: Arc::new(Semaphore::new(slots.max().saturating_mul(2).min(60_000) + SOCKETS_SPARE)),
             slots,
+            logins: Arc::new(Semaphore::new(cores)),
             sending: Arc::new(Semaphore::new(cores * 2)),
             listing: Arc::new(Semaphore::new(cores)),
             lists: Arc::default(),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod crowd;
+mod login;
 mod matrix;
 mod stock;
 mod strangers;

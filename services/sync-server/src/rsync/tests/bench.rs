@@ -17,7 +17,9 @@ use tree_store::{BuildRequest, Built, Excludes, Generation, Store};
 use rsyncd_conf::hosts::HostAccess;
 use rsyncd_conf::refuse::RefusedOptions;
 
-use super::super::{Limits, Lookups, Module, Motd, RsyncServer, serve};
+use rsync_wire::login::AuthDigest;
+
+use super::super::{Limits, LoginRules, Lookups, Module, Motd, RsyncServer, serve};
 
 /// What the article's tree and the protocol's corners have: names that sort oddly, links, an empty file, a large
 /// one, one that does not compress.
@@ -123,12 +125,27 @@ impl Bench {
                 access,
                 lookups: Lookups::default(),
                 timeout_s: 0,
+                login: None,
                 refused: Arc::new(RefusedOptions::default()),
                 live: Arc::new(move || Some(generation.clone())),
             }
         };
         let mut modules = vec![module("m", true, HostAccess::default())];
         modules.extend(more.iter().map(|(name, listed, access)| module(name, *listed, access.clone())));
+        let secrets_file = directory.path().join("secrets");
+        fs::write(&secrets_file, "larry:moo\n@root:group-moo\n").unwrap();
+        fs::set_permissions(&secrets_file, fs::Permissions::from_mode(0o600)).unwrap();
+        let with_login = |name: &str, users: &str, weakest| Module {
+            login: Some(Arc::new(LoginRules {
+                users: rsyncd_conf::auth::parse_rules(users).unwrap(),
+                secrets_file: secrets_file.clone(),
+                weakest,
+                strict_modes: true,
+            })),
+            ..module(name, true, HostAccess::default())
+        };
+        modules.push(with_login("private", "eve:deny larry:ro @root nobody", None));
+        modules.push(with_login("strong", "larry", Some(AuthDigest::Sha256)));
         let pending = Module { live: Arc::new(|| None), ..module("pending", true, HostAccess::default()) };
         modules.push(pending);
         let motd = directory.path().join("motd");
@@ -165,6 +182,14 @@ impl Bench {
         let arguments = arguments.iter().map(|argument| argument.replace("{}", &self.url("")));
         let mut command = Command::new(client());
         command.args(arguments).current_dir(self.directory.path()).env("LC_ALL", "C.UTF-8");
+        run(command).await
+    }
+
+    /// Runs the client as a user with a password, against a URL path.
+    pub(super) async fn rsync_as(&self, user: &str, password: &str, options: &[&str], path: &str) -> Output {
+        let mut command = Command::new(client());
+        command.args(options).arg(format!("rsync://{user}@{}/{path}", self.address));
+        command.env("RSYNC_PASSWORD", password).env("LC_ALL", "C.UTF-8").current_dir(self.directory.path());
         run(command).await
     }
 
