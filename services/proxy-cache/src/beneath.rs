@@ -1,4 +1,4 @@
-//! Files below a directory, opened step by step so that no link on the way is ever followed.
+//! Files below a directory, opened so that nothing outside it is ever reached.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 
 /// A directory that nothing opened through it lies outside of.
 #[derive(Debug)]
@@ -55,6 +55,19 @@ impl Root {
         let (dir, name) = self.split(path)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(File::from(rustix::fs::openat(&dir.0, name, flags, Mode::empty())?))
+    }
+
+    /// The same, but links are followed as long as they lead to something below; where the kernel can't
+    /// tell, none is.
+    pub(crate) fn file_following(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve) {
+            Ok(file) => Ok(File::from(file)),
+            // An old kernel, or a container that forbids the call.
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => self.file(path),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes a file below, if it is still the one that was opened and nobody has written to it since.

@@ -66,11 +66,14 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
     /// The rsyncd.conf.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) rsyncd: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "http_replicator")]
+    pub(crate) rsyncd: Option<PathBuf>,
     /// What the trees must prove before they are served [default: consistent].
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, requires = "rsyncd")]
     pub(crate) verify: Option<Verify>,
+    /// http-replicator's conf.d file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) http_replicator: Option<PathBuf>,
 }
 
 /// What to look at, and what may come of it.

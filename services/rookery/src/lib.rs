@@ -10,6 +10,7 @@ mod choices;
 mod cli;
 mod commands;
 pub mod demo;
+mod http_replicator;
 mod text;
 
 use std::process::ExitCode;

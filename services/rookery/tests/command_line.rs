@@ -182,3 +182,28 @@ fn a_small_demo_ends_well_and_leaves_nothing_behind() {
     assert!(stderr(&output).contains("rsync is not installed"), "{}", stderr(&output));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "everything is removed");
 }
+
+#[test]
+fn an_old_http_replicator_becomes_a_configuration_that_is_understood() {
+    let home = tempfile::tempdir().unwrap();
+    let old = home.path().join("http-replicator");
+    std::fs::write(
+        &old,
+        "GENERAL_OPTS=\"--dir /old\"\nDAEMON_OPTS=\"$GENERAL_OPTS --ip 10.1.* --port 3128\"\n",
+    )
+    .unwrap();
+    let output = rookery(home.path()).args(["migrate", "--http-replicator"]).arg(&old).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let file = home.path().join("rookery.toml");
+    std::fs::write(&file, &output.stdout).unwrap();
+    let output = rookery(home.path()).arg("--config").arg(&file).arg("check-config").output().unwrap();
+    let merged = stdout(&output);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for told in ["0.0.0.0:3128", "10.1.0.0/16", "\"/old\""] {
+        assert!(merged.contains(told), "{told} in {merged}");
+    }
+    std::fs::write(&old, "A=1\nDAEMON_OPTS=`id`\n").unwrap();
+    let output = rookery(home.path()).args(["migrate", "--http-replicator"]).arg(&old).output().unwrap();
+    let message = stderr(&output);
+    assert!(output.status.code() == Some(1) && message.contains("line 2"), "{message}");
+}

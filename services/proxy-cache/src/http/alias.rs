@@ -11,6 +11,7 @@ use super::file_reply::{CacheStatus, FileHead};
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use crate::app::App;
+use crate::beneath::Root;
 
 /// Serves `segments` below the directory of `prefix`.
 pub(crate) async fn answer(app: &App, request: &ClientRequest, prefix: &str, segments: &[String]) -> Reply {
@@ -38,12 +39,7 @@ pub(crate) fn trimmed(prefix: &str) -> &str {
 
 /// Opens a plain file; links are followed as long as they stay inside.
 fn open_below(dir: &Path, path: &Path) -> Option<(File, std::fs::Metadata)> {
-    let dir = dir.canonicalize().ok()?;
-    let path = dir.join(path).canonicalize().ok()?;
-    if !path.starts_with(&dir) || !path.metadata().ok()?.is_file() {
-        return None;
-    }
-    let file = File::open(path).ok()?;
+    let file = Root::open(dir).and_then(|root| root.file_following(path)).ok()?;
     let metadata = file.metadata().ok()?;
     metadata.is_file().then_some((file, metadata))
 }
@@ -66,7 +62,16 @@ mod tests {
         symlink("/", dir.join("root")).unwrap();
         let opens = |path: &str| open_below(&dir, Path::new(path)).is_some();
         assert!(opens("sub/file") && opens("inside"));
-        for path in ["outside", "root/etc/passwd", "../secret", "sub", "missing", "/etc/passwd"] {
+        // A pipe without a writer must not keep a thread waiting.
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.join("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        for path in ["pipe", "outside", "root/etc/passwd", "../secret", "sub", "missing", "/etc/passwd"] {
             assert!(!opens(path), "{path}");
         }
     }

@@ -1,34 +1,64 @@
 //! `rookery migrate`: other programs' configuration as a rookery.toml.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{print, print_json};
+use super::{migrate_http_replicator, print, print_json};
 use crate::cli::{Cli, Migrate};
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct View {
+    configuration: Table,
+    /// What has no equal, and what is different.
+    notes: Vec<String>,
+}
+
 pub(crate) fn run(cli: &Cli, migrate: &Migrate) -> anyhow::Result<ExitCode> {
-    let before = sync_server::Config {
-        rsyncd_conf: Some(std::path::absolute(&migrate.rsyncd)?),
-        rsyncd_verify: migrate.verify.map_or(sync_server::VerifyMode::Consistent, Into::into),
-        ..sync_server::Config::default()
-    };
-    let (merged, notes) = before.merged_with_notes()?;
-    let sync = essential(&merged)?;
-    let configuration = Table::from_iter([("sync".to_owned(), Value::Table(sync))]);
-    if cli.json {
-        print_json(&configuration)?;
-        return Ok(ExitCode::SUCCESS);
+    let mut view = View { configuration: Table::new(), notes: Vec::new() };
+    let mut text = String::new();
+    let sections = [
+        ("sync", migrate.rsyncd.as_deref().map(|file| (file, rsyncd(migrate, file)))),
+        ("proxy", migrate.http_replicator.as_deref().map(|file| (file, migrate_http_replicator::read(file)))),
+    ];
+    for (section, given) in sections {
+        let Some((file, translated)) = given else { continue };
+        let (table, notes) = translated?;
+        text.push_str(&comments(file, &notes));
+        view.notes.extend(notes);
+        view.configuration.insert(section.to_owned(), Value::Table(table));
     }
-    let mut text = format!("# From {}.\n", migrate.rsyncd.display());
+    if cli.json {
+        print_json(&view)?;
+    } else {
+        print(text + "\n" + &toml::to_string(&view.configuration)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn comments(file: &Path, notes: &[String]) -> String {
+    let mut text = format!("# From {}.\n", file.display());
     for note in notes {
         // Writing to a String can't fail.
         let _ = writeln!(text, "# {note}");
     }
-    print(text + "\n" + &toml::to_string(&configuration)?)?;
-    Ok(ExitCode::SUCCESS)
+    text
+}
+
+/// The `[sync]` section.
+fn rsyncd(migrate: &Migrate, file: &Path) -> anyhow::Result<(Table, Vec<String>)> {
+    let before = sync_server::Config {
+        rsyncd_conf: Some(std::path::absolute(file)?),
+        rsyncd_verify: migrate.verify.map_or(sync_server::VerifyMode::Consistent, Into::into),
+        ..sync_server::Config::default()
+    };
+    let (merged, notes) = before.merged_with_notes()?;
+    let notes = notes.iter().map(ToString::to_string).collect();
+    Ok((essential(&merged)?, notes))
 }
 
 /// The section without what is built in anyway.

@@ -12,6 +12,7 @@ pub(crate) mod migrate;
 pub(crate) mod nightly;
 pub(crate) mod objects;
 pub(crate) mod pin;
+mod migrate_http_replicator;
 pub(crate) mod up;
 pub(crate) mod verify;
 mod views;
