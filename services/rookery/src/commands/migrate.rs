@@ -65,7 +65,7 @@ fn rsyncd(migrate: &Migrate, file: &Path) -> anyhow::Result<(Table, Vec<String>)
 fn essential(merged: &sync_server::Config) -> anyhow::Result<Table> {
     let mut sync = without(merged, &sync_server::Config::default())?;
     let modules = merged.modules.iter().map(|module| {
-        let default = sync_server::ModuleConfig::of_dir("", std::path::Path::new(""));
+        let default = sync_server::ModuleConfig::of_dir("", Path::new(""));
         let mut table = without(module, &default)?;
         // What the tree must prove is worth reading, whatever it is.
         table.insert("verify".to_owned(), Value::try_from(module.verify)?);
