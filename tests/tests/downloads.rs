@@ -123,6 +123,83 @@ async fn one_client_that_retries_by_itself_outlives_five_kills() -> Result<()> {
     Ok(())
 }
 
+/// Kills of the short run; `cargo xtask test --full` asks for more.
+const KILLS: u32 = 6;
+/// Clients that load the mirror at the same time.
+const CLIENTS: usize = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_killed_at_random_moments_under_load_never_names_a_wrong_file() -> Result<()> {
+    let kills = std::env::var("ROOKERY_SOAK_KILLS").map_or(Ok(KILLS), |count| count.parse::<u32>())?;
+    // From one that is verified before its first byte to one that a kill meets in the middle, and more
+    // than all rounds fetch.
+    let files: Vec<ExtraDistfile> = (0..40 + 8 * kills as usize)
+        .map(|number| {
+            let size_bytes = [3_000, 200_000, 1_500_000, 12_000_000][number % 4] + number as u64;
+            ExtraDistfile::new(&format!("load{number}-1.tar"), size_bytes)
+        })
+        .collect();
+    let mut farm = Farm::start(&files).await?;
+    farm.upstream.add_fault_everywhere(Fault::RateLimit { bytes_per_second: 30_000_000 });
+    let mut stored = 0;
+    for round in 0..kills {
+        let mut clients = Vec::new();
+        for number in 0..CLIENTS {
+            // Each has its own order, and asks for what another one is fetching every now and then.
+            let urls: Vec<String> =
+                (0..30).map(|_| farm.distfile_url(&files[rand::random_range(0..files.len())].name)).collect();
+            let destination = farm.dir().join(format!("load{number}"));
+            let mut client = rookery_tests::program::stock("wget");
+            client.args(["-q", "-t", "1", "-T", "60", "-O"]).arg(&destination).args(urls);
+            clients.push(client.stderr(Stdio::null()).spawn()?);
+        }
+        let sent = |log: &[farm_sim::upstream::Exchange]| {
+            log.iter().map(|exchange| exchange.bytes_sent).sum::<u64>()
+        };
+        let before = sent(&farm.upstream.log());
+        let more_bytes = rand::random_range(1..40_000_000);
+        let deadline = Instant::now() + DEADLINE;
+        // They may have asked only for what is there already.
+        while sent(&farm.upstream.log()) < before + more_bytes
+            && clients.iter_mut().any(|client| client.try_wait().is_ok_and(|ended| ended.is_none()))
+        {
+            anyhow::ensure!(Instant::now() < deadline, "round {round}: nothing moves\n{}", farm.log_end());
+            rookery_tests::farm::tick().await;
+        }
+        farm.kill_mirror()?;
+        for client in &mut clients {
+            client.kill()?;
+            client.wait()?;
+        }
+        assert_eq!(cache_check::faults(&farm.cache_dir())?, Vec::<String>::new(), "round {round}");
+        stored = named_files(&farm, &files).with_context(|| format!("round {round}"))?;
+        farm.start_mirror().await?;
+    }
+    anyhow::ensure!(stored > 0, "no round stored anything");
+    for file in &files {
+        let destination = farm.dir().join("at-last");
+        let status =
+            wget_resume(&destination, &farm.distfile_url(&file.name)).stderr(Stdio::null()).status()?;
+        assert!(status.success() && file.is_at(&destination)?, "{}\n{}", file.name, farm.log_end());
+        std::fs::remove_file(&destination)?;
+    }
+    println!("{kills} kills, {stored} files named after the last of them, all {} right", files.len());
+    Ok(())
+}
+
+/// Every file that has a name is the file of that name; how many there are.
+fn named_files(farm: &Farm, files: &[ExtraDistfile]) -> Result<usize> {
+    let mut named = 0;
+    for file in files {
+        let path = farm.cache_dir().join("r0").join(file.mirror_path().trim_start_matches('/'));
+        if path.symlink_metadata().is_ok() {
+            anyhow::ensure!(file.is_at(&path)?, "{} is another file", file.name);
+            named += 1;
+        }
+    }
+    Ok(named)
+}
+
 fn arrived(path: &std::path::Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

@@ -145,7 +145,12 @@ fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {
     let pure = ["test", "--quiet", "--locked", "-p", "rsync-wire", "-p", "gentoo-repo", "-p", "cache-policy"];
     let stores = ["-p", "tree-store", "-p", "blob-store"];
     workspace.cargo(&[&pure[..], &stores].concat(), &[("PROPTEST_CASES", Path::new("5000"))])?;
-    run_end_to_end(workspace, tools, &["--test", "downloads"], &[("ROOKERY_SOAK_FARMS", Path::new("10"))])
+    run_end_to_end(
+        workspace,
+        tools,
+        &["--test", "downloads"],
+        &[("ROOKERY_SOAK_FARMS", Path::new("10")), ("ROOKERY_SOAK_KILLS", Path::new("50"))],
+    )
 }
 
 /// The end-to-end tests drive the real binary, so it is built first. One test at a time: they start
