@@ -180,9 +180,7 @@ impl Farm {
     /// # Errors
     /// It ended, or was not ready in time; the end of its log is in the message.
     pub async fn start_mirror(&mut self) -> Result<()> {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir().join("mirror.log"))?;
-        let mirror = self.rookery().arg("up").stdout(Stdio::null()).stderr(log).spawn()?;
-        self.mirror = Some(mirror);
+        self.spawn_mirror()?;
         let ready = [self.addresses.web, self.addresses.http];
         let started = Instant::now();
         for address in ready {
@@ -196,6 +194,16 @@ impl Farm {
                 tick().await;
             }
         }
+        Ok(())
+    }
+
+    /// Starts `rookery up` and waits for nothing.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn spawn_mirror(&mut self) -> Result<()> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir().join("mirror.log"))?;
+        self.mirror = Some(self.rookery().arg("up").stdout(Stdio::null()).stderr(log).spawn()?);
         Ok(())
     }
 

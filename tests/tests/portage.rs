@@ -99,6 +99,44 @@ async fn a_flipped_byte_in_a_signed_tree_reaches_no_box() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rolled_back_tree_is_taken_by_boxes_and_still_proves_itself() -> Result<()> {
+    let keys = tempfile::tempdir()?;
+    let key = SigningKey::generate(keys.path()).await?;
+    let mut farm = Farm::prepare(20, Verify::Signed(key.public.clone())).await?;
+    let settings =
+        Settings { sync_uri: farm.sync_uri(), openpgp_key: Some(key.public.clone()), ..Settings::default() };
+    let portage_box = PortageBox::create(&farm.dir().join("box"), &settings).await?;
+    key.sign_tree(&portage_box, &farm.tree.dir).await?;
+    farm.start_mirror().await?;
+    let first = fs::read(farm.tree.dir.join("Manifest"))?;
+    farm.bump_tree(1)?;
+    key.sign_tree(&portage_box, &farm.tree.dir).await?;
+    publish_well(&farm)?;
+    sync(&portage_box, &farm).await?;
+    assert_ne!(fs::read(portage_box.repository().join("Manifest"))?, first);
+
+    let output = farm.rookery().args(["rollback", "gentoo-portage", "--to", "1"]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let back = sync(&portage_box, &farm).await?;
+    assert!(back.output.contains(VERIFIED), "{}", back.output);
+    assert_eq!(fs::read(portage_box.repository().join("Manifest"))?, first);
+
+    // What the source still has is held back, and said so; its next tree is taken by everybody.
+    publish_well(&farm)?;
+    let status = farm.rookery().arg("status").output()?;
+    assert!(String::from_utf8_lossy(&status.stdout).contains("rolled back from generation 2 to 1"));
+    let listed = farm.rookery().arg("generations").output()?;
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("3 live, copy of 1"));
+    farm.bump_tree(2)?;
+    key.sign_tree(&portage_box, &farm.tree.dir).await?;
+    publish_well(&farm)?;
+    let forth = sync(&portage_box, &farm).await?;
+    assert!(forth.output.contains(VERIFIED), "{}", forth.output);
+    assert_eq!(differences(&farm.tree.dir, &portage_box.repository())?, []);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn emerge_fetches_each_file_once_for_all_boxes() -> Result<()> {
     let mut farm = Farm::prepare(120, Verify::Consistent).await?;
     farm.start_mirror().await?;

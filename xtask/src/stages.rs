@@ -148,7 +148,7 @@ fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {
     run_end_to_end(
         workspace,
         tools,
-        &["--test", "downloads"],
+        &["--test", "downloads", "--test", "generations"],
         &[("ROOKERY_SOAK_FARMS", Path::new("10")), ("ROOKERY_SOAK_KILLS", Path::new("50"))],
     )
 }

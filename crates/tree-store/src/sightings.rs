@@ -31,6 +31,11 @@ impl Sightings {
         Self { entries }
     }
 
+    /// Of nothing.
+    pub(crate) fn none() -> Self {
+        Self { entries: Vec::new() }
+    }
+
     /// Whether the node at `position` had this ctime and inode when its content was read.
     pub(crate) fn fits(&self, position: usize, stat: &Stat) -> bool {
         self.entries.get(position).copied().flatten() == Some((stat.ctime_s, stat.ctime_ns, stat.inode))

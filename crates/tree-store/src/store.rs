@@ -20,6 +20,8 @@
 //! and catalogues that nothing refers to, again removed by the next start. An index that is damaged is
 //! passed over, and its number is not given out again.
 
+mod revive;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -171,13 +173,7 @@ impl Store {
     pub fn build(&self, request: &BuildRequest<'_>) -> Result<Built, TreeError> {
         let _changing = self.changing();
         let base = self.live();
-        let (number, pack_id) = {
-            let mut state = self.state();
-            state.pack_max += 1;
-            (state.number_max + 1, state.pack_max)
-        };
-        let writer = PackWriter::create(pack_id, self.temporary_path(&format!("{pack_id:08}.pack")))?;
-        let sweep = Sweep(writer.path().to_owned());
+        let (number, writer, sweep) = self.new_pack()?;
         let trusted = base.as_ref().filter(|_| !request.afresh);
         let sightings = trusted.and_then(|base| self.read_sightings(base.number(), request.source));
         let mut contents = Contents::new(trusted, writer);
@@ -209,6 +205,18 @@ impl Store {
             memory: Mutex::default(),
             _sweep: sweep,
         }))
+    }
+
+    /// The number of the next generation, and the pack for what is new in it.
+    fn new_pack(&self) -> Result<(u64, PackWriter, Sweep), TreeError> {
+        let (number, id) = {
+            let mut state = self.state();
+            state.pack_max += 1;
+            (state.number_max + 1, state.pack_max)
+        };
+        let writer = PackWriter::create(id, self.temporary_path(&format!("{id:08}.pack")))?;
+        let sweep = Sweep(writer.path().to_owned());
+        Ok((number, writer, sweep))
     }
 
     /// Makes a candidate the live generation. After `Ok` it survives a power cut. Blocking.

@@ -129,6 +129,13 @@ fn tree_problems(seen: &Seen, known: &[ModuleState], now: UnixMs) -> Vec<Problem
     for module in seen.modules.iter().flatten() {
         let subject = format!("module {}", module.name);
         problems.extend(source_problem(&subject, module, now));
+        if !module.hold.is_empty() {
+            let what_to_do = format!(
+                "nothing, if that is as it should be; `rookery publish {} --allow-older` serves what the source has",
+                module.name
+            );
+            problems.push(problem("tree_held", &subject, module.hold.clone(), what_to_do));
+        }
         let behind = known.iter().find(|state| state.name == module.name);
         let live = module.live.as_ref().map_or(0, |live| live.number);
         if let (Some(error), Some(state)) = (seen.import_errors.get(&module.name), behind)

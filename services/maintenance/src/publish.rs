@@ -1,8 +1,11 @@
-//! Asking sync-server to look at its sources now.
+//! Asking sync-server to look at its sources now, what it keeps, and to go back.
 
 use std::time::Duration;
 
-use rookery_proto::v1::{ListModulesRequest, PublishRequest, PublishResponse};
+use rookery_proto::v1::{
+    KeptGeneration, ListGenerationsRequest, ListModulesRequest, PublishRequest, PublishResponse,
+    RollbackRequest, RollbackResponse,
+};
 use service_kit::grpc::without_deadline;
 use tonic::{Code, Status};
 
@@ -11,6 +14,9 @@ use crate::trees;
 
 /// A first pull of the whole tree over a slow line.
 const PUBLISH_MAX: Duration = Duration::from_hours(2);
+
+/// For the look that is under way to end, and the copy.
+const ROLLBACK_MAX: Duration = Duration::from_mins(10);
 
 impl Core {
     /// Publishes one module, or every one if `module` is empty, one after the other. Every module gets its
@@ -21,13 +27,7 @@ impl Core {
         module: &str,
         allow_older: bool,
     ) -> Result<Vec<PublishResponse>, Status> {
-        let modules = if module.is_empty() {
-            let listed =
-                self.tree().list_modules(ListModulesRequest {}).await.map_err(|status| away(&status))?;
-            listed.into_inner().modules.into_iter().map(|module| module.name).collect()
-        } else {
-            vec![module.to_owned()]
-        };
+        let modules = self.module_names(module).await?;
         let mut published = Vec::with_capacity(modules.len());
         let mut failures: Vec<(Code, String)> = Vec::new();
         for module in modules {
@@ -47,6 +47,36 @@ impl Core {
         let code = failures[0].0;
         let texts: Vec<_> = failures.into_iter().map(|(_, text)| text).collect();
         Err(Status::new(code, texts.join("; ")))
+    }
+}
+
+impl Core {
+    /// The kept generations of one module, or of every one if `module` is empty.
+    pub(crate) async fn generations(&self, module: &str) -> Result<Vec<KeptGeneration>, Status> {
+        let mut all = Vec::new();
+        for module in self.module_names(module).await? {
+            let answer = self.tree().list_generations(ListGenerationsRequest { module }).await;
+            all.extend(answer.map_err(|status| away(&status))?.into_inner().generations);
+        }
+        Ok(all)
+    }
+
+    /// Goes back to an earlier generation.
+    pub(crate) async fn rollback(&self, request: RollbackRequest) -> Result<RollbackResponse, Status> {
+        let request = without_deadline(request);
+        let mut tree = self.tree();
+        let answer = tokio::time::timeout(ROLLBACK_MAX, tree.rollback(request)).await;
+        let answer = answer.map_err(|_| Status::deadline_exceeded("sync-server: no answer"))?;
+        Ok(answer.map_err(|status| away(&status))?.into_inner())
+    }
+
+    /// `module`, or all of them if it is empty.
+    async fn module_names(&self, module: &str) -> Result<Vec<String>, Status> {
+        if !module.is_empty() {
+            return Ok(vec![module.to_owned()]);
+        }
+        let listed = self.tree().list_modules(ListModulesRequest {}).await.map_err(|status| away(&status))?;
+        Ok(listed.into_inner().modules.into_iter().map(|module| module.name).collect())
     }
 }
 

@@ -38,6 +38,10 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Look at a module's source tree now, and serve it if it is new and right.
     Publish(Publish),
+    /// The states of the trees that are kept: how old, how verified, who is served from each now.
+    Generations(Generations),
+    /// Serve an earlier generation again, so that every box takes it. It stays until the source has a newer tree.
+    Rollback(Rollback),
     /// What would be deleted now, and why. Changes nothing.
     Plan(Admin),
     /// Delete what `plan` lists. Exits 3, having deleted nothing, if a brake asks first.
@@ -86,6 +90,26 @@ pub(crate) struct Publish {
     /// until it is newer again.
     #[arg(long)]
     pub(crate) allow_older: bool,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Generations {
+    /// The module; without it, all of them.
+    #[arg(default_value = "")]
+    pub(crate) module: String,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The module.
+    pub(crate) module: String,
+    /// The generation to go back to [default: the one before what is served].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) to: Option<u64>,
     #[command(flatten)]
     pub(crate) admin: Admin,
 }
@@ -265,6 +289,8 @@ mod tests {
         for words in [
             &["rookery"][..],
             &["rookery", "fly"],
+            &["rookery", "rollback"],
+            &["rookery", "rollback", "m", "--to", "0"],
             &["rookery", "up", "--verify", "maybe"],
             &["rookery", "up", "--http-port", "70000"],
             &["rookery", "demo", "--packages", "0"],

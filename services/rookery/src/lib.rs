@@ -43,6 +43,8 @@ pub fn run() -> ExitCode {
         Command::Watch(watch) => commands::watch::run(&cli, watch),
         Command::Completions(completions) => commands::manual::completions(completions),
         Command::Man(man) => commands::manual::man(man),
+        Command::Generations(generations) => commands::admin::generations(&cli, generations),
+        Command::Rollback(rollback) => commands::admin::rollback(&cli, rollback),
         Command::Publish(publish) => commands::admin::publish(&cli, publish),
     };
     match result {

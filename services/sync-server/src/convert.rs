@@ -1,10 +1,13 @@
 //! From our types to the contract's.
 
+use std::net::IpAddr;
+
 use gentoo_repo::{Distfile, Restriction};
 use rookery_proto::v1;
-use tree_store::Generation;
+use tree_store::{Generation, TreeError};
 
 use crate::module::Module;
+use crate::pins::Pins;
 
 pub(crate) fn generation(generation: &Generation) -> v1::Generation {
     let summary = generation.summary();
@@ -23,6 +26,25 @@ pub(crate) fn generation(generation: &Generation) -> v1::Generation {
     }
 }
 
+/// A kept generation with what is known of it. Blocking.
+pub(crate) fn kept_generation(
+    module: &Module,
+    number: u64,
+    pins: &Pins,
+) -> Result<v1::KeptGeneration, TreeError> {
+    let summary = generation(&module.store().generation(number)?);
+    let origin = module.history().origin(number);
+    let hosts = pins.of(module.name(), number).into_iter();
+    let holder = |(host, connections): (IpAddr, u32)| v1::Holder { host: host.to_string(), connections };
+    Ok(v1::KeptGeneration {
+        generation: Some(summary),
+        verify: origin.verify,
+        copy_of: origin.copy_of,
+        live: module.live().is_some_and(|live| live.number() == number),
+        holders: hosts.map(holder).collect(),
+    })
+}
+
 pub(crate) fn module(module: &Module) -> v1::Module {
     let attempt = module.attempt();
     v1::Module {
@@ -35,6 +57,7 @@ pub(crate) fn module(module: &Module) -> v1::Module {
         source: module.source(),
         next_attempt_ms: i64::try_from(attempt.next_ms).unwrap_or(i64::MAX),
         activity: module.activity(),
+        hold: module.hold(),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Whatever goes wrong, the last good generation stays live and the reason is kept where people look.
 
+mod links;
 mod look;
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use tree_store::{Generation, Store, TreeError};
 use crate::module::{Looked, Module, Modules, Request};
 use crate::upstream::{Pulled, UpstreamError};
 use look::Manner;
+
+pub(crate) use look::collect;
 
 /// A source that was being written to is looked at again this soon.
 const PASSING_PAUSE: Duration = Duration::from_secs(20);
@@ -36,6 +39,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(modules: Modules) -> Self {
         Self { modules, turn: Arc::default(), published: watch::Sender::new(()) }
+    }
+
+    /// For whoever changes a store from elsewhere.
+    pub(crate) fn turn(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.turn)
     }
 }
 
@@ -202,11 +210,13 @@ impl Task {
         };
         let upstream = self.module.upstream();
         match joined {
-            Ok(Ok((generation, changed))) => {
+            Ok(Ok(found)) => {
                 if let Some(upstream) = upstream {
                     upstream.note_served().await?;
                 }
-                Ok(Looked { generation, changed, note: pulled.note() })
+                let notes = [pulled.note(), found.note];
+                let note = notes.into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ");
+                Ok(Looked { generation: found.generation, changed: found.changed, note })
             }
             Ok(Err(TreeError::Stopped)) => Err(LookError::Stopped),
             Ok(Err(error)) => {

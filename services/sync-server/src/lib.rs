@@ -10,7 +10,10 @@
 mod config;
 mod convert;
 mod generations;
+mod history;
 mod module;
+mod pins;
+mod rollback;
 pub mod rsync;
 mod tree_service;
 mod upstream;
@@ -65,6 +68,7 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
 
     let modules = Modules::new(opened.iter().map(|(module, _)| Arc::clone(module)).collect());
     let shared = Shared::new(modules.clone());
+    let turn = shared.turn();
     let mut before = None;
     for (module, inbox) in opened {
         let (done, after) = oneshot::channel();
@@ -72,9 +76,9 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
         let run = generations::run(module, inbox, shared.clone(), first, kit.tasks.soft());
         kit.tasks.spawn_critical("generations", run);
     }
-    let routes = Routes::new(TreeServer::new(TreeService::new(modules.clone())));
-    let grpc_addr = grpc::serve(grpc, routes, kit)?;
     let server = Arc::new(rsync_server(&config, &modules));
+    let service = TreeService::new(modules.clone(), turn, server.pins().clone());
+    let grpc_addr = grpc::serve(grpc, Routes::new(TreeServer::new(service)), kit)?;
     kit.tasks.spawn_critical("rsync daemon", rsync::serve(rsync, server, kit.tasks.clone()));
     Ok(Running { rsync_addr, grpc_addr, modules })
 }

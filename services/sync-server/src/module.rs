@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tree_store::{Generation, Store};
 
 use crate::config::{ModulePlan, Source};
+use crate::history::History;
 use crate::upstream::{Limits, Upstream};
 
 /// Publish requests that may wait; more than that many callers get an error.
@@ -20,6 +21,7 @@ const REQUESTS_MAX: usize = 32;
 pub struct Module {
     plan: ModulePlan,
     store: Store,
+    history: History,
     /// Where its tree is on this host, and who brings it there if we do.
     dir: PathBuf,
     upstream: Option<Upstream>,
@@ -71,6 +73,7 @@ impl Module {
     ) -> anyhow::Result<(Self, mpsc::Receiver<Request>)> {
         let part = readiness.part(&format!("module {}", plan.name), "no generation was published yet");
         let store = Store::open(state_dir, plan.name.clone())?;
+        let history = History::open(state_dir, &plan.name)?;
         let (dir, upstream) = match &plan.source {
             Source::Dir(dir) => (dir.clone(), None),
             Source::Rsync(upstreams) => {
@@ -94,7 +97,7 @@ impl Module {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let live = watch::Sender::new(live);
         let (attempt, mirrors) = (Mutex::default(), Mutex::default());
-        Ok((Self { plan, store, dir, upstream, live, attempt, mirrors, requests, part }, inbox))
+        Ok((Self { plan, store, history, dir, upstream, live, attempt, mirrors, requests, part }, inbox))
     }
 
     /// Its name.
@@ -139,6 +142,18 @@ impl Module {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What is known of them beyond their contents.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// That an operator rolled back, in words; empty if nobody did.
+    #[must_use]
+    pub fn hold(&self) -> String {
+        let hold = self.live().and_then(|live| self.history.hold(live.number()));
+        hold.map_or_else(String::new, |hold| hold.describe())
     }
 
     /// The live generation; holding it pins it. `None` before the first one.

@@ -9,12 +9,15 @@ use gentoo_repo::{Distfile, DistfileName};
 use prost::Message as _;
 use rookery_proto::v1;
 use rookery_proto::v1::tree_server::Tree;
+use tokio::sync::Mutex;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 use tree_store::TreeError;
 
 use crate::convert;
 use crate::module::{Module, Modules};
+use crate::pins::Pins;
+use crate::rollback;
 
 /// The contract's limit for one batch.
 const BATCH_CHANGES_MAX: usize = 1000;
@@ -27,11 +30,14 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Debug)]
 pub(crate) struct TreeService {
     modules: Modules,
+    /// Held while a store is changed.
+    turn: Arc<Mutex<()>>,
+    pins: Pins,
 }
 
 impl TreeService {
-    pub(crate) fn new(modules: Modules) -> Self {
-        Self { modules }
+    pub(crate) fn new(modules: Modules, turn: Arc<Mutex<()>>, pins: Pins) -> Self {
+        Self { modules, turn, pins }
     }
 
     fn module(&self, name: &str) -> Result<&Arc<Module>, Status> {
@@ -83,6 +89,47 @@ impl Tree for TreeService {
         let looked = self.module(&module)?.publish(allow_older).await.map_err(Status::failed_precondition)?;
         let generation = Some(convert::generation(&looked.generation));
         Ok(Response::new(v1::PublishResponse { generation, changed: looked.changed, note: looked.note }))
+    }
+
+    async fn list_generations(
+        &self,
+        request: Request<v1::ListGenerationsRequest>,
+    ) -> Result<Response<v1::ListGenerationsResponse>, Status> {
+        let module = Arc::clone(self.module(&request.into_inner().module)?);
+        let pins = self.pins.clone();
+        let read = move || {
+            let mut generations = Vec::new();
+            for number in module.store().kept().into_iter().rev() {
+                match convert::kept_generation(&module, number, &pins) {
+                    Ok(kept) => generations.push(kept),
+                    // Collected meanwhile.
+                    Err(TreeError::NotKept { .. }) => {}
+                    Err(error) => return Err(status(&error)),
+                }
+            }
+            Ok(generations)
+        };
+        let generations =
+            tokio::task::spawn_blocking(read).await.map_err(|_| Status::internal("a bug"))??;
+        Ok(Response::new(v1::ListGenerationsResponse { generations }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::RollbackResponse>, Status> {
+        let v1::RollbackRequest { module, to } = request.into_inner();
+        let module = Arc::clone(self.module(&module)?);
+        let _turn = self.turn.lock().await;
+        let rolling = move || {
+            rollback::roll_back(&module, (to != 0).then_some(to)).map(|generation| {
+                let copy_of = module.history().origin(generation.number()).copy_of;
+                let note = module.hold();
+                v1::RollbackResponse { generation: Some(convert::generation(&generation)), copy_of, note }
+            })
+        };
+        let rolled = tokio::task::spawn_blocking(rolling).await.map_err(|_| Status::internal("a bug"))?;
+        rolled.map(Response::new).map_err(|error| Status::failed_precondition(error.to_string()))
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rookery_proto::v1::admin_server::Admin;
 use rookery_proto::v1::{
     EvictRequest, EvictResponse, GetStatusRequest, GetStatusResponse, ImportDirectoryRequest,
-    ImportDirectoryResponse, ListDecisionsRequest, ListDecisionsResponse, ListObjectsRequest,
+    ImportDirectoryResponse, ListDecisionsRequest, ListDecisionsResponse, ListGenerationsRequest, ListModuleGenerationsResponse, ListObjectsRequest,
     ListObjectsResponse, ListPinsRequest, ListPinsResponse, PinRequest, PinResponse, PlanEvictionRequest,
-    PlanEvictionResponse, PublishModuleRequest, PublishModuleResponse, RunNightlyRequest, RunNightlyResponse,
+    PlanEvictionResponse, PublishModuleRequest, PublishModuleResponse, RollbackRequest, RollbackResponse, RunNightlyRequest, RunNightlyResponse,
     UnpinRequest, UnpinResponse, VerifyRequest, VerifyResponse,
 };
 use tonic::{Request, Response, Status};
@@ -164,6 +164,24 @@ impl Admin for AdminService {
             Ok(Some(Some(Err(NightError::Index(error))))) => Err(error.into()),
             Ok(Some(None) | None) | Err(_) => Err(super::stopping()),
         }
+    }
+
+    async fn list_module_generations(
+        &self,
+        request: Request<ListGenerationsRequest>,
+    ) -> Result<Response<ListModuleGenerationsResponse>, Status> {
+        let module = input::text("module", request.into_inner().module)?;
+        let generations = self.core.generations(&module).await?;
+        Ok(Response::new(ListModuleGenerationsResponse { generations }))
+    }
+
+    async fn rollback_module(
+        &self,
+        request: Request<RollbackRequest>,
+    ) -> Result<Response<RollbackResponse>, Status> {
+        let RollbackRequest { module, to } = request.into_inner();
+        let module = input::text("module", module)?;
+        Ok(Response::new(self.core.rollback(RollbackRequest { module, to }).await?))
     }
 }
 

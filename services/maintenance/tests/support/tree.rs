@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use futures_util::Stream;
 use rookery_proto::v1::tree_server::{Tree, TreeServer};
 use rookery_proto::v1::{
-    Distfile, DistfileChanges, Generation, ListModulesRequest, ListModulesResponse, Module, PublishRequest,
-    PublishResponse, StreamDistfilesRequest, WatchGenerationsRequest,
+    Distfile, DistfileChanges, Generation, ListGenerationsRequest, ListGenerationsResponse,
+    ListModulesRequest, ListModulesResponse, Module, PublishRequest, PublishResponse, RollbackRequest,
+    RollbackResponse, StreamDistfilesRequest, WatchGenerationsRequest,
 };
 use service_kit::Kit;
 use tokio::sync::watch;
@@ -203,5 +204,16 @@ impl Tree for FakeTree {
         let known = state.modules.iter().find(|known| known.name == module);
         let generation = known.ok_or_else(|| Status::not_found("no such module"))?.live.clone();
         Ok(Response::new(PublishResponse { generation, ..PublishResponse::default() }))
+    }
+
+    async fn list_generations(
+        &self,
+        _: Request<ListGenerationsRequest>,
+    ) -> Result<Response<ListGenerationsResponse>, Status> {
+        Err(Status::unimplemented("not in this stand-in"))
+    }
+
+    async fn rollback(&self, _: Request<RollbackRequest>) -> Result<Response<RollbackResponse>, Status> {
+        Err(Status::unimplemented("not in this stand-in"))
     }
 }

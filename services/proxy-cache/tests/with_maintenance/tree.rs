@@ -102,4 +102,18 @@ impl Tree for FakeTree {
         let generation = Some(self.live.borrow().clone());
         Ok(Response::new(v1::PublishResponse { generation, ..v1::PublishResponse::default() }))
     }
+
+    async fn list_generations(
+        &self,
+        _: Request<v1::ListGenerationsRequest>,
+    ) -> Result<Response<v1::ListGenerationsResponse>, Status> {
+        Err(Status::unimplemented("not in this stand-in"))
+    }
+
+    async fn rollback(
+        &self,
+        _: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::RollbackResponse>, Status> {
+        Err(Status::unimplemented("not in this stand-in"))
+    }
 }

@@ -1,15 +1,19 @@
-//! `rookery status`, `plan` and `publish`; and how every command reaches maintenance's Admin service.
+//! `rookery status`, `plan`, `publish`, `generations` and `rollback`; and how every command reaches maintenance's
+//! Admin service.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use rookery_proto::v1::admin_client::AdminClient;
-use rookery_proto::v1::{GetStatusRequest, PlanEvictionRequest, PublishModuleRequest};
+use rookery_proto::v1::{
+    GetStatusRequest, ListGenerationsRequest, PlanEvictionRequest, PublishModuleRequest, RollbackRequest,
+};
 use service_kit::config::{HumanDuration, Settings};
 use service_kit::grpc::{self, ClientChannel, GrpcConfig};
 use tonic::Code;
 
+use super::generations::{GenerationsView, RollbackView};
 use super::views::{EvictionView, PublishView, StatusView};
 use super::{block_on, show};
 use crate::all_in_one::endpoint;
@@ -88,6 +92,26 @@ pub(crate) fn publish(cli: &Cli, publish: &cli::Publish) -> anyhow::Result<ExitC
             admin.explain(&status)
         };
         Ok(PublishView::from(answer.map_err(explain)?.into_inner()))
+    })?;
+    show(cli, &view)
+}
+
+pub(crate) fn generations(cli: &Cli, generations: &cli::Generations) -> anyhow::Result<ExitCode> {
+    let view = block_on(async {
+        let mut admin = Admin::connect(cli, &generations.admin, DEADLINE)?;
+        let request = ListGenerationsRequest { module: generations.module.clone() };
+        let answer = admin.client.list_module_generations(request).await;
+        Ok(GenerationsView::from(answer.map_err(|status| admin.explain(&status))?.into_inner()))
+    })?;
+    show(cli, &view)
+}
+
+pub(crate) fn rollback(cli: &Cli, rollback: &cli::Rollback) -> anyhow::Result<ExitCode> {
+    let view = block_on(async {
+        let mut admin = Admin::connect(cli, &rollback.admin, PUBLISH_DEADLINE)?;
+        let request = RollbackRequest { module: rollback.module.clone(), to: rollback.to.unwrap_or(0) };
+        let answer = admin.client.rollback_module(request).await;
+        Ok(RollbackView::from(answer.map_err(|status| admin.explain(&status))?.into_inner()))
     })?;
     show(cli, &view)
 }

@@ -5,6 +5,7 @@ pub(crate) mod check_config;
 pub(crate) mod client_config;
 pub(crate) mod demo;
 pub(crate) mod evict;
+mod generations;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod manual;

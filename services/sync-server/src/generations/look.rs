@@ -8,7 +8,12 @@ use std::time::{Instant, SystemTime};
 use gentoo_repo::{layout_conf, timestamp};
 use tree_store::{BuildRequest, Built, Candidate, Generation, NodeKind, Store, TreeError, Verified};
 
+use super::links;
+use crate::history::Origin;
 use crate::module::{Module, Modules};
+
+/// The file that says of which moment a tree is.
+const TIMESTAMP: &str = "metadata/timestamp.chk";
 
 /// Faults of one tree that are logged one by one.
 const FAULTS_LOGGED_MAX: usize = 10;
@@ -22,15 +27,36 @@ pub(super) struct Manner {
     pub(super) allow_older: bool,
 }
 
-/// The live generation afterwards, and whether it is a new one.
+/// What a look came to.
+pub(super) struct Found {
+    /// The live generation afterwards.
+    pub(super) generation: Generation,
+    /// Whether it is a new one.
+    pub(super) changed: bool,
+    /// What else there is to know; mostly nothing.
+    pub(super) note: String,
+}
+
+impl Found {
+    fn unchanged(generation: Generation) -> Self {
+        Self { generation, changed: false, note: String::new() }
+    }
+}
+
+/// Builds, verifies and publishes what the module's directory holds, if that is new.
 pub(super) fn look(
     module: &Module,
     modules: &Modules,
     manner: Manner,
     stop: &AtomicBool,
-) -> Result<(Generation, bool), TreeError> {
+) -> Result<Found, TreeError> {
     let (plan, store) = (module.plan(), module.store());
     let started = Instant::now();
+    if !manner.allow_older
+        && let Some(found) = held_back(module)
+    {
+        return Ok(found);
+    }
     let build_of = |afresh| {
         let started = SystemTime::now();
         store.build(&BuildRequest { source: module.dir(), excludes: &plan.excludes, started, afresh, stop })
@@ -39,7 +65,7 @@ pub(super) fn look(
     if let Built::Unchanged(generation) = &built {
         let mirrors = masters_mirrors(generation, module, modules)?;
         if module.has_mirrors(fingerprint(&mirrors)) {
-            return Ok((generation.clone(), false));
+            return Ok(Found::unchanged(generation.clone()));
         }
         tracing::info!(
             module = module.name(),
@@ -48,16 +74,20 @@ pub(super) fn look(
         built = build_of(true)?;
     }
     let candidate = match built {
-        Built::Unchanged(generation) => return Ok((generation, false)),
+        Built::Unchanged(generation) => return Ok(Found::unchanged(generation)),
         Built::Candidate(candidate) => candidate,
     };
     let live = store.live();
     let newer_than = live.as_ref().filter(|_| !manner.allow_older);
     refuse_older(candidate.generation(), newer_than)?;
+    links::refuse_outward(candidate.generation())?;
     let mirrors = masters_mirrors(candidate.generation(), module, modules)?;
     let verified = tree_store::verify(&candidate, newer_than, &plan.verify, &mirrors)?;
     log_faults(module.name(), &verified);
     let files_read = candidate.files_read();
+    let origin = Origin { verify: plan.verify.as_str().to_owned(), copy_of: 0 };
+    let ended = live.as_ref().and_then(|live| module.history().hold(live.number()));
+    module.history().note(candidate.generation().number(), origin, None, &store.kept())?;
     let generation = publish(store, candidate, &verified)?;
     module.note_mirrors(fingerprint(&mirrors));
     module.go_live(generation.clone());
@@ -82,14 +112,28 @@ pub(super) fn look(
         );
     }
     collect(store, plan.config.keep);
-    Ok((generation, true))
+    let note = ended.map_or_else(String::new, |hold| {
+        let note = format!("this ends the rollback to generation {}", hold.copy_of);
+        tracing::warn!(module = module.name(), note);
+        note
+    });
+    Ok(Found { generation, changed: true, note })
+}
+
+/// Whether the source has nothing newer than what an operator went back from.
+fn held_back(module: &Module) -> Option<Found> {
+    let live = module.store().live()?;
+    let hold = module.history().hold(live.number())?;
+    let octets = std::fs::read(module.dir().join(TIMESTAMP)).ok()?;
+    // One that can't be read is said by the look.
+    let seconds = timestamp::parse_chk(&octets).ok()?;
+    (seconds <= hold.newer_than_s).then(|| Found { note: hold.describe(), ..Found::unchanged(live) })
 }
 
 /// Boxes that have the newer tree would not take the older one anyway; and somebody who replays an old tree,
 /// signed as it is, wants its holes back. A timestamp that can't be read is left to the verification.
 fn refuse_older(candidate: &Generation, live: Option<&Generation>) -> Result<(), TreeError> {
-    let path = "metadata/timestamp.chk";
-    let octets = read_small(candidate, Path::new(path)).unwrap_or_default();
+    let octets = read_small(candidate, Path::new(TIMESTAMP)).unwrap_or_default();
     let (Some(live), Ok(seconds)) = (live, timestamp::parse_chk(&octets)) else { return Ok(()) };
     let live_seconds = live.summary().timestamp_ms.div_euclid(1000);
     if seconds >= live_seconds {
@@ -100,7 +144,7 @@ fn refuse_older(candidate: &Generation, live: Option<&Generation>) -> Result<(),
         "{candidate} is older than what is served, of {live}; `rookery publish --allow-older` publishes it \
          all the same"
     );
-    Err(TreeError::Refused { path: path.to_owned(), why })
+    Err(TreeError::Refused { path: TIMESTAMP.to_owned(), why })
 }
 
 fn publish(store: &Store, candidate: Candidate, verified: &Verified) -> Result<Generation, TreeError> {
@@ -109,7 +153,7 @@ fn publish(store: &Store, candidate: Candidate, verified: &Verified) -> Result<G
 }
 
 /// What could not be removed now is tried again after the next publish.
-fn collect(store: &Store, keep: usize) {
+pub(crate) fn collect(store: &Store, keep: usize) {
     match store.collect(keep) {
         Ok(collected) if collected.generations.is_empty() => {}
         Ok(collected) => {

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tree_store::Generation;
 
 use super::{Limits, Module, RsyncServer};
+use crate::pins::Pin;
 
 /// The connections that may use a module at a time, and the queue for them: first come, first served.
 pub(super) struct Slots {
@@ -48,6 +49,7 @@ pub(super) struct Admission {
 /// What a connection holds while it uses a module.
 pub(super) struct Pinned {
     pub(super) generation: Generation,
+    _pin: Pin,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -118,5 +120,6 @@ async fn admit(server: &RsyncServer, module: &Module) -> Admission {
             refused.first_refused(arguments.iter().map(Vec::as_slice))
         })),
     };
-    Admission { selection: Selection::Accepted(grant), pinned: Some(Pinned { generation, _slot: slot }) }
+    let pin = server.pins.enter(&generation, host);
+    Admission { selection: Selection::Accepted(grant), pinned: Some(Pinned { generation, _pin: pin, _slot: slot }) }
 }

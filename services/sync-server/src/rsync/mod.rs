@@ -36,6 +36,8 @@ use admission::Slots;
 use lists::Lists;
 use names::Resolver;
 
+use crate::pins::Pins;
+
 /// Gives a module's live generation; `None` before the first one is published.
 pub type Live = Arc<dyn Fn() -> Option<Generation> + Send + Sync>;
 
@@ -95,6 +97,8 @@ pub struct RsyncServer {
     lists: Arc<Lists>,
     /// Those that need every file's checksum, so that they don't hold up the others.
     hashing: Arc<Semaphore>,
+    /// Who is served from which generation.
+    pins: Pins,
 }
 
 /// Sockets beyond the connections that may use a module.
@@ -117,7 +121,13 @@ impl RsyncServer {
             listing: Arc::new(Semaphore::new(cores)),
             lists: Arc::default(),
             hashing: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            pins: Pins::default(),
         }
+    }
+
+    /// The count of connections by generation.
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     fn module(&self, name: &str) -> Option<&Module> {

@@ -35,6 +35,7 @@ struct ModuleView {
     catalogue_distfiles: u64,
     source: String,
     activity: String,
+    hold: String,
     last_attempt_ms: i64,
     next_attempt_ms: i64,
     last_error: String,
@@ -163,6 +164,7 @@ impl From<v1::ModuleStatus> for ModuleView {
             catalogue_distfiles: status.catalogue_distfiles,
             source: module.source,
             activity: module.activity,
+            hold: module.hold,
             last_attempt_ms: module.last_attempt_ms,
             next_attempt_ms: module.next_attempt_ms,
             last_error: module.last_error,
@@ -287,6 +289,7 @@ impl StatusView {
             "files",
             "size",
             "distfiles",
+            "no source",
             "next look",
         ]);
         for module in &self.modules {
@@ -300,6 +303,7 @@ impl StatusView {
                 of(|live| text::count(live.files)),
                 of(|live| text::bytes(live.bytes)),
                 text::count(module.catalogue_distfiles),
+                of(|live| text::count(live.distfiles_without_source)),
                 match module.next_attempt_ms {
                     _ if !module.activity.is_empty() => "under way".to_owned(),
                     0 => "now".to_owned(),

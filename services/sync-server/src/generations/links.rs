@@ -1,0 +1,62 @@
+//! Symbolic links that lead out of a tree. Nobody here follows them, but a box that does not sync with
+//! `--safe-links` would have them lead into its own file system.
+
+use tree_store::{Generation, NodeKind, TreeError};
+
+/// The first one, if there is any.
+///
+/// # Errors
+/// [`TreeError::Refused`] with its path.
+pub(super) fn refuse_outward(generation: &Generation) -> Result<(), TreeError> {
+    let ids = (0_u32..).map_while(|position| generation.id_at(position));
+    for id in ids.filter(|&id| generation.node(id).kind == NodeKind::Symlink) {
+        let (path, target) = (generation.path(id), generation.node(id).symlink_target);
+        if leads_out(&path, target) {
+            return Err(TreeError::Refused {
+                path: String::from_utf8_lossy(&path).into_owned(),
+                why: format!("a link to {}, which is outside the tree", String::from_utf8_lossy(target)),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// As rsync(1) has it for `--safe-links`: absolute, or up more often than down at any point.
+fn leads_out(path: &[u8], target: &[u8]) -> bool {
+    if target.is_empty() || target.starts_with(b"/") {
+        return true;
+    }
+    let mut depth = path.iter().filter(|&&octet| octet == b'/').count();
+    for name in target.split(|&octet| octet == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." if depth == 0 => return true,
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stays_below_the_root_stays() {
+        for (path, target, out) in [
+            ("a", "b", false),
+            ("a", "../b", true),
+            ("a/b", "../c", false),
+            ("a/b", "../../c", true),
+            ("a/b", "c/../../d", false),
+            ("a/b", "c/../../../d", true),
+            ("a/b", "/a/c", true),
+            ("a/b", "", true),
+            ("a/b", ".././c", false),
+            ("a/b", "..", false),
+        ] {
+            assert_eq!(leads_out(path.as_bytes(), target.as_bytes()), out, "{path} -> {target}");
+        }
+    }
+}
