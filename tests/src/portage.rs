@@ -159,6 +159,24 @@ impl PortageBox {
         run(emerge).await
     }
 
+    /// A script that runs a program of the box as the box does, for whoever is told its path.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn script(&self, name: &str) -> Result<PathBuf> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (bin, host_path) = (self.dir.join("bin"), std::env::var("PATH").unwrap_or_default());
+        let text = format!(
+            "#!/bin/sh\nexec env -i PATH={0}:{host_path} HOME={1} LANG=C.UTF-8 TERM=dumb {0}/{name} \"$@\"\n",
+            bin.display(),
+            self.dir.display()
+        );
+        let path = self.dir.join(format!("{name}.sh"));
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(path)
+    }
+
     /// A program of the box, with nothing of the host's environment but the way to its programs.
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.dir.join("bin").join(name));

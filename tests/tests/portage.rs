@@ -6,9 +6,10 @@ use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 use farm_sim::boxes::differences;
-use farm_sim::tree::{GeneratedDistfile, Restriction};
-use rookery_tests::farm::{Farm, Verify};
+use farm_sim::tree::{GeneratedDistfile, REPOSITORY, Restriction};
+use rookery_tests::farm::{Farm, Verify, eventually};
 use rookery_tests::portage::{Finished, PortageBox, Settings, SigningKey};
+use rookery_tests::program;
 
 const UP_TO_DATE: &str = "You are already up to date";
 const VERIFIED: &str = "Valid OpenPGP signature found";
@@ -166,6 +167,73 @@ async fn emerge_fetches_each_file_once_for_all_boxes() -> Result<()> {
             .all(|exchange| exchange.header("user-agent").is_none_or(|ua| !ua.contains("Portage"))),
         "the box went past the mirror: {log:?}"
     );
+    Ok(())
+}
+
+/// An overlay in git, as people have them: thin Manifests and no metadata cache.
+fn write_overlay(work: &Path, source: &str, revision: u32) -> Result<()> {
+    let write = |path: &str, text: String| {
+        let path = work.join(path);
+        fs::create_dir_all(path.parent().context("no parent")?)?;
+        Ok::<_, anyhow::Error>(fs::write(path, text)?)
+    };
+    write("profiles/repo_name", "overlay\n".to_owned())?;
+    write("metadata/layout.conf", format!("masters = {REPOSITORY}\nthin-manifests = true\n"))?;
+    write("app-misc/thing/Manifest", format!("DIST thing-{revision}.tar 5 BLAKE2B {}\n", "ab".repeat(64)))?;
+    let ebuild = format!(
+        "EAPI=8\nDESCRIPTION=\"A thing\"\nHOMEPAGE=\"https://example.org\"\nSRC_URI=\"{source}/thing-{revision}.tar\"\n\
+         LICENSE=\"MIT\"\nSLOT=\"0\"\nKEYWORDS=\"~amd64\"\n"
+    );
+    write(&format!("app-misc/thing/thing-{revision}.ebuild"), ebuild)?;
+    for arguments in [&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "--message=x"]] {
+        let status = program::stock("git")
+            .args(["-c", "user.name=A", "-c", "user.email=a@example.org"])
+            .args(arguments)
+            .current_dir(work)
+            .status()?;
+        ensure!(status.success(), "git {arguments:?}: {status}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_is_made_where_an_overlay_ships_none_so_that_its_sources_are_known() -> Result<()> {
+    let mut farm = Farm::start(&[]).await?;
+    let settings = Settings { sync_uri: farm.sync_uri(), ..Settings::default() };
+    let portage_box = PortageBox::create(&farm.dir().join("box"), &settings).await?;
+    sync(&portage_box, &farm).await?;
+    let work = farm.dir().join("overlay");
+    write_overlay(&work, "https://one.example", 1)?;
+    farm.stop_mirror().await?;
+    farm.configure(&format!(
+        "[[sync.modules]]\nname = \"overlay\"\nsource = {{ git = \"file://{}\" }}\nverify = \"consistent\"\n\
+         md5_cache = \"generate\"\npoll = \"1s\"\n[sync.pull]\negencache = \"{}\"\n",
+        work.display(),
+        portage_box.script("egencache")?.display()
+    ))?;
+    farm.start_mirror().await?;
+    let copy = farm.dir().join("copy");
+    let cached = |revision: u32| {
+        let mut rsync = program::stock("rsync");
+        rsync.args(["-rlpt", "--delete", &format!("rsync://{}/overlay/", farm.addresses.rsync)]).arg(&copy);
+        let entry = copy.join(format!("metadata/md5-cache/app-misc/thing-{revision}"));
+        let synced = rsync.status().is_ok_and(|status| status.success());
+        let text = fs::read_to_string(entry).unwrap_or_default();
+        synced && text.contains(&format!("SRC_URI=https://one.example/thing-{revision}.tar"))
+    };
+    eventually("the cache has the source", || cached(1)).await?;
+    let status = farm.rookery().args(["--json", "status"]).output()?;
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout)?;
+    let overlay =
+        status["modules"].as_array().into_iter().flatten().find(|module| module["name"] == "overlay");
+    let live = &overlay.context("no module overlay")?["live"];
+    assert_eq!((&live["distfiles"], &live["distfiles_without_source"]), (&1.into(), &0.into()));
+
+    // The next commit: only what is new is made.
+    fs::remove_file(work.join("app-misc/thing/thing-1.ebuild"))?;
+    write_overlay(&work, "https://one.example", 2)?;
+    eventually("the cache has the next source", || cached(2)).await?;
+    assert!(!copy.join("metadata/md5-cache/app-misc/thing-1").exists(), "{}", farm.log_end());
     Ok(())
 }
 

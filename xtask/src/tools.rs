@@ -19,6 +19,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "curl", debian_package: "curl", version_argument: "--version" },
     Program { name: "ip", debian_package: "iproute2", version_argument: "-Version" },
     Program { name: "aria2c", debian_package: "aria2", version_argument: "--version" },
+    Program { name: "git", debian_package: "git", version_argument: "--version" },
     Program { name: "gpg", debian_package: "gnupg", version_argument: "--version" },
     Program { name: "gpgv", debian_package: "gpgv", version_argument: "--version" },
     Program { name: "python3", debian_package: "python3", version_argument: "--version" },

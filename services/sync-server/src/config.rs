@@ -18,13 +18,16 @@ pub use auth::{AuthUsers, DigestName};
 pub use hosts::Hosts;
 pub(crate) use rsyncd::Resolved;
 
-use crate::upstream::{self, Limits, Upstreams};
+use crate::upstream::{self, GitUrl, Limits, Origin, Upstreams};
 
 /// A directory is cheap to look at.
 const DIR_POLL: Duration = Duration::from_mins(30);
 
 /// Public mirrors ban who comes more often than about once a day; twice is what they tolerate.
 const RSYNC_POLL: Duration = Duration::from_hours(12);
+
+/// Who serves git repositories is used to more.
+const GIT_POLL: Duration = Duration::from_hours(1);
 
 /// What an operator may say. Every key has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +67,8 @@ pub struct PullConfig {
     pub silence: HumanDuration,
     /// For a whole tree over a slow line.
     pub whole: HumanDuration,
+    /// Portage's program that makes metadata caches: a name to be found in `PATH`, or a path.
+    pub egencache: PathBuf,
 }
 
 impl Default for PullConfig {
@@ -72,6 +77,7 @@ impl Default for PullConfig {
             answer: HumanDuration(Duration::from_mins(2)),
             silence: HumanDuration(Duration::from_mins(3)),
             whole: HumanDuration(Duration::from_hours(6)),
+            egencache: PathBuf::from("egencache"),
         }
     }
 }
@@ -115,6 +121,9 @@ pub struct ModuleConfig {
     /// What it must prove before it is served.
     #[serde(default)]
     pub verify: VerifyMode,
+    /// Whether the tree has to bring its metadata cache.
+    #[serde(default)]
+    pub md5_cache: Md5CacheMode,
     /// The keys that may sign it.
     #[serde(default = "openpgp_key")]
     pub openpgp_key: PathBuf,
@@ -169,8 +178,9 @@ impl ModuleConfig {
         Self {
             name: name.to_owned(),
             comment: String::new(),
-            source: SourceConfig { dir: Some(dir.to_owned()), rsync: None },
+            source: SourceConfig { dir: Some(dir.to_owned()), ..SourceConfig::default() },
             verify: VerifyMode::default(),
+            md5_cache: Md5CacheMode::default(),
             openpgp_key: openpgp_key(),
             exclude: Vec::new(),
             keep: keep(),
@@ -192,12 +202,16 @@ impl ModuleConfig {
     /// How long after one look the next one follows.
     #[must_use]
     pub fn poll(&self) -> Duration {
-        let default = if self.source.rsync.is_some() { RSYNC_POLL } else { DIR_POLL };
+        let default = match &self.source {
+            SourceConfig { rsync: Some(_), .. } => RSYNC_POLL,
+            SourceConfig { git: Some(_), .. } => GIT_POLL,
+            _ => DIR_POLL,
+        };
         self.poll.map_or(default, |poll| poll.0)
     }
 }
 
-/// Exactly one of the two.
+/// Exactly one of `dir`, `rsync` and `git`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
@@ -205,6 +219,21 @@ pub struct SourceConfig {
     pub dir: Option<PathBuf>,
     /// Upstreams to pull from with the stock rsync program: the first that has a newer tree.
     pub rsync: Option<Upstreams>,
+    /// A git repository to pull from with the git program.
+    pub git: Option<String>,
+    /// Its branch; without one, the repository's own default.
+    pub branch: Option<String>,
+}
+
+/// Where a tree's `metadata/md5-cache` comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Md5CacheMode {
+    /// The tree ships it, or there is none.
+    #[default]
+    Shipped,
+    /// Where the tree ships none, Portage's egencache makes it after each pull.
+    Generate,
 }
 
 /// What a tree must prove before it is served.
@@ -216,8 +245,23 @@ pub enum VerifyMode {
     Signed,
     /// Manifests can be read and every `SRC_URI` name has its DIST line.
     Consistent,
+    /// Of a git source: one of the keys signed the commit; and what `consistent` wants.
+    Commit,
     /// Only that it has a timestamp.
     None,
+}
+
+impl VerifyMode {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Consistent => "consistent",
+            Self::Commit => "commit",
+            Self::None => "none",
+        }
+    }
 }
 
 fn openpgp_key() -> PathBuf {
@@ -257,8 +301,8 @@ fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D
 pub(crate) enum Source {
     /// This directory, which something else keeps up to date.
     Dir(PathBuf),
-    /// A staging directory of ours, which is pulled from them.
-    Rsync(Upstreams),
+    /// A staging directory of ours, which is pulled from the first of them that has a newer tree.
+    Pulled(Vec<Origin>),
 }
 
 /// A module's configuration as the rest of the service uses it.
@@ -269,6 +313,39 @@ pub(crate) struct ModulePlan {
     pub(crate) source: Source,
     pub(crate) excludes: Excludes,
     pub(crate) verify: Verify,
+}
+
+impl Config {
+    fn check_md5_cache(&self, plan: &ModulePlan) -> Result<(), ConfigError> {
+        if plan.config.md5_cache == Md5CacheMode::Shipped {
+            return Ok(());
+        }
+        let wrong = |expected: String| {
+            Err(ConfigError::wrong("sync.modules.md5_cache", format!("module {}: {expected}", plan.name)))
+        };
+        if matches!(plan.source, Source::Dir(_)) {
+            return wrong(
+                "\"generate\" is for trees that are pulled; a directory is never written to. A local repository \
+                 can be pulled from git = \"file:///PATH\""
+                    .to_owned(),
+            );
+        }
+        if plan.config.verify == VerifyMode::Signed {
+            return wrong("a signed tree has to bring its own: nothing may be added to it".to_owned());
+        }
+        let program = &self.pull.egencache;
+        if !upstream::is_in_path(program) {
+            return wrong(format!("\"generate\" needs {}: install sys-apps/portage", program.display()));
+        }
+        Ok(())
+    }
+}
+
+impl ModulePlan {
+    /// The keys that must have signed a commit.
+    pub(crate) fn commit_key(&self) -> Option<&Path> {
+        (self.config.verify == VerifyMode::Commit).then_some(&*self.config.openpgp_key)
+    }
 }
 
 impl Config {
@@ -302,7 +379,9 @@ impl Config {
                     let expected = format!("expected each name once, found {:?} twice", module.name);
                     return Err(ConfigError::wrong("sync.modules.name", expected));
                 }
-                plan(module)
+                let plan = plan(module)?;
+                self.check_md5_cache(&plan)?;
+                Ok(plan)
             })
             .collect()
     }
@@ -318,25 +397,26 @@ fn plan(module: &ModuleConfig) -> Result<ModulePlan, ConfigError> {
         return Err(wrong("secrets_file", "expected a file with the passwords of auth_users".to_owned()));
     }
     let excludes = Excludes::new(&module.exclude).map_err(|error| refused("exclude", error))?;
-    let source = match (&module.source.dir, &module.source.rsync) {
-        (Some(dir), None) if dir.is_absolute() => Source::Dir(dir.clone()),
-        (Some(dir), None) => {
-            return Err(wrong("source", format!("expected an absolute path, found {}", dir.display())));
-        }
-        (None, Some(upstreams)) => {
-            upstream::is_installed("rsync").map_err(|error| {
-                wrong("source.rsync", format!("needs the program rsync ({error}): install net-misc/rsync"))
-            })?;
-            Source::Rsync(upstreams.clone())
-        }
-        _ => return Err(wrong("source", "expected { dir = \"…\" } or { rsync = \"rsync://…\" }".to_owned())),
-    };
+    let source = source(module).map_err(|(key, expected)| wrong(key, expected))?;
     if module.poll().is_zero() {
         return Err(wrong("poll", "expected more than 0s".to_owned()));
     }
     let verify = match module.verify {
         VerifyMode::None => Verify::None,
         VerifyMode::Consistent => Verify::Consistent,
+        VerifyMode::Commit => {
+            if module.source.git.is_none() {
+                return Err(wrong("verify", "\"commit\" is for a git source".to_owned()));
+            }
+            upstream::is_installed("gpg").map_err(|error| {
+                wrong(
+                    "verify",
+                    format!("\"commit\" needs the program gpg ({error}): install app-crypt/gnupg"),
+                )
+            })?;
+            Keyring::open(&module.openpgp_key).map_err(|error| refused("openpgp_key", error))?;
+            Verify::Consistent
+        }
         VerifyMode::Signed => {
             let keyring =
                 Keyring::open(&module.openpgp_key).map_err(|error| refused("openpgp_key", error))?;
@@ -344,6 +424,38 @@ fn plan(module: &ModuleConfig) -> Result<ModulePlan, ConfigError> {
         }
     };
     Ok(ModulePlan { config: module.clone(), name, source, excludes, verify })
+}
+
+/// The source, or the key that is wrong and what was expected of it.
+fn source(module: &ModuleConfig) -> Result<Source, (&'static str, String)> {
+    let SourceConfig { dir, rsync, git, branch } = &module.source;
+    if branch.is_some() && git.is_none() {
+        return Err(("source.branch", "only a git source has branches".to_owned()));
+    }
+    let needs = |key, program: &str, package: &str| {
+        let why = |error| (key, format!("needs the program {program} ({error}): install {package}"));
+        upstream::is_installed(program).map_err(why)
+    };
+    match (dir, rsync, git) {
+        (Some(dir), None, None) if dir.is_absolute() => Ok(Source::Dir(dir.clone())),
+        (Some(dir), None, None) => {
+            Err(("source", format!("expected an absolute path, found {}", dir.display())))
+        }
+        (None, Some(upstreams), None) => {
+            needs("source.rsync", "rsync", "net-misc/rsync")?;
+            Ok(Source::Pulled(upstreams.0.iter().cloned().map(Origin::Rsync).collect()))
+        }
+        (None, None, Some(repository)) => {
+            let url =
+                GitUrl::new(repository, branch.as_deref()).map_err(|expected| ("source.git", expected))?;
+            needs("source.git", "git", "dev-vcs/git")?;
+            Ok(Source::Pulled(vec![Origin::Git(url)]))
+        }
+        _ => {
+            let expected = "expected { dir = \"…\" }, { rsync = \"rsync://…\" } or { git = \"https://…\" }";
+            Err(("source", expected.to_owned()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -385,6 +497,12 @@ mod tests {
             (module.replace("dir = \"/x\"", "rsync = \"h::m\""), "rsync://HOST/MODULE"),
             (module.replace("dir = \"/x\"", "rsync = [1]"), "a list of them"),
             (module.replace("dir = \"/x\"", "rsync = []"), "1 to 32 upstreams"),
+            (module.replace("dir = \"/x\"", "git = \"/x\""), "https://HOST/PATH"),
+            (module.replace("dir = \"/x\"", "git = \"https://h/r\", branch = \"-x\""), "name of a branch"),
+            (module.replace("dir = \"/x\"", "dir = \"/x\", branch = \"x\""), "branch"),
+            (module.replace("dir = \"/x\"", "dir = \"/x\", git = \"https://h/r\""), "expected { dir"),
+            (module.replace("none", "commit"), "is for a git source"),
+            (format!("{module}md5_cache = \"generate\"\n"), "for trees that are pulled"),
             (module.replace("none", "some"), "some"),
             (module.replace("none", "signed") + "openpgp_key = \"/none\"\n", "openpgp_key"),
             (format!("{module}exclude = [\"[a\"]\n"), "exclude"),

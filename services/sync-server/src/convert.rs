@@ -53,7 +53,7 @@ pub(crate) fn module(module: &Module) -> v1::Module {
         live: module.live().as_ref().map(generation),
         last_error: attempt.error,
         last_attempt_ms: i64::try_from(attempt.at_ms).unwrap_or(i64::MAX),
-        verify: module.plan().verify.as_str().to_owned(),
+        verify: module.plan().config.verify.as_str().to_owned(),
         source: module.source(),
         next_attempt_ms: i64::try_from(attempt.next_ms).unwrap_or(i64::MAX),
         activity: module.activity(),

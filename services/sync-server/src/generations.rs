@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tree_store::{Generation, Store, TreeError};
 
 use crate::module::{Looked, Module, Modules, Request};
-use crate::upstream::{Pulled, UpstreamError};
+use crate::upstream::{Master, Pulled, UpstreamError, repo_name};
 use look::Manner;
 
 pub(crate) use look::collect;
@@ -185,8 +185,9 @@ impl Task {
     async fn pull(&mut self, allow_older: bool) -> Result<Pulled, LookError> {
         let Some(upstream) = self.module.upstream() else { return Ok(Pulled::default()) };
         let live_seconds = self.module.live().map(|live| live.summary().timestamp_ms.div_euclid(1000));
+        let masters = if upstream.wants_masters() { self.masters().await } else { Vec::new() };
         self.module.note_pulling();
-        let mut pulling = std::pin::pin!(upstream.pull(live_seconds, allow_older));
+        let mut pulling = std::pin::pin!(upstream.pull(live_seconds, allow_older, &masters));
         tokio::select! {
             () = self.soft.cancelled() => return Err(LookError::Stopped),
             pulled = &mut pulling => return Ok(pulled?),
@@ -194,6 +195,16 @@ impl Task {
         }
         let pulled = self.soft.run_until_cancelled(pulling).await;
         Ok(pulled.ok_or(LookError::Stopped)??)
+    }
+
+    /// The other modules' repositories.
+    async fn masters(&self) -> Vec<Master> {
+        let (own, modules) = (Arc::clone(&self.module), self.shared.modules.clone());
+        let named = move || {
+            let others = modules.iter().filter(|module| module.name() != own.name());
+            others.filter_map(|module| Some((repo_name(module.dir())?, module.dir().to_owned()))).collect()
+        };
+        tokio::task::spawn_blocking(named).await.unwrap_or_default()
     }
 
     async fn look(&self, manner: Manner, pulled: Pulled) -> Result<Looked, LookError> {

@@ -30,7 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::service::Routes;
 use tree_store::TreeError;
 
-pub use config::{AuthUsers, Config, DigestName, Hosts, ModuleConfig, PullConfig, SourceConfig, VerifyMode};
+pub use config::{
+    AuthUsers, Config, DigestName, Hosts, Md5CacheMode, ModuleConfig, PullConfig, SourceConfig, VerifyMode,
+};
 pub use module::{Attempt, Looked, Module, Modules};
 pub use upstream::{RsyncUrl, Upstreams};
 
@@ -93,7 +95,7 @@ fn open(config: Config, readiness: &Readiness) -> anyhow::Result<(Config, Opened
     let plans = config.plans()?;
     make_private(&config.state_dir)?;
     let open = |plan: ModulePlan| {
-        let (module, inbox) = Module::open(plan, &config.state_dir, config.pull.limits(), readiness)?;
+        let (module, inbox) = Module::open(plan, &config.state_dir, &config.pull, readiness)?;
         Ok::<_, anyhow::Error>((Arc::new(module), inbox))
     };
     let opened = plans.into_iter().map(open).collect::<anyhow::Result<_>>()?;

@@ -9,9 +9,9 @@ use service_kit::readiness;
 use tokio::sync::{mpsc, oneshot, watch};
 use tree_store::{Generation, Store};
 
-use crate::config::{ModulePlan, Source};
+use crate::config::{Md5CacheMode, ModulePlan, PullConfig, Source};
 use crate::history::History;
-use crate::upstream::{Limits, Upstream};
+use crate::upstream::{self, Upstream};
 
 /// Publish requests that may wait; more than that many callers get an error.
 const REQUESTS_MAX: usize = 32;
@@ -68,7 +68,7 @@ impl Module {
     pub(crate) fn open(
         plan: ModulePlan,
         state_dir: &Path,
-        limits: Limits,
+        pull: &PullConfig,
         readiness: &readiness::Readiness,
     ) -> anyhow::Result<(Self, mpsc::Receiver<Request>)> {
         let part = readiness.part(&format!("module {}", plan.name), "no generation was published yet");
@@ -76,15 +76,16 @@ impl Module {
         let history = History::open(state_dir, &plan.name)?;
         let (dir, upstream) = match &plan.source {
             Source::Dir(dir) => (dir.clone(), None),
-            Source::Rsync(upstreams) => {
-                let opened = Upstream::open(
-                    state_dir,
-                    &plan.name,
-                    upstreams,
-                    &plan.config.exclude,
-                    plan.config.poll(),
-                    limits,
-                );
+            Source::Pulled(origins) => {
+                let pulled = upstream::Plan {
+                    origins,
+                    excludes: &plan.config.exclude,
+                    commit_key: plan.commit_key(),
+                    egencache: (plan.config.md5_cache == Md5CacheMode::Generate).then_some(&*pull.egencache),
+                    poll: plan.config.poll(),
+                    limits: pull.limits(),
+                };
+                let opened = Upstream::open(state_dir, &plan.name, &pulled);
                 let upstream = opened.with_context(|| format!("module {}", plan.name))?;
                 (upstream.tree(), Some(upstream))
             }

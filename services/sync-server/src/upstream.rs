@@ -6,6 +6,8 @@
 //!                            memory.toml    when an upstream may be asked again, what staging holds
 //!                            timestamp.chk  the upstream's, at the last look
 //!                            tree/          staging
+//!                            git/, gnupg/   of a git source: its repository, the keys of its commits
+//!                            md5-cache/     what egencache made, while a pull changes the tree
 //! ```
 //!
 //! An rsync upstream is asked for `metadata/timestamp.chk` first. If that is what staging holds already,
@@ -20,11 +22,14 @@
 //! a pull begins. A program that outlives us holds the lock: the next process leaves staging to it until it
 //! has ended.
 
+mod git;
+mod md5_cache;
 mod memory;
 mod program;
 mod rsync;
 mod url;
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -37,11 +42,15 @@ use service_kit::config::HumanDuration;
 use tokio::sync::Mutex;
 use tree_store::ModuleName;
 
+use git::Git;
+use md5_cache::Md5Cache;
 use memory::Memory;
 use program::ProgramError;
 use rsync::Rsync;
 
-pub(crate) use program::is_installed;
+pub(crate) use md5_cache::{Master, repo_name};
+pub(crate) use program::{is_in_path, is_installed};
+pub(crate) use url::GitUrl;
 pub use url::{RsyncUrl, Upstreams};
 
 /// A mirror that is never the same twice is given up for this time.
@@ -106,14 +115,48 @@ impl Pulled {
     }
 }
 
+/// One place that a tree can be had from.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// An rsync mirror.
+    Rsync(RsyncUrl),
+    /// A branch of a git repository.
+    Git(GitUrl),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsync(url) => url.fmt(f),
+            Self::Git(url) => url.fmt(f),
+        }
+    }
+}
+
+/// What is pulled for one module, and how.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    /// In the order to try.
+    pub(crate) origins: &'a [Origin],
+    pub(crate) excludes: &'a [String],
+    /// Who must have signed a commit.
+    pub(crate) commit_key: Option<&'a Path>,
+    /// The program that makes a cache where a tree ships none.
+    pub(crate) egencache: Option<&'a Path>,
+    pub(crate) poll: Duration,
+    pub(crate) limits: Limits,
+}
+
 /// The upstreams of one module and its staging directory.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    urls: Vec<RsyncUrl>,
+    origins: Vec<Origin>,
     names: Vec<String>,
     directory: PathBuf,
     poll: Duration,
     rsync: Rsync,
+    git: Git,
+    md5_cache: Option<Md5Cache>,
     memory: Mutex<Memory>,
     activity: std::sync::Mutex<String>,
 }
@@ -123,25 +166,23 @@ impl Upstream {
     pub(crate) fn open(
         state_dir: &Path,
         module: &ModuleName,
-        upstreams: &Upstreams,
-        excludes: &[String],
-        poll: Duration,
-        limits: Limits,
+        plan: &Plan<'_>,
     ) -> Result<Self, UpstreamError> {
         // No module's name starts with a dot.
         let directory = state_dir.join(".upstream").join(module.as_str());
         let tree = directory.join("tree");
         fs::create_dir_all(&tree).map_err(state(&tree, "create"))?;
-        let urls = upstreams.0.clone();
-        let names: Vec<_> = urls.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = plan.origins.iter().map(ToString::to_string).collect();
         let mut memory = Memory::load(&directory)?;
         memory.retain(&names);
         Ok(Self {
-            urls,
+            origins: plan.origins.to_vec(),
             names,
+            poll: plan.poll,
+            rsync: Rsync::new(plan.excludes, plan.limits),
+            md5_cache: plan.egencache.map(|program| Md5Cache::new(&directory, program, plan.limits)),
+            git: Git::new(&directory, plan.commit_key.map(Path::to_owned), plan.limits),
             directory,
-            poll,
-            rsync: Rsync::new(excludes, limits),
             memory: Mutex::new(memory),
             activity: std::sync::Mutex::default(),
         })
@@ -161,7 +202,8 @@ impl Upstream {
         *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = activity;
     }
 
-    /// Brings staging up to date, if it is time. `live_seconds` is the timestamp of what is served.
+    /// Brings staging up to date, if it is time. `live_seconds` is the timestamp of what is served; `masters` are
+    /// the repositories that this one may build upon.
     ///
     /// # Errors
     /// Staging is not whole afterwards.
@@ -169,12 +211,13 @@ impl Upstream {
         &self,
         live_seconds: Option<i64>,
         allow_older: bool,
+        masters: &[Master],
     ) -> Result<Pulled, UpstreamError> {
         let mut memory = self.memory.lock().await;
         let due_in = memory.due_in(&self.names, clock::now_ms(), self.poll);
         if due_in.is_zero() {
             let live_seconds = live_seconds.filter(|_| !allow_older && !memory.allow_older);
-            let outcome = self.ask_each(&mut memory, live_seconds).await;
+            let outcome = self.ask_each(&mut memory, live_seconds, masters).await;
             self.set_activity(String::new());
             outcome?;
         } else if !memory.is_settled() {
@@ -190,25 +233,39 @@ impl Upstream {
     }
 
     /// One after the other, as far as they may be asked, until one gives a tree.
-    async fn ask_each(&self, memory: &mut Memory, live_seconds: Option<i64>) -> Result<(), UpstreamError> {
+    async fn ask_each(
+        &self,
+        memory: &mut Memory,
+        live_seconds: Option<i64>,
+        masters: &[Master],
+    ) -> Result<(), UpstreamError> {
         let held = self.hold()?;
-        for (url, name) in self.urls.iter().zip(&self.names) {
+        for (origin, name) in self.origins.iter().zip(&self.names) {
             let now_ms = clock::now_ms();
             if !memory.url_due_in(name, now_ms, self.poll).is_zero() {
                 continue;
             }
             memory.note_asked(name, now_ms, self.poll);
             self.store(memory).await?;
-            let outcome = self.pull_from(url, memory, live_seconds, &held).await;
+            self.set_activity(format!("asking {name}"));
+            let pulled = match origin {
+                Origin::Rsync(url) => self.pull_rsync(url, memory, live_seconds, &held).await,
+                Origin::Git(url) => self.pull_git(url, memory, &held).await,
+            };
+            let outcome = match pulled {
+                Ok(Some(pulled)) => self.complete(pulled, memory, masters, &held).await,
+                Ok(None) => Ok(()),
+                Err(failed) => Err(failed),
+            };
             let now_ms = clock::now_ms();
             match outcome {
                 Ok(()) => memory.note_whole(name, now_ms, self.poll),
                 Err(Failed::Useless(reason)) => {
-                    tracing::warn!(%url, reason, "this upstream has nothing of use");
+                    tracing::warn!(url = name, reason, "this upstream has nothing of use");
                     memory.note_useless(name, &reason, now_ms, self.poll);
                 }
                 Err(Failed::Upstream(reason)) => {
-                    tracing::warn!(%url, reason, "this upstream gave no tree");
+                    tracing::warn!(url = name, reason, "this upstream gave no tree");
                     memory.note_failed(name, &reason);
                 }
                 Err(Failed::Own(error)) => return Err(error),
@@ -250,14 +307,73 @@ impl Upstream {
         self.store(&memory).await
     }
 
-    async fn pull_from(
+    /// git's own protocol sees to it that what comes is one state of the branch.
+    async fn pull_git(
+        &self,
+        url: &GitUrl,
+        memory: &mut Memory,
+        held: &File,
+    ) -> Result<Option<String>, Failed> {
+        let offered = self.git.probe(url, held).await?;
+        if memory.staged == Some(self.identity(&offered)) && !memory.refused {
+            tracing::debug!(%url, offered, "nothing new");
+            return Ok(None);
+        }
+        self.begin(memory).await?;
+        tracing::info!(%url, commit = offered, "pulling");
+        self.set_activity(format!("pulling commit {offered} from {url}"));
+        Ok(Some(self.git.pull(url, &self.tree(), held).await?))
+    }
+
+    /// What `memory.toml` calls a whole tree of this timestamp or commit.
+    fn identity(&self, pulled: &str) -> String {
+        match self.md5_cache {
+            Some(_) => format!("{pulled}, with a cache"),
+            None => pulled.to_owned(),
+        }
+    }
+
+    /// Staging is about to change.
+    async fn begin(&self, memory: &mut Memory) -> Result<(), UpstreamError> {
+        memory.staged = None;
+        self.store(memory).await?;
+        if let Some(md5_cache) = self.md5_cache.as_ref().filter(|_| memory.generated) {
+            md5_cache.put_aside(&self.tree())?;
+            memory.generated = false;
+            self.store(memory).await?;
+        }
+        Ok(())
+    }
+
+    /// Staging is what the upstream has; the rest is ours to add.
+    async fn complete(
+        &self,
+        pulled: String,
+        memory: &mut Memory,
+        masters: &[Master],
+        held: &File,
+    ) -> Result<(), Failed> {
+        if let Some(md5_cache) = &self.md5_cache
+            && !Md5Cache::is_shipped(&self.tree())
+        {
+            self.set_activity(format!("making the metadata cache of {pulled}"));
+            memory.generated = true;
+            self.store(memory).await?;
+            let entries = md5_cache.generate(&self.tree(), masters, held).await?;
+            tracing::info!(entries, "egencache made the metadata cache");
+        }
+        memory.staged = Some(self.identity(&pulled));
+        memory.refused = false;
+        Ok(())
+    }
+
+    async fn pull_rsync(
         &self,
         url: &RsyncUrl,
         memory: &mut Memory,
         live_seconds: Option<i64>,
         held: &File,
-    ) -> Result<(), Failed> {
-        self.set_activity(format!("asking {url}"));
+    ) -> Result<Option<String>, Failed> {
         let mut offered = self.probe(url, held).await?;
         if seconds(&offered)? < live_seconds.unwrap_or(i64::MIN) {
             return Err(Failed::Useless(format!(
@@ -265,13 +381,12 @@ impl Upstream {
                  (`rookery publish --allow-older` takes it all the same)"
             )));
         }
-        if memory.staged.as_ref() == Some(&offered) && !memory.refused {
+        if memory.staged == Some(self.identity(&offered)) && !memory.refused {
             tracing::debug!(%url, offered, "nothing new");
-            return Ok(());
+            return Ok(None);
         }
         for _ in 0..ROUNDS_MAX {
-            memory.staged = None;
-            self.store(memory).await?;
+            self.begin(memory).await?;
             // It is to come anew, even if it has the size and the time of the one that was there.
             remove(&self.tree().join(TIMESTAMP))?;
             tracing::info!(%url, tree = offered, "pulling");
@@ -280,9 +395,7 @@ impl Upstream {
             let pulled = read_timestamp(&self.tree().join(TIMESTAMP))?;
             offered = self.probe(url, held).await?;
             if is_whole && pulled == offered {
-                memory.staged = Some(pulled);
-                memory.refused = false;
-                return Ok(());
+                return Ok(Some(pulled));
             }
         }
         Err(Failed::Upstream(format!("changed during each of {ROUNDS_MAX} pulls")))
@@ -299,6 +412,11 @@ impl Upstream {
     /// The staging directory.
     pub(crate) fn tree(&self) -> PathBuf {
         self.directory.join("tree")
+    }
+
+    /// Whether it matters what the masters are.
+    pub(crate) fn wants_masters(&self) -> bool {
+        self.md5_cache.is_some()
     }
 
     /// The upstreams, in words.

@@ -1,7 +1,7 @@
 //! An old generation once more, as the newest.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use blake2::{Blake2b512, Digest as _};
 
@@ -68,6 +68,8 @@ impl Store {
             sightings: Sightings::none(),
             source: PathBuf::new(),
             files_read: 0,
+            base: None,
+            memory: Mutex::default(),
             _sweep: sweep,
         })
     }

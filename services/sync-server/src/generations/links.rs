@@ -26,7 +26,7 @@ fn leads_out(path: &[u8], target: &[u8]) -> bool {
     if target.is_empty() || target.starts_with(b"/") {
         return true;
     }
-    let mut depth = path.iter().filter(|&&octet| octet == b'/').count();
+    let mut depth = path.split(|&octet| octet == b'/').count() - 1;
     for name in target.split(|&octet| octet == b'/') {
         match name {
             b"" | b"." => {}

@@ -85,7 +85,7 @@ pub(super) fn look(
     let verified = tree_store::verify(&candidate, newer_than, &plan.verify, &mirrors)?;
     log_faults(module.name(), &verified);
     let files_read = candidate.files_read();
-    let origin = Origin { verify: plan.verify.as_str().to_owned(), copy_of: 0 };
+    let origin = Origin { verify: plan.config.verify.as_str().to_owned(), copy_of: 0 };
     let ended = live.as_ref().and_then(|live| module.history().hold(live.number()));
     module.history().note(candidate.generation().number(), origin, None, &store.kept())?;
     let generation = publish(store, candidate, &verified)?;
@@ -101,7 +101,7 @@ pub(super) fn look(
         changed = summary.changes.changed,
         removed = summary.changes.removed,
         distfiles = summary.distfiles,
-        verified = plan.verify.as_str(),
+        verified = plan.config.verify.as_str(),
         took = ?started.elapsed(),
         "published"
     );

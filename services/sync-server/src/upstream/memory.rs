@@ -25,6 +25,8 @@ pub(super) struct Memory {
     not_before_ms: u64,
     /// What identifies the whole tree that staging holds: its timestamp, or its commit.
     pub(super) staged: Option<String>,
+    /// `metadata/md5-cache` in staging was made here.
+    pub(super) generated: bool,
     /// That tree was not fit to be published.
     pub(super) refused: bool,
     /// An operator wants the next tree even if it is older than what is served.

@@ -1,6 +1,7 @@
 //! Programs that bring a tree, run with a time limit and without leaving anything running behind.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -31,6 +32,15 @@ impl ProgramError {
             Self::Start { .. } | Self::TooLong { .. } => None,
         }
     }
+}
+
+/// Whether there is a program of this name or at this path. Blocking.
+pub(crate) fn is_in_path(program: &Path) -> bool {
+    if program.components().count() > 1 {
+        return program.is_file();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// Whether it can be run at all. Blocking.

@@ -49,6 +49,57 @@ impl fmt::Display for RsyncUrl {
     }
 }
 
+/// A branch of a git repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GitUrl {
+    repository: String,
+    branch: Option<String>,
+}
+
+impl GitUrl {
+    /// `repository` is a URL; without a `branch` it is the repository's own default.
+    ///
+    /// # Errors
+    /// What was expected instead.
+    pub(crate) fn new(repository: &str, branch: Option<&str>) -> Result<Self, String> {
+        let refused =
+            || format!("expected https://HOST/PATH, ssh://…, git://… or file:///PATH, found {repository:?}");
+        let parsed = url::Url::parse(repository).map_err(|_| refused())?;
+        let plain = !repository.contains(|letter: char| letter.is_whitespace() || letter.is_control());
+        let is_known = ["https", "http", "ssh", "git", "file"].contains(&parsed.scheme());
+        // A password that stands here would be logged; git has credential helpers for it.
+        if !plain || !is_known || parsed.password().is_some() {
+            return Err(refused());
+        }
+        let fits = |branch: &str| {
+            let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"._/+-".contains(&octet);
+            !branch.is_empty() && !branch.starts_with(['-', '/']) && branch.bytes().all(is_plain)
+        };
+        match branch {
+            Some(branch) if !fits(branch) => Err(format!("expected the name of a branch, found {branch:?}")),
+            branch => Ok(Self { repository: repository.to_owned(), branch: branch.map(str::to_owned) }),
+        }
+    }
+
+    pub(super) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// What git calls the branch on the other side.
+    pub(super) fn reference(&self) -> String {
+        self.branch.as_ref().map_or_else(|| "HEAD".to_owned(), |branch| format!("refs/heads/{branch}"))
+    }
+}
+
+impl fmt::Display for GitUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.branch {
+            Some(branch) => write!(f, "{} (branch {branch})", self.repository),
+            None => f.write_str(&self.repository),
+        }
+    }
+}
+
 /// One URL or a list of them, in the order to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstreams(pub Vec<RsyncUrl>);
@@ -98,6 +149,28 @@ mod tests {
         }
         let url: RsyncUrl = "rsync://h/m/".parse().unwrap();
         assert_eq!(url.file("metadata/timestamp.chk"), "rsync://h/m/metadata/timestamp.chk");
+    }
+
+    #[test]
+    fn a_repository_is_a_url_and_a_branch_a_plain_name() {
+        let url = GitUrl::new("https://h/r.git", Some("a/b-1.0")).unwrap();
+        assert_eq!(
+            (url.reference().as_str(), url.to_string().as_str()),
+            ("refs/heads/a/b-1.0", "https://h/r.git (branch a/b-1.0)")
+        );
+        assert_eq!(GitUrl::new("file:///r", None).unwrap().reference(), "HEAD");
+        for (repository, branch) in [
+            ("/r", None),
+            ("--upload-pack=sh", None),
+            ("ext::sh -c x", None),
+            ("https://u:secret@h/r", None),
+            ("https://h/r", Some("")),
+            ("https://h/r", Some("-x")),
+            ("https://h/r", Some("a b")),
+            ("https://h/r", Some("a:b")),
+        ] {
+            assert!(GitUrl::new(repository, branch).is_err(), "{repository} {branch:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod crashes;
 mod daemon;
+mod git;
 mod scene;
 
 use std::fs;
