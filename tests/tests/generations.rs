@@ -25,11 +25,11 @@ const SERVES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Tells one tree from another by the paths and contents of its files.
 fn fingerprint(root: &Path) -> Result<u64> {
-    fn visit(root: &Path, folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
+    fn visit(folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
         for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();
             if path.is_dir() && !path.is_symlink() {
-                visit(root, &path, files)?;
+                visit(&path, files)?;
             } else {
                 files.insert(path);
             }
@@ -37,7 +37,7 @@ fn fingerprint(root: &Path) -> Result<u64> {
         Ok(())
     }
     let mut files = BTreeSet::new();
-    visit(root, root, &mut files)?;
+    visit(root, &mut files)?;
     let mut hasher = DefaultHasher::new();
     for path in files {
         path.strip_prefix(root)?.hash(&mut hasher);

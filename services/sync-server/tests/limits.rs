@@ -125,12 +125,12 @@ async fn a_file_that_may_not_be_read_is_named() {
     .await;
     let secret = process.tree().join("metadata/secret");
     fs::write(&secret, "x").unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     process.assert_refused(&[secret.to_str().unwrap(), "Permission denied"]).await;
     fs::remove_file(&secret).unwrap();
     let closed = process.tree().join("closed");
     fs::create_dir(&closed).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     process.assert_refused(&[closed.to_str().unwrap(), "Permission denied"]).await;
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
     assert!(process.publish().await.unwrap().changed);

@@ -66,7 +66,7 @@ impl fmt::Display for GenerationsView {
                 number += " live";
             }
             if kept.copy_of > 0 {
-                number += &format!(", copy of {}", kept.copy_of);
+                number = format!("{number}, copy of {}", kept.copy_of);
             }
             let GenerationView { files_added, files_changed, files_removed, .. } = generation;
             let holder = |holder: &HolderView| match holder.connections {
