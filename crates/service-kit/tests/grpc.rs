@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use rookery_proto::v1::tree_client::TreeClient;
 use rookery_proto::v1::tree_server::{Tree, TreeServer};
 use rookery_proto::v1::{
-    DistfileChanges, Generation, ListModulesRequest, ListModulesResponse, Module, PublishRequest,
-    PublishResponse, StreamDistfilesRequest, WatchGenerationsRequest,
+    DistfileChanges, Generation, ListGenerationsRequest, ListGenerationsResponse, ListModulesRequest,
+    ListModulesResponse, Module, PublishRequest, PublishResponse, RollbackRequest, RollbackResponse,
+    StreamDistfilesRequest, WatchGenerationsRequest,
 };
 use service_kit::Kit;
 use service_kit::grpc::{self, ClientChannel, GrpcConfig, TlsConfig};
@@ -67,6 +68,17 @@ impl Tree for Stub {
     }
 
     async fn publish(&self, _: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        std::future::pending().await
+    }
+
+    async fn list_generations(
+        &self,
+        _: Request<ListGenerationsRequest>,
+    ) -> Result<Response<ListGenerationsResponse>, Status> {
+        std::future::pending().await
+    }
+
+    async fn rollback(&self, _: Request<RollbackRequest>) -> Result<Response<RollbackResponse>, Status> {
         std::future::pending().await
     }
 }

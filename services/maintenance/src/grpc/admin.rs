@@ -5,10 +5,11 @@ use std::sync::Arc;
 use rookery_proto::v1::admin_server::Admin;
 use rookery_proto::v1::{
     EvictRequest, EvictResponse, GetStatusRequest, GetStatusResponse, ImportDirectoryRequest,
-    ImportDirectoryResponse, ListDecisionsRequest, ListDecisionsResponse, ListGenerationsRequest, ListModuleGenerationsResponse, ListObjectsRequest,
-    ListObjectsResponse, ListPinsRequest, ListPinsResponse, PinRequest, PinResponse, PlanEvictionRequest,
-    PlanEvictionResponse, PublishModuleRequest, PublishModuleResponse, RollbackRequest, RollbackResponse, RunNightlyRequest, RunNightlyResponse,
-    UnpinRequest, UnpinResponse, VerifyRequest, VerifyResponse,
+    ImportDirectoryResponse, ListDecisionsRequest, ListDecisionsResponse, ListGenerationsRequest,
+    ListModuleGenerationsResponse, ListObjectsRequest, ListObjectsResponse, ListPinsRequest,
+    ListPinsResponse, PinRequest, PinResponse, PlanEvictionRequest, PlanEvictionResponse,
+    PublishModuleRequest, PublishModuleResponse, RollbackRequest, RollbackResponse, RunNightlyRequest,
+    RunNightlyResponse, UnpinRequest, UnpinResponse, VerifyRequest, VerifyResponse,
 };
 use tonic::{Request, Response, Status};
 

@@ -76,7 +76,7 @@ pub(super) async fn decide(server: Arc<RsyncServer>, host: IpAddr, name: String)
         let challenge = Challenge { text, weakest: login.weakest };
         return Admission { selection: Selection::LogIn(challenge), pinned: None };
     }
-    admit(&server, module).await
+    admit(&server, module, host).await
 }
 
 /// Decides about an attempt to log in.
@@ -95,7 +95,7 @@ pub(super) async fn log_in(server: Arc<RsyncServer>, host: IpAddr, name: String,
         checked
     };
     match tokio::task::spawn_blocking(check).await {
-        Ok(Ok(())) => admit(&server, module).await,
+        Ok(Ok(())) => admit(&server, module, host).await,
         Ok(Err(fault)) => {
             tracing::warn!(%host, module = name, user = %user.escape_debug(), %fault, "rsync: login failed");
             failed()
@@ -105,7 +105,7 @@ pub(super) async fn log_in(server: Arc<RsyncServer>, host: IpAddr, name: String,
 }
 
 /// Waits for a turn, and pins the generation that is live then.
-async fn admit(server: &RsyncServer, module: &Module) -> Admission {
+async fn admit(server: &RsyncServer, module: &Module, host: IpAddr) -> Admission {
     let Some(slot) = server.slots.acquire().await else {
         return refuse(prologue::connections_exhausted(server.slots.max()), CloseReason::Busy);
     };
@@ -121,5 +121,8 @@ async fn admit(server: &RsyncServer, module: &Module) -> Admission {
         })),
     };
     let pin = server.pins.enter(&generation, host);
-    Admission { selection: Selection::Accepted(grant), pinned: Some(Pinned { generation, _pin: pin, _slot: slot }) }
+    Admission {
+        selection: Selection::Accepted(grant),
+        pinned: Some(Pinned { generation, _pin: pin, _slot: slot }),
+    }
 }
