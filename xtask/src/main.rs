@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod bench;
+mod containers;
 mod fuzz;
 mod stages;
 mod tools;
@@ -35,6 +36,21 @@ enum Command {
         /// Names the stages and does nothing.
         #[arg(long)]
         list: bool,
+    },
+    /// The farm in containers: builds the images, lets seven boxes live a day, kills a replica, removes it all.
+    E2e {
+        /// Compile inside the build stage of the Containerfile instead of taking this machine's binaries.
+        #[arg(long)]
+        full: bool,
+        /// The loopback port that HTTP is published on; 0: a free one.
+        #[arg(long, default_value_t = 0)]
+        http_port: u16,
+        /// The loopback port that rsync is published on; 0: a free one.
+        #[arg(long, default_value_t = 0)]
+        rsync_port: u16,
+        /// Only remove the images that earlier runs keep as a cache.
+        #[arg(long)]
+        remove_images: bool,
     },
     /// Lays out a real repository's tree: random contents of the listed sizes, its real metadata over it.
     Corpus {
@@ -75,6 +91,9 @@ fn main() -> ExitCode {
         Command::Corpus { list, metadata, copies, dir } => lay_out_corpus(&list, &metadata, &dir, copies),
         Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
         Command::Bench { what } => what.run(),
+        Command::E2e { full, http_port, rsync_port, remove_images } => {
+            stages::end_to_end(containers::Options { full, http_port, rsync_port, remove_images })
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::containers::{self, Options};
 use crate::tools::Tools;
 
 /// One stage: its name, what it is for, and what it runs.
@@ -29,6 +30,7 @@ const STAGES: &[Stage] = &[
     },
     Stage { name: "unit", about: "unit and integration tests of every crate", run: unit, long: false },
     Stage { name: "e2e", about: "rsync, wget, curl and Portage against the program", run: e2e, long: false },
+    Stage { name: "containers", about: "the farm in containers", run: in_containers, long: false },
     Stage { name: "soak", about: "the same kills and properties, many times over", run: soak, long: true },
 ];
 
@@ -41,7 +43,7 @@ struct Workspace {
 /// Prints the names of the stages.
 pub(crate) fn list() {
     for stage in STAGES {
-        println!("{:8} {}{}", stage.name, stage.about, if stage.long { " (--full)" } else { "" });
+        println!("{:10} {}{}", stage.name, stage.about, if stage.long { " (--full)" } else { "" });
     }
 }
 
@@ -65,11 +67,11 @@ pub(crate) fn test(full: bool, only: &[String]) -> Result<()> {
         (stage.run)(&workspace, &tools).with_context(|| format!("stage {}", stage.name))?;
         times.push((stage.name, stage_started.elapsed()));
     }
-    println!("\nstage     minutes");
+    println!("\nstage       minutes");
     for (name, time) in &times {
-        println!("{name:8} {:8.1}", minutes(*time));
+        println!("{name:10} {:8.1}", minutes(*time));
     }
-    println!("{:8} {:8.1}", "all", minutes(started.elapsed()));
+    println!("{:10} {:8.1}", "all", minutes(started.elapsed()));
     Ok(())
 }
 
@@ -139,6 +141,31 @@ fn unit(workspace: &Workspace, _: &Tools) -> Result<()> {
 
 fn e2e(workspace: &Workspace, tools: &Tools) -> Result<()> {
     run_end_to_end(workspace, tools, &[], &[])
+}
+
+/// `cargo xtask e2e`.
+pub(crate) fn end_to_end(options: Options) -> Result<()> {
+    let workspace = Workspace::find()?;
+    if options.remove_images {
+        return containers::run(&workspace.root, &workspace.target, Path::new(""), options);
+    }
+    let tools = Tools::prepare(&workspace.target.join("tools"))?;
+    run_containers(&workspace, &tools, options)
+}
+
+fn in_containers(workspace: &Workspace, tools: &Tools) -> Result<()> {
+    if let Some(why) = containers::why_not() {
+        println!("skipped: {why}");
+        return Ok(());
+    }
+    run_containers(workspace, tools, Options::default())
+}
+
+fn run_containers(workspace: &Workspace, tools: &Tools, options: Options) -> Result<()> {
+    let services = ["--package", "sync-server", "--package", "proxy-cache", "--package", "maintenance"];
+    let others = ["--package", "rookery", "--package", "rookery-tests", "--bins"];
+    workspace.cargo(&[&["build", "--quiet", "--locked"][..], &services, &others].concat(), &[])?;
+    containers::run(&workspace.root, &workspace.target, &tools.wheels, options)
 }
 
 fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {

@@ -1,0 +1,262 @@
+//! The images: base images from a registry or made here, ours from the Containerfile.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::command::Run;
+use super::host::Engine;
+
+/// Where everything that we build is named.
+pub(super) const IMAGES: &str = "localhost/rookery-e2e";
+
+/// Targets of the Containerfile.
+pub(super) const SERVICES: [&str; 4] = ["sync-server", "proxy-cache", "maintenance", "rookery"];
+const OTHERS: [&str; 2] = ["front", "client"];
+
+/// What a service may add to its base image.
+const SERVICE_BYTES_MAX: u64 = 60_000_000;
+
+const RUN_BASE: &str = "docker.io/library/debian:bookworm-slim";
+const BUILD_BASE: &str = "docker.io/library/rust:1.95-bookworm";
+const SUITE: &str = "bookworm";
+
+/// A build from source: dependencies and ours, optimised, on a slow machine.
+const BUILD_PATIENCE: Duration = Duration::from_mins(90);
+
+/// What a registry made of the wish for an image.
+#[derive(Debug, PartialEq, Eq)]
+enum Pulled {
+    Here,
+    /// No registry can be reached.
+    NoRegistry,
+    /// It can, and says this.
+    Refused(String),
+}
+
+/// Builds every image and checks the sizes of the services'. `binaries` is a folder with the programs that
+/// were built on this machine; without it, everything is compiled in the build stage.
+pub(super) fn build(engine: &Engine, root: &Path, folder: &Path, binaries: Option<&Path>) -> Result<()> {
+    let run_base = run_base(engine, folder)?;
+    let mut arguments = vec![format!("RUN_BASE={run_base}")];
+    let mut mounts: Vec<String> = Vec::new();
+    if let Some(binaries) = binaries {
+        let image = format!("{IMAGES}/binaries");
+        import(engine, binaries, &image)?;
+        arguments.push(format!("BINARIES={image}"));
+    } else {
+        let base = build_base(engine, folder, &run_base, &mut mounts)?;
+        arguments.push(format!("BUILD_BASE={base}"));
+    }
+    for target in SERVICES.into_iter().chain(OTHERS) {
+        let image = format!("{IMAGES}/{target}");
+        let before = id_of(engine, &image)?;
+        let mut build = engine.podman().dir(root).patience(BUILD_PATIENCE);
+        build =
+            build.args(["build", "--quiet", "--format", "docker", "--network", "host", "--target", target]);
+        for argument in &arguments {
+            build = build.args(["--build-arg", argument]);
+        }
+        build = build.args(mounts.iter().flat_map(|mount| ["--volume", mount]));
+        build.args(["--tag", &image, "."]).output().with_context(|| format!("the image {target}"))?;
+        if let Some(before) =
+            before.filter(|before| id_of(engine, &image).ok().flatten().as_ref() != Some(before))
+        {
+            // Another image may be built upon it; then it stays.
+            drop(engine.podman().args(["rmi", &before]).finish()?);
+        }
+    }
+    check_sizes(engine, &run_base)
+}
+
+fn check_sizes(engine: &Engine, base: &str) -> Result<()> {
+    let base_bytes = size_of(engine, base)?;
+    for service in SERVICES {
+        let added = size_of(engine, &format!("{IMAGES}/{service}"))?.saturating_sub(base_bytes);
+        println!("  {service:12} {:3} MB above its base", added / 1_000_000);
+        ensure!(
+            added <= SERVICE_BYTES_MAX,
+            "{service}: {added} bytes above its base are more than {SERVICE_BYTES_MAX}"
+        );
+    }
+    Ok(())
+}
+
+fn size_of(engine: &Engine, image: &str) -> Result<u64> {
+    Ok(engine.podman().args(["image", "inspect", "--format", "{{.Size}}", image]).output()?.trim().parse()?)
+}
+
+fn id_of(engine: &Engine, image: &str) -> Result<Option<String>> {
+    let found = engine.podman().args(["image", "inspect", "--format", "{{.Id}}", image]).finish()?;
+    Ok(found.status.success().then(|| found.stdout.trim().to_owned()))
+}
+
+/// The base under which services run; made from Debian's packages where no registry answers.
+fn run_base(engine: &Engine, folder: &Path) -> Result<String> {
+    match pull(engine, RUN_BASE)? {
+        Pulled::Here => return Ok(RUN_BASE.to_owned()),
+        Pulled::Refused(why) => {
+            bail!("the registry of {RUN_BASE} says: {why}: try again later, or `podman login`")
+        }
+        Pulled::NoRegistry => {}
+    }
+    let image = format!("{IMAGES}/debian:{SUITE}-slim");
+    if id_of(engine, &image)?.is_some() {
+        return Ok(image);
+    }
+    println!("  no registry answers: making a stand-in for {RUN_BASE}");
+    let root = folder.join(SUITE);
+    let complete = root.with_extension("complete");
+    if !complete.is_file() {
+        if root.exists() {
+            fs::remove_dir_all(&root)?;
+        }
+        Run::new("debootstrap").args(["--variant=minbase", SUITE]).args([&root]).output()?;
+        let _caches_are_ballast = fs::remove_dir_all(root.join("var/cache/apt/archives"));
+        fs::write(complete, "")?;
+    }
+    import(engine, &root, &image)?;
+    Ok(image)
+}
+
+/// The base under which cargo runs: the machine's own toolchain and a C compiler where no registry answers.
+fn build_base(engine: &Engine, folder: &Path, run_base: &str, mounts: &mut Vec<String>) -> Result<String> {
+    match pull(engine, BUILD_BASE)? {
+        Pulled::Here => return Ok(BUILD_BASE.to_owned()),
+        Pulled::Refused(why) => {
+            bail!("the registry of {BUILD_BASE} says: {why}: try again later, or `podman login`")
+        }
+        Pulled::NoRegistry => {}
+    }
+    let image = format!("{IMAGES}/rust:{SUITE}");
+    let sysroot = Run::new("rustc").args(["--print", "sysroot"]).output()?;
+    mounts.push(format!("{}:/opt/rust:ro", sysroot.trim()));
+    let cargo_home = std::env::var_os("CARGO_HOME").map(std::path::PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    if let Some(registry) = cargo_home.map(|home| home.join("registry")).filter(|registry| registry.is_dir())
+    {
+        // Crates that are here already; cargo adds what is missing.
+        mounts.push(format!("{}:/opt/cargo/registry", registry.display()));
+    }
+    let recipe = folder.join("Containerfile.rust");
+    let text = format!(
+        "FROM {run_base}\nRUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates gcc libc6-dev \
+         make && rm -rf /var/lib/apt/lists/*\nENV PATH=/opt/rust/bin:/usr/bin:/bin CARGO_HOME=/opt/cargo\n"
+    );
+    fs::write(&recipe, text)?;
+    let build = engine.podman().dir(folder).args([
+        "build",
+        "--quiet",
+        "--network",
+        "host",
+        "--tag",
+        &image,
+        "--file",
+    ]);
+    build.args([recipe.as_path(), Path::new(".")]).output()?;
+    Ok(image)
+}
+
+fn pull(engine: &Engine, image: &str) -> Result<Pulled> {
+    if id_of(engine, image)?.is_some() {
+        return Ok(Pulled::Here);
+    }
+    let pulled = engine.podman().args(["pull", "--quiet", image]).finish()?;
+    if pulled.status.success() {
+        return Ok(Pulled::Here);
+    }
+    Ok(judge_pull(pulled.reason()))
+}
+
+/// From podman's words: did somebody answer?
+fn judge_pull(said: &str) -> Pulled {
+    const NOBODY: [&str; 7] = [
+        "no such host",
+        "connection refused",
+        "i/o timeout",
+        "network is unreachable",
+        "no route to host",
+        "server misbehaving",
+        "context deadline exceeded",
+    ];
+    if NOBODY.iter().any(|nobody| said.contains(nobody)) {
+        Pulled::NoRegistry
+    } else {
+        Pulled::Refused(said.trim_start_matches("Error: ").to_owned())
+    }
+}
+
+/// Makes an image of a folder.
+fn import(engine: &Engine, folder: &Path, image: &str) -> Result<()> {
+    let archive = folder.with_extension("tar");
+    Run::new("tar")
+        .args(["--directory"])
+        .args([folder])
+        .args(["--create", "--file"])
+        .args([&archive])
+        .args(["."])
+        .output()?;
+    let before = id_of(engine, image)?;
+    engine.podman().args(["import", "--quiet"]).args([&archive]).args([image]).output()?;
+    fs::remove_file(&archive)?;
+    if let Some(before) = before {
+        drop(engine.podman().args(["rmi", &before]).finish()?);
+    }
+    Ok(())
+}
+
+/// Removes every image that was made here.
+pub(super) fn remove_all(engine: &Engine) -> Result<()> {
+    let named = engine.podman().args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).output()?;
+    let prefix = format!("{IMAGES}/");
+    let ours: Vec<&str> = named.lines().filter(|name| name.starts_with(&prefix)).collect();
+    if !ours.is_empty() {
+        engine.podman().args(["rmi", "--force"]).args(&ours).output()?;
+    }
+    println!("removed {} images", ours.len());
+    Ok(())
+}
+
+/// A registry that answers every request with an error must not be taken for none.
+pub(super) fn check_refusal(engine: &Engine) -> Result<()> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        for mut socket in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let _any_request = socket.read(&mut request);
+            let answer = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _or_it_hung_up = socket.write_all(answer.as_bytes());
+        }
+    });
+    let image = format!("{address}/library/debian:none");
+    let pulled = engine.podman().args(["pull", "--quiet", "--tls-verify=false", &image]).finish()?;
+    match judge_pull(pulled.reason()) {
+        Pulled::Refused(why) => {
+            println!("  a registry that answers with errors: \"{why}\"");
+            Ok(())
+        }
+        other @ (Pulled::Here | Pulled::NoRegistry) => {
+            bail!("a registry that answers 403 was taken for {other:?}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_is_not_there_is_not_one_that_refuses() {
+        let nobody = "Error: initializing source docker://debian:bookworm-slim: pinging container registry \
+                      registry-1.docker.io: Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup \
+                      registry-1.docker.io on 10.0.0.1:53: no such host";
+        assert_eq!(judge_pull(nobody), Pulled::NoRegistry);
+        let limit = "Error: initializing source docker://debian:bookworm-slim: reading manifest bookworm-slim in \
+                     docker.io/library/debian: toomanyrequests: You have reached your pull rate limit.";
+        assert!(matches!(judge_pull(limit), Pulled::Refused(why) if why.contains("toomanyrequests")));
+    }
+}
