@@ -150,6 +150,12 @@ impl<'a> Farm<'a> {
         Ok(self.engine.podman().args(["inspect", "--format", &format, name]).output()?.trim().to_owned())
     }
 
+    /// Its addresses in all networks, separated by spaces.
+    pub(super) fn addresses(&self, name: &str) -> Result<String> {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+        self.engine.podman().args(["inspect", "--format", format, name]).output()
+    }
+
     /// Lets all boxes live their day, and gives their reports.
     pub(super) fn boxes(&self) -> Result<Vec<Value>> {
         self.compose().args(["up", "--detach", "--no-build", "--no-deps"]).args(BOXES).output()?;
