@@ -250,7 +250,7 @@ pub(super) fn remove_all(engine: &Engine) -> Result<()> {
         Ok(found.lines().map(str::to_owned).collect())
     };
     for (what, remove) in [
-        (&["ps", "--all"][..], &["rm", "--force", "--time", "0", "--volumes"][..]),
+        (&["ps", "--all"][..], &["rm", "--force", "--time", "0", "--volumes", "--depend", "--ignore"][..]),
         (&["volume", "ls"], &["volume", "rm", "--force"]),
         (&["network", "ls"], &["network", "rm", "--force"]),
     ] {
