@@ -16,8 +16,10 @@ pub(super) const IMAGES: &str = "localhost/rookery-e2e";
 pub(super) const SERVICES: [&str; 4] = ["sync-server", "proxy-cache", "maintenance", "rookery"];
 const OTHERS: [&str; 2] = ["front", "client"];
 
-/// What a service may add to its base image.
+/// What a service may add to its base image, and what it may with programs that were not optimised, which
+/// are larger and shipped to nobody.
 const SERVICE_BYTES_MAX: u64 = 60_000_000;
+const UNOPTIMISED_BYTES_MAX: u64 = 120_000_000;
 
 const RUN_BASE: &str = "docker.io/library/debian:bookworm-slim";
 const BUILD_BASE: &str = "docker.io/library/rust:1.95-bookworm";
@@ -68,18 +70,15 @@ pub(super) fn build(engine: &Engine, root: &Path, folder: &Path, binaries: Optio
             drop(engine.podman().args(["rmi", &before]).finish()?);
         }
     }
-    check_sizes(engine, &run_base)
+    check_sizes(engine, &run_base, if binaries.is_some() { UNOPTIMISED_BYTES_MAX } else { SERVICE_BYTES_MAX })
 }
 
-fn check_sizes(engine: &Engine, base: &str) -> Result<()> {
+fn check_sizes(engine: &Engine, base: &str, bytes_max: u64) -> Result<()> {
     let base_bytes = size_of(engine, base)?;
     for service in SERVICES {
         let added = size_of(engine, &format!("{IMAGES}/{service}"))?.saturating_sub(base_bytes);
         println!("  {service:12} {:3} MB above its base", added / 1_000_000);
-        ensure!(
-            added <= SERVICE_BYTES_MAX,
-            "{service}: {added} bytes above its base are more than {SERVICE_BYTES_MAX}"
-        );
+        ensure!(added <= bytes_max, "{service}: {added} bytes above its base are more than {bytes_max}");
     }
     Ok(())
 }
