@@ -43,7 +43,7 @@ impl ClientConfig {
     pub fn repos_conf(&self) -> String {
         format!(
             "# /etc/portage/repos.conf/gentoo.conf: the tree comes from the mirror, and its signature is\n\
-             # still checked here.\n\
+             # still checked here (a tree that has none needs sync-rsync-verify-metamanifest = no).\n\
              [DEFAULT]\nmain-repo = gentoo\n\n\
              [gentoo]\nlocation = /var/db/repos/gentoo\nsync-type = rsync\nsync-uri = {}\nauto-sync = yes\n\
              sync-rsync-verify-metamanifest = yes\n\

@@ -103,6 +103,7 @@ impl Rig {
             sync: format!("http://{}", self.tree.addr).parse().unwrap(),
             index: IndexUrl::from_path(&self.index()).unwrap(),
             unreferenced_grace: HumanDuration(Duration::ZERO),
+            keep_accessed: HumanDuration(Duration::ZERO),
             lease: self.lease,
             ..maintenance::Config::default()
         };
