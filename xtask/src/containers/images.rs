@@ -42,16 +42,12 @@ enum Pulled {
 /// were built on this machine; without it, everything is compiled in the build stage.
 pub(super) fn build(engine: &Engine, root: &Path, folder: &Path, binaries: Option<&Path>) -> Result<()> {
     let run_base = run_base(engine, folder)?;
-    let mut arguments = vec![format!("RUN_BASE={run_base}")];
     let mut mounts: Vec<String> = Vec::new();
-    if let Some(binaries) = binaries {
-        let image = format!("{IMAGES}/binaries");
-        import(engine, binaries, &image)?;
-        arguments.push(format!("BINARIES={image}"));
-    } else {
-        let base = build_base(engine, folder, &run_base, &mut mounts)?;
-        arguments.push(format!("BUILD_BASE={base}"));
-    }
+    let build_base = match binaries {
+        Some(binaries) => built_base(engine, &run_base, binaries)?,
+        None => build_base(engine, folder, &run_base, &mut mounts)?,
+    };
+    let arguments = [format!("RUN_BASE={run_base}"), format!("BUILD_BASE={build_base}")];
     for target in SERVICES.into_iter().chain(OTHERS) {
         let image = format!("{IMAGES}/{target}");
         let before = id_of(engine, &image)?;
@@ -117,6 +113,19 @@ fn run_base(engine: &Engine, folder: &Path) -> Result<String> {
         fs::write(complete, "")?;
     }
     import(engine, &root, &image)?;
+    Ok(image)
+}
+
+/// A base in which everything is built already: `binaries` has a folder `out` with the programs.
+fn built_base(engine: &Engine, run_base: &str, binaries: &Path) -> Result<String> {
+    let image = format!("{IMAGES}/built");
+    fs::write(binaries.join("Containerfile"), format!("FROM {run_base}\nCOPY out /out\n"))?;
+    let before = id_of(engine, &image)?;
+    engine.podman().dir(binaries).args(["build", "--quiet", "--tag", &image, "."]).output()?;
+    if let Some(before) = before {
+        // Others may be built upon it; then it stays.
+        drop(engine.podman().args(["rmi", &before]).finish()?);
+    }
     Ok(image)
 }
 
