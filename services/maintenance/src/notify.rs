@@ -124,6 +124,8 @@ async fn post(url: &str, message: &Value, timeout: Duration) -> anyhow::Result<(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     fn problem(code: &str, what: &str) -> Problem {
@@ -167,5 +169,57 @@ mod tests {
         let hangs = ["sleep".to_owned(), "600".to_owned()];
         let late = run_command(&hangs, &message, Duration::from_millis(20)).await;
         assert!(format!("{:#}", late.unwrap_err()).contains("too long"));
+    }
+
+    /// Answers one request with `status` and gives back what it was.
+    async fn answer_once(listener: tokio::net::TcpListener, status: &str) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        loop {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "the request breaks off");
+            let text = String::from_utf8_lossy(&request);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            if body.len() == length.parse::<usize>().unwrap() {
+                break;
+            }
+        }
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_webhook_gets_it_as_json_and_what_it_refuses_or_delays_is_an_error() {
+        service_kit::process::install_crypto_provider();
+        let message = json!({ "came": [{ "code": "disk_full" }], "went": [], "problems": [] });
+        let limit = Duration::from_secs(20);
+        let listen = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url_of = |listener: &tokio::net::TcpListener| {
+            format!("http://{}/hook?x=1", listener.local_addr().unwrap())
+        };
+
+        let listener = listen().await;
+        let url = url_of(&listener);
+        let (told, request) =
+            tokio::join!(post(&url, &message, limit), answer_once(listener, "204 No Content"));
+        told.unwrap();
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("\r\ncontent-type: application/json\r\n"), "{head}");
+        assert_eq!(serde_json::from_str::<Value>(body).unwrap(), message);
+
+        let listener = listen().await;
+        let url = url_of(&listener);
+        let (told, _) = tokio::join!(post(&url, &message, limit), answer_once(listener, "500 Broken"));
+        assert!(format!("{:#}", told.unwrap_err()).contains("500"));
+
+        // Nobody ever answers, then nobody listens.
+        let listener = listen().await;
+        let url = url_of(&listener);
+        let late = post(&url, &message, Duration::from_millis(50)).await.unwrap_err();
+        assert!(late.downcast_ref::<reqwest::Error>().unwrap().is_timeout(), "{late:#}");
+        drop(listener);
+        assert!(post(&url, &message, limit).await.is_err());
     }
 }

@@ -215,3 +215,47 @@ fn set_aside(path: &Path, now: UnixMs) -> Result<PathBuf, IndexError> {
     }
     Ok(suffixed(path, &suffix))
 }
+
+#[cfg(test)]
+mod tests {
+    use rookery_proto::v1::Distfile;
+
+    use super::*;
+
+    async fn pages_max(index: &Index, pages: i64) {
+        let pragma = format!("PRAGMA max_page_count = {pages}");
+        sqlx::query(sqlx::AssertSqlSafe(pragma)).execute(&index.writer).await.unwrap();
+    }
+
+    async fn staged(index: &Index) -> i64 {
+        let count = "SELECT COUNT(*) FROM staged_distfiles";
+        sqlx::query_scalar(count).fetch_one(&index.writer).await.unwrap()
+    }
+
+    /// SQLite gives the same answer where its file may not grow as where the disk is full.
+    #[tokio::test]
+    async fn a_full_disk_is_named_and_nothing_that_was_written_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index.db");
+        let now = UnixMs::new(1_700_000_000_000);
+        let index = Index::open(&path, now).await.unwrap();
+        let distfiles = |first: usize| -> Vec<_> {
+            (first..first + 1000)
+                .map(|number| Distfile { name: format!("some-package-{number}.tar"), ..Distfile::default() })
+                .collect()
+        };
+        index.stage(&distfiles(0), &[]).await.unwrap();
+        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&index.writer).await.unwrap();
+        pages_max(&index, pages + 2).await;
+        let error = index.stage(&distfiles(1000), &[]).await.unwrap_err();
+        assert!(matches!(error, IndexError::Full(_)) && !error.is_corruption(), "{error}");
+        assert!(error.to_string().starts_with("index: the disk is full; make room"), "{error}");
+        assert_eq!(staged(&index).await, 1000, "all of a batch or nothing");
+        pages_max(&index, 1 << 30).await;
+        index.stage(&distfiles(1000), &[]).await.unwrap();
+        drop(index);
+        let again = Index::open(&path, now).await.unwrap();
+        assert_eq!(staged(&again).await, 2000);
+        assert!(!suffixed(&path, ".corrupt-1700000000000").exists(), "it was not set aside");
+    }
+}
