@@ -57,12 +57,13 @@ const REPLICA_GAUGES: [Gauge<ReplicaStatus>; 4] = [
 ];
 
 /// Every kind of problem has its sample at all times, so that an alert on it is never without data.
-const CODES: [&str; 12] = [
+const CODES: [&str; 13] = [
     "sync_server_away",
     "tree_refused",
     "tree_missing",
     "tree_old",
     "tree_held",
+    "key_expires",
     "catalogue_behind",
     "catalogue_suspect",
     "eviction_waits",

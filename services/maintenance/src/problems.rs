@@ -14,6 +14,9 @@ use crate::index::{IndexError, ModuleState, RunKind, RunOutcome, RunRow};
 use crate::text::{age, bytes};
 use crate::trees::Seen;
 
+/// How long before a key expires somebody is told.
+const KEY_NOTICE: Duration = Duration::from_hours(30 * 24);
+
 impl Core {
     /// Everything that is wrong at `now`.
     pub(crate) async fn problems(
@@ -25,6 +28,7 @@ impl Core {
         last_run: Option<&RunRow>,
     ) -> Result<Vec<Problem>, IndexError> {
         let mut problems = tree_problems(seen, known, now);
+        problems.extend(expiring_keys(seen, now));
         problems.extend(old_trees(seen, now, self.health.tree_age_max.0));
         if let Some(gap) = self.index.catalogue_gap().await? {
             problems.push(problem(
@@ -75,6 +79,30 @@ fn old_trees(seen: &Seen, now: UnixMs, age_max: Duration) -> Vec<Problem> {
         })
     })
     .collect()
+}
+
+/// Keys of which one expires soon, or all have expired.
+fn expiring_keys(seen: &Seen, now: UnixMs) -> Vec<Problem> {
+    let modules = seen.modules.iter().flatten().filter(|module| module.key_expires_ms > 0);
+    modules
+        .filter_map(|module| {
+            let expires = UnixMs::new(module.key_expires_ms);
+            let left_ms = expires.since_ms(now);
+            let what = if expires <= now {
+                format!("the last key that may sign its tree expired {} ago", age(now.since_ms(expires)))
+            } else if u128::from(left_ms) <= KEY_NOTICE.as_millis() {
+                format!("a key that may sign its tree expires in {}", age(left_ms))
+            } else {
+                return None;
+            };
+            Some(problem(
+                "key_expires",
+                &format!("module {}", module.name),
+                what,
+                "get the new keys, put them at the module's openpgp_key and restart sync-server".to_owned(),
+            ))
+        })
+        .collect()
 }
 
 fn run_problem(last_run: Option<&RunRow>) -> Option<Problem> {

@@ -8,7 +8,7 @@ mod support;
 use maintenance::Config;
 use service_kit::Kit;
 use service_kit::exit_code::Exit;
-use support::{Rig, blob, distfile, eventually};
+use support::{DAY_MS, Rig, START_MS, blob, distfile, eventually};
 
 async fn get(rig: &Rig, path: &str) -> (u16, String) {
     service_kit::process::install_crypto_provider();
@@ -146,4 +146,31 @@ async fn web_port_shows_it_to_people_and_programs() {
     assert!(metrics.contains("rookery_problem{code=\"disk_full\"} 0\n"), "{metrics}");
     eventually(async || get(&rig, "/readyz").await.1.contains("warning: module gentoo: its tree is")).await;
     assert_eq!(get(&rig, "/nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_key_that_expires_within_thirty_days_is_a_problem_and_a_warning() {
+    let rig = Rig::start().await;
+    rig.tree.add_module("gentoo");
+    rig.tree.key_expires("gentoo", START_MS + 31 * DAY_MS);
+    rig.publish("gentoo", 1, &[distfile("a")]).await;
+    let found = async || {
+        let problems = rig.status().await.problems;
+        problems.into_iter().find(|one| one.code == "key_expires").map(|one| (one.subject, one.what))
+    };
+    assert_eq!(found().await, None, "not yet");
+    rig.clock.advance_ms(2 * DAY_MS);
+    let soon = "a key that may sign its tree expires in 29 d";
+    assert_eq!(found().await, Some(("module gentoo".to_owned(), soon.to_owned())));
+    rig.publish("gentoo", 2, &[distfile("b")]).await;
+    eventually(async || get(&rig, "/readyz").await.1.contains(&format!("warning: module gentoo: {soon}")))
+        .await;
+    let (code, metrics) = get(&rig, "/metrics").await;
+    assert_eq!(code, 200);
+    assert!(metrics.contains("rookery_problem{code=\"key_expires\"} 1\n"), "{metrics}");
+    rig.clock.advance_ms(31 * DAY_MS);
+    assert_eq!(found().await.unwrap().1, "the last key that may sign its tree expired 2 d ago");
+    rig.tree.key_expires("gentoo", 0);
+    rig.publish("gentoo", 3, &[distfile("c")]).await;
+    eventually(async || found().await.is_none()).await;
 }

@@ -58,6 +58,7 @@ pub(crate) fn module(module: &Module) -> v1::Module {
         next_attempt_ms: i64::try_from(attempt.next_ms).unwrap_or(i64::MAX),
         activity: module.activity(),
         hold: module.hold(),
+        key_expires_ms: module.key_expires_ms(),
     }
 }
 

@@ -11,6 +11,7 @@ mod config;
 mod convert;
 mod generations;
 mod history;
+mod key_expiry;
 mod module;
 mod pins;
 mod rollback;
@@ -64,6 +65,7 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     let readiness = kit.readiness.clone();
     let (config, opened) =
         tokio::task::spawn_blocking(move || open(config, &readiness)).await.context("opening stores")??;
+    futures_util::future::join_all(opened.iter().map(|(module, _)| module.learn_key_expiry())).await;
     let rsync = listen::bind(config.listen, "sync.listen").await?;
     let grpc = grpc::bind(config.grpc, "sync.grpc", &kit.grpc).await?;
     let rsync_addr = rsync.local_addr().context("the rsync listener")?;

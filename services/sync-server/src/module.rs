@@ -1,7 +1,7 @@
 //! One module: its store, what is live, and how the last look at its source went.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,6 +11,8 @@ use tree_store::{Generation, Store};
 
 use crate::config::{Md5CacheMode, ModulePlan, PullConfig, Source};
 use crate::history::History;
+use crate::key_expiry;
+use crate::key_expiry::KeyExpiry;
 use crate::upstream::{self, Upstream};
 
 /// Publish requests that may wait; more than that many callers get an error.
@@ -29,6 +31,8 @@ pub struct Module {
     attempt: Mutex<Attempt>,
     /// Of the masters' mirror lists that the live catalogue was made with, once that is known.
     mirrors: Mutex<Option<u64>>,
+    /// Until when the keys can sign, once that was asked for.
+    key_expiry: OnceLock<KeyExpiry>,
     requests: mpsc::Sender<Request>,
     part: readiness::Part,
 }
@@ -97,8 +101,10 @@ impl Module {
         }
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let live = watch::Sender::new(live);
-        let (attempt, mirrors) = (Mutex::default(), Mutex::default());
-        Ok((Self { plan, store, history, dir, upstream, live, attempt, mirrors, requests, part }, inbox))
+        let (attempt, mirrors, key_expiry) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        let module =
+            Self { plan, store, history, dir, upstream, live, attempt, mirrors, key_expiry, requests, part };
+        Ok((module, inbox))
     }
 
     /// Its name.
@@ -155,6 +161,19 @@ impl Module {
     pub fn hold(&self) -> String {
         let hold = self.live().and_then(|live| self.history.hold(live.number()));
         hold.map_or_else(String::new, |hold| hold.describe())
+    }
+
+    /// When the next of the keys that may sign its tree expires; 0 if none does or it is not known.
+    #[must_use]
+    pub fn key_expires_ms(&self) -> i64 {
+        let now_ms = i64::try_from(service_kit::clock::now_ms()).unwrap_or(i64::MAX);
+        self.key_expiry.get().map_or(0, |expiry| expiry.next_ms(now_ms))
+    }
+
+    /// Asks when they do. To be called once.
+    pub(crate) async fn learn_key_expiry(&self) {
+        let expiry = key_expiry::of(&self.plan).await;
+        self.key_expiry.get_or_init(|| expiry);
     }
 
     /// The live generation; holding it pins it. `None` before the first one.

@@ -294,3 +294,34 @@ async fn two_services_cannot_share_a_state_directory() {
     assert!(error.to_string().contains("in use by another process"), "{error:#}");
     scene.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modules_tell_when_their_keys_expire() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/tree-store/tests/signed-tree");
+    let module = |name: &str, verify, key: &str| ModuleConfig {
+        verify,
+        openpgp_key: keys.join(key),
+        ..ModuleConfig::of_dir(name, &directory.path().join(name))
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let config = Config {
+        listen: any,
+        grpc: any,
+        state_dir: directory.path().join("state"),
+        modules: vec![
+            module("expired", VerifyMode::Signed, "expired.asc"),
+            module("lasting", VerifyMode::Signed, "signer.asc"),
+            module("unsigned", VerifyMode::Consistent, "expired.asc"),
+        ],
+        ..Config::default()
+    };
+    let kit = Kit::default();
+    let running = sync_server::start(config, &kit).await.unwrap();
+    let mut client = TreeClient::connect(format!("http://{}", running.grpc_addr)).await.unwrap();
+    let modules = client.list_modules(v1::ListModulesRequest {}).await.unwrap().into_inner().modules;
+    let told: Vec<_> = modules.iter().map(|module| (module.name.as_str(), module.key_expires_ms)).collect();
+    assert_eq!(told, [("expired", 1_580_428_800_000), ("lasting", 0), ("unsigned", 0)]);
+    timeout(DEADLINE, kit.tasks.finish()).await.unwrap();
+}

@@ -102,6 +102,16 @@ impl FakeTree {
         self.publish_at(module, number, distfiles, i64::try_from(number).unwrap());
     }
 
+    /// When the key that signs the module's tree expires.
+    pub fn key_expires(&self, module: &str, at_ms: i64) {
+        let mut state = self.state.lock().unwrap();
+        for known in state.modules.iter_mut().filter(|known| known.name == module) {
+            known.key_expires_ms = at_ms;
+        }
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     /// Collects an old generation.
     pub fn forget(&self, module: &str, number: u64) {
         self.state.lock().unwrap().kept.remove(&(module.to_owned(), number));

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 /// What is kept of each of the program's outputs.
 const STDERR_BYTES_MAX: usize = 2048;
-const STDOUT_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const STDOUT_BYTES_MAX: u64 = 1 << 20;
 
 /// Why it did not do what it was started for.
 #[derive(Debug, thiserror::Error)]
