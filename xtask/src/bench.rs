@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures for docs/benchmarks.md. Nothing here decides whether a change is good.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -33,18 +34,28 @@ pub(crate) enum Bench {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// maintenance's index at the size of a large farm: imports, differences, status, plan, objects.
+    Index,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
-        let Self::Trees { list, metadata, copies, verify, generations, changed, dir } = self;
+        let Self::Trees { list, metadata, copies, verify, generations, changed, dir } = self else {
+            return example("maintenance", "index_bench", &[]);
+        };
         let dir = dir.unwrap_or_else(|| in_memory().join(format!("rookery-bench-{}", std::process::id())));
         if dir.exists() {
             bail!("{} is there already", dir.display());
         }
-        let numbers = [generations.to_string(), changed.to_string()];
+        let arguments = [
+            dir.join("tree").into_os_string(),
+            dir.join("state").into_os_string(),
+            verify.into(),
+            generations.to_string().into(),
+            changed.to_string().into(),
+        ];
         let result = lay_out(&list, &metadata, &dir.join("tree"), copies)
-            .and_then(|()| measure(&dir, &verify, &numbers));
+            .and_then(|()| example("tree-store", "trees", &arguments));
         std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
         result
     }
@@ -61,22 +72,10 @@ fn lay_out(list: &Path, metadata: &Path, tree: &Path, copies: usize) -> Result<(
 }
 
 /// The measuring process is not this one, so that its memory is its own.
-fn measure(dir: &Path, verify: &str, numbers: &[String]) -> Result<()> {
+fn example(package: &str, name: &str, arguments: &[OsString]) -> Result<()> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "run",
-            "--quiet",
-            "--locked",
-            "--release",
-            "--package",
-            "tree-store",
-            "--example",
-            "trees",
-            "--",
-        ])
-        .args([dir.join("tree"), dir.join("state")])
-        .arg(verify)
-        .args(numbers)
+        .args(["run", "--quiet", "--locked", "--release", "--package", package, "--example", name, "--"])
+        .args(arguments)
         .status()
         .context("cargo")?;
     if status.success() { Ok(()) } else { bail!("the measuring program ended with {status}") }

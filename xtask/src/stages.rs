@@ -172,6 +172,8 @@ fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {
     let pure = ["test", "--quiet", "--locked", "-p", "rsync-wire", "-p", "gentoo-repo", "-p", "cache-policy"];
     let stores = ["-p", "tree-store", "-p", "blob-store"];
     workspace.cargo(&[&pure[..], &stores].concat(), &[("PROPTEST_CASES", Path::new("5000"))])?;
+    let nights = ["test", "--quiet", "--locked", "-p", "maintenance", "--test", "kills"];
+    workspace.cargo(&nights, &[("ROOKERY_KILLS", Path::new("50"))])?;
     run_end_to_end(
         workspace,
         tools,
