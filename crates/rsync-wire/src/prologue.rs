@@ -171,7 +171,7 @@ pub fn no_common_digest() -> String {
 
 /// The answer when all connections are in use and the wait was too long.
 #[must_use]
-pub fn connections_exhausted(connections_max: usize) -> String {
+pub fn connections_exhausted(connections_max: i64) -> String {
     format!("@ERROR: max connections ({connections_max}) reached -- try again later\n")
 }
 

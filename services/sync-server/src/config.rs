@@ -41,6 +41,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Connections that use a module at a time; 0 for any number.
     pub max_connections: usize,
+    /// Those of them from one address; 0 for any number.
+    pub connections_per_address: usize,
     /// How long one more waits for its turn before it is refused as rsync does.
     pub queue_timeout: HumanDuration,
     /// A file that is sent to each client before anything else.
@@ -95,6 +97,7 @@ impl Default for Config {
             grpc: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7069),
             state_dir: PathBuf::from("/var/lib/rookery/trees"),
             max_connections: 200,
+            connections_per_address: 50,
             queue_timeout: HumanDuration(Duration::from_secs(10)),
             motd_file: None,
             rsyncd_conf: None,
@@ -151,6 +154,9 @@ pub struct ModuleConfig {
     /// Whether it is in the list of modules, and known to hosts that may not use it.
     #[serde(default = "yes")]
     pub list: bool,
+    /// Its connections at a time, within those of all modules: 0 for any number, below 0 for none at all.
+    #[serde(default)]
+    pub max_connections: i32,
     /// Silence after which a connection ends; 0 leaves it to the client.
     #[serde(default)]
     pub timeout: HumanDuration,
@@ -190,6 +196,7 @@ impl ModuleConfig {
             reverse_lookup: false,
             forward_lookup: true,
             list: true,
+            max_connections: 0,
             timeout: HumanDuration::default(),
             auth_users: AuthUsers::default(),
             secrets_file: None,

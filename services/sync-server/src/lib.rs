@@ -133,12 +133,17 @@ fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
             listed: config.list,
             access: HostAccess { allow: config.hosts_allow.0.clone(), deny: config.hosts_deny.0.clone() },
             lookups: Lookups { reverse: config.reverse_lookup, forward: config.forward_lookup },
+            max_connections: config.max_connections,
             timeout_s: u32::try_from(config.timeout.0.as_secs()).unwrap_or(u32::MAX),
             login: login_rules(config).map(Arc::new),
             refused: Arc::new(RefusedOptions::new(&config.refuse_options)),
             live: Arc::new(move || live.live()),
         }
     });
-    let limits = Limits { max_connections: config.max_connections, queue_timeout: config.queue_timeout.0 };
+    let limits = Limits {
+        max_connections: config.max_connections,
+        connections_per_address: config.connections_per_address,
+        queue_timeout: config.queue_timeout.0,
+    };
     RsyncServer::new(served.collect(), Motd::new(config.motd_file.clone()), &limits)
 }

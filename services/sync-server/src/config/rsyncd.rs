@@ -36,14 +36,6 @@ impl Config {
         };
         let wrong = |what: String| ConfigError::wrong("sync.rsyncd_conf", what);
         let conf = read(&path).map_err(wrong)?;
-        let mut limits = conf.modules.iter().map(|module| module.max_connections);
-        if let Some(first) = limits.next()
-            && limits.any(|limit| limit != first)
-        {
-            let what =
-                "modules with different `max connections` are not supported yet: expected one global limit";
-            return Err(wrong(what.to_owned()));
-        }
         let before: BTreeSet<_> = self.modules.iter().map(|module| module.name.clone()).collect();
         for module in &conf.modules {
             if before.contains(&module.name) {
@@ -72,9 +64,9 @@ impl Config {
             let address = globals.address.unwrap_or(self.listen.ip());
             self.listen = SocketAddr::new(address, globals.port.unwrap_or(self.listen.port()));
         }
-        let limit = conf.modules.first().and_then(|module| usize::try_from(module.max_connections).ok());
+        // The stock daemon's modules share one lock file: a limit that is the same for all is one for them together.
         if self.max_connections == Self::default().max_connections
-            && let Some(limit) = limit.filter(|&limit| limit > 0)
+            && let Some(limit) = common_limit(&conf.modules)
         {
             self.max_connections = limit;
         }
@@ -96,13 +88,17 @@ fn read(path: &Path) -> Result<RsyncdConf, String> {
     })
 }
 
+/// The limit above 0 that all modules have.
+fn common_limit(modules: &[Module]) -> Option<usize> {
+    let first = modules.first()?.max_connections;
+    let same = modules.iter().all(|module| module.max_connections == first);
+    usize::try_from(first).ok().filter(|&limit| same && limit > 0)
+}
+
 fn translate(module: &Module, verify: VerifyMode) -> Result<ModuleConfig, String> {
     let refused = |error: String| format!("{}: module [{}]: {error}", module.place, module.name);
     module.name.parse::<tree_store::ModuleName>().map_err(|error| refused(error.to_string()))?;
     tree_store::Excludes::new(&module.patterns).map_err(|error| refused(error.to_string()))?;
-    if module.max_connections < 0 {
-        return Err(refused("`max connections` below 0 is not supported yet: remove the module".to_owned()));
-    }
     let path = Path::new(&module.path);
     if !path.is_dir() {
         return Err(refused(format!("path: {} is no directory", module.path)));
@@ -116,6 +112,7 @@ fn translate(module: &Module, verify: VerifyMode) -> Result<ModuleConfig, String
         reverse_lookup: module.reverse_lookup,
         forward_lookup: module.forward_lookup,
         list: module.list,
+        max_connections: module.max_connections,
         timeout: HumanDuration(Duration::from_secs(module.timeout_s.into())),
         auth_users: AuthUsers(module.auth_users.clone()),
         secrets_file: module.secrets_file.as_ref().map(Into::into),
@@ -188,6 +185,27 @@ mod tests {
     }
 
     #[test]
+    fn each_module_has_its_limit_and_one_for_all_is_the_daemons() {
+        for (text, expected) in [
+            ("max connections = 5\n[m]\npath = {}/tree\n[n]\npath = {}/tree\n", (5, [5, 5])),
+            ("[m]\npath = {}/tree\nmax connections = 2\n[n]\npath = {}/tree\n", (200, [2, 0])),
+            (
+                "max connections = 5\n[m]\npath = {}/tree\n[n]\npath = {}/tree\nmax connections = -1\n",
+                (200, [5, -1]),
+            ),
+        ] {
+            let (merged, notes) = merge(text, Config::default()).unwrap();
+            let [first, second] = merged.modules.as_slice() else { panic!() };
+            let limits = [first.max_connections, second.max_connections];
+            assert_eq!((merged.max_connections, limits), expected, "{text}");
+            assert!(notes.is_empty(), "{notes:?}");
+        }
+        let text = "max connections = 5\n[m]\npath = {}/tree\n";
+        let (merged, _) = merge(text, Config { max_connections: 9, ..Config::default() }).unwrap();
+        assert_eq!((merged.max_connections, merged.modules[0].max_connections), (9, 5));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_file_and_line() {
         for (text, expected) in [
             ("[m]\npath = {}/tree\nread only = no\n", "rsyncd.conf:3: `read only = no`"),
@@ -196,11 +214,6 @@ mod tests {
             ("[My Mod]\npath = {}/tree\n", "rsyncd.conf:1: module [My Mod]"),
             ("[m]\npath = {}/tree\nexclude = [a\n", "module [m]"),
             ("[here]\npath = {}/tree\n", "[here] is in [[sync.modules]] too"),
-            ("[m]\npath = {}/tree\nmax connections = -1\n", "below 0 is not supported"),
-            (
-                "[m]\npath = {}/tree\n[n]\npath = {}/tree\nmax connections = 2\n",
-                "different `max connections`",
-            ),
             ("&include {}/tree/none\n", "none: No such file"),
         ] {
             let here = ModuleConfig::of_dir("here", Path::new("/x"));

@@ -12,7 +12,9 @@ mod login;
 mod motd;
 mod names;
 mod pace;
+mod slots;
 mod tree;
+mod turns;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,9 +34,9 @@ pub use login::LoginRules;
 pub use motd::Motd;
 pub use names::Lookups;
 
-use admission::Slots;
 use lists::Lists;
 use names::Resolver;
+use slots::Slots;
 
 use crate::pins::Pins;
 
@@ -54,6 +56,8 @@ pub struct Module {
     pub access: HostAccess,
     /// What is looked up for that.
     pub lookups: Lookups,
+    /// Its connections at a time: 0 for any number, below 0 for none at all.
+    pub max_connections: i32,
     /// Seconds of silence before a connection ends; 0 leaves it to the client.
     pub timeout_s: u32,
     /// How clients log in, if they have to.
@@ -69,13 +73,15 @@ pub struct Module {
 pub struct Limits {
     /// Connections that use a module at a time; 0 for any number.
     pub max_connections: usize,
+    /// Those of them from one address; 0 for any number.
+    pub connections_per_address: usize,
     /// How long one more waits for its turn before it is told to try again later.
     pub queue_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 200, queue_timeout: Duration::from_secs(10) }
+        Self { max_connections: 200, connections_per_address: 50, queue_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -130,8 +136,9 @@ impl RsyncServer {
         &self.pins
     }
 
-    fn module(&self, name: &str) -> Option<&Module> {
-        self.modules.iter().find(|module| module.name == name)
+    /// A module and its place in the list.
+    fn module(&self, name: &str) -> Option<(usize, &Module)> {
+        self.modules.iter().enumerate().find(|(_, module)| module.name == name)
     }
 
     /// The modules that a host is told of: names and comments.
@@ -180,7 +187,11 @@ pub async fn serve(listener: TcpListener, server: Arc<RsyncServer>, tasks: Tasks
 /// Tells one connection too many so, without letting it say a word.
 async fn turn_away(mut stream: TcpStream, host: IpAddr, connections_max: usize) {
     tracing::warn!(%host, "rsync: too many open sockets");
-    let text = [prologue::GREETING, &prologue::connections_exhausted(connections_max)].concat();
+    let text = [
+        prologue::GREETING,
+        &prologue::connections_exhausted(i64::try_from(connections_max).unwrap_or(i64::MAX)),
+    ]
+    .concat();
     let written = tokio::time::timeout(Duration::from_secs(1), stream.write_all(text.as_bytes())).await;
     if !matches!(written, Ok(Ok(()))) {
         tracing::debug!(%host, "rsync: it did not listen either");

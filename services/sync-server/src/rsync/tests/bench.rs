@@ -124,6 +124,7 @@ impl Bench {
                 listed,
                 access,
                 lookups: Lookups::default(),
+                max_connections: 0,
                 timeout_s: 0,
                 login: None,
                 refused: Arc::new(RefusedOptions::default()),
@@ -148,6 +149,9 @@ impl Bench {
         modules.push(with_login("strong", "larry", Some(AuthDigest::Sha256)));
         let pending = Module { live: Arc::new(|| None), ..module("pending", true, HostAccess::default()) };
         modules.push(pending);
+        for (name, max_connections) in [("narrow", 1), ("off", -1)] {
+            modules.push(Module { max_connections, ..module(name, true, HostAccess::default()) });
+        }
         let motd = directory.path().join("motd");
         fs::write(&motd, "welcome\n").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

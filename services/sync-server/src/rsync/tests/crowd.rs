@@ -45,7 +45,7 @@ async fn sync_time(bench: &Bench, name: &str) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_clients_cost_little_and_harm_nobody() {
-    let limits = Limits { max_connections: 0, ..Limits::default() };
+    let limits = Limits { max_connections: 0, connections_per_address: 0, ..Limits::default() };
     let bench = Bench::start(limits, &[]).await;
     let alone = sync_time(&bench, "alone").await;
     // The same tree a thousand times is more than the sockets hold.

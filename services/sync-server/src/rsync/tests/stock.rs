@@ -307,7 +307,8 @@ async fn what_is_not_granted_is_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn modules_hosts_and_connections_are_limited() {
     let denied = HostAccess { allow: vec!["192.0.2.0/24".parse().unwrap()], deny: Vec::new() };
-    let limits = Limits { max_connections: 1, queue_timeout: Duration::from_millis(200) };
+    let queue_timeout = Duration::from_millis(200);
+    let limits = Limits { max_connections: 1, queue_timeout, ..Limits::default() };
     let more = [("closed", true, denied.clone()), ("hidden", false, denied)];
     let bench = Bench::start(limits, &more).await;
     bench.target("target");
@@ -331,4 +332,37 @@ async fn modules_hosts_and_connections_are_limited() {
         tries += 1;
         assert!(tries < 20, "the slot was not given back");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_and_an_address_have_their_own_limits() {
+    let queue_timeout = Duration::from_millis(200);
+    let limits = Limits { connections_per_address: 2, queue_timeout, ..Limits::default() };
+    let bench = Bench::start(limits, &[]).await;
+    bench.target("target");
+    let said = bench.fails(5, &["-rlpt", "{}off/", "target/"]).await;
+    assert!(said.contains("@ERROR: max connections (-1) reached -- try again later"), "{said}");
+    let mut narrow = super::strangers::hold_module(bench.address, "narrow").await;
+    let said = bench.fails(5, &["-rlpt", "{}narrow/", "target/"]).await;
+    assert!(said.contains("@ERROR: max connections (1) reached -- try again later"), "{said}");
+    bench.succeeds(&["-rlpt", "{}m/sort/", "target/"]).await;
+    let mut other = super::strangers::hold_module(bench.address, "m").await;
+    let said = bench.fails(5, &["-rlpt", "{}m/", "target/"]).await;
+    assert!(said.contains("@ERROR: max connections (2) reached -- try again later"), "{said}");
+    narrow.close().await;
+    other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_served_when_a_turn_is_free() {
+    let limits = Limits { queue_timeout: Duration::from_mins(1), ..Limits::default() };
+    let bench = Bench::start(limits, &[]).await;
+    let target = bench.target("target");
+    let mut holder = super::strangers::hold_module(bench.address, "narrow").await;
+    // Whether it asks before or after the turn is given back.
+    let waiting = super::strangers::ask_for_module(bench.address, "narrow").await;
+    holder.close().await;
+    waiting.granted().await.close().await;
+    bench.succeeds(&["-rlpt", "{}narrow/", "target/"]).await;
+    assert_eq!(bench.differences("", &target).await, "");
 }

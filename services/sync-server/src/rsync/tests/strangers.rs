@@ -37,6 +37,12 @@ impl Stranger {
         }
     }
 
+    /// Waits until it may use the module that it named.
+    pub(super) async fn granted(mut self) -> Self {
+        self.hear("@RSYNCD: OK\n").await;
+        self
+    }
+
     pub(super) async fn close(&mut self) {
         self.0.shutdown().await.unwrap();
         self.last_words().await;
@@ -45,10 +51,13 @@ impl Stranger {
 
 /// Names a module, waits for its slot and then says nothing.
 pub(super) async fn hold_module(address: SocketAddr, module: &str) -> Stranger {
+    ask_for_module(address, module).await.granted().await
+}
+
+/// Names a module.
+pub(super) async fn ask_for_module(address: SocketAddr, module: &str) -> Stranger {
     let words = format!("@RSYNCD: 31.0\n{module}\n");
-    let mut stranger = Stranger::connect(address, words.as_bytes()).await;
-    stranger.hear("@RSYNCD: OK\n").await;
-    stranger
+    Stranger::connect(address, words.as_bytes()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
