@@ -57,7 +57,7 @@ pub const PARAMETERS: &[Parameter] = &[
     of("motd file", Global, Honoured),
     of("pid file", Global, NoEffect("the service manager knows the process")),
     of("port", Global, Honoured),
-    of("proxy protocol", Global, Only(false, "the header is not read yet")),
+    of("proxy protocol", Global, Honoured),
     of("proxy protocol hosts", Global, Honoured),
     of("socket options", Global, NoEffect("the system's own tuning is kept")),
     of("auth digest", Module, Honoured),

@@ -12,6 +12,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod listen;
 pub mod process;
+pub mod proxy_protocol;
 pub mod readiness;
 pub mod telemetry;
 

@@ -17,7 +17,6 @@ mod line_ends;
 pub(crate) mod lookup;
 mod pace;
 mod passthrough;
-mod proxy_protocol;
 pub(crate) mod range;
 mod reply;
 mod request;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use service_kit::config::{ConfigError, HumanDuration, none_if_empty};
+use service_kit::config::{ConfigError, HumanDuration, Networks, none_if_empty};
 use tree_store::{Excludes, Keyring, ModuleName, TreeError, Verify};
 
 pub use auth::{AuthUsers, DigestName};
@@ -45,6 +45,8 @@ pub struct Config {
     pub connections_per_address: usize,
     /// How long one more waits for its turn before it is refused as rsync does.
     pub queue_timeout: HumanDuration,
+    /// Who has to begin each connection with a PROXY protocol header, version 1 or 2, that says whom it is for.
+    pub proxy_protocol_from: Networks,
     /// A file that is sent to each client before anything else.
     #[serde(deserialize_with = "none_if_empty")]
     pub motd_file: Option<PathBuf>,
@@ -99,6 +101,7 @@ impl Default for Config {
             max_connections: 200,
             connections_per_address: 50,
             queue_timeout: HumanDuration(Duration::from_secs(10)),
+            proxy_protocol_from: Networks::default(),
             motd_file: None,
             rsyncd_conf: None,
             rsyncd_verify: VerifyMode::Consistent,

@@ -144,6 +144,7 @@ fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
         max_connections: config.max_connections,
         connections_per_address: config.connections_per_address,
         queue_timeout: config.queue_timeout.0,
+        proxy_protocol_from: config.proxy_protocol_from.clone(),
     };
     RsyncServer::new(served.collect(), Motd::new(config.motd_file.clone()), &limits)
 }

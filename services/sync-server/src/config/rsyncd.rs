@@ -8,8 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use rsync_wire::login::AuthDigest;
+use rsyncd_conf::hosts::HostPattern;
 use rsyncd_conf::{Found, Module, Note, RsyncdConf, Surroundings};
-use service_kit::config::{ConfigError, HumanDuration};
+use service_kit::config::{ConfigError, HumanDuration, Networks};
 
 use super::{AuthUsers, Config, DigestName, Hosts, ModuleConfig, VerifyMode};
 
@@ -45,6 +46,11 @@ impl Config {
             self.modules.push(translate(module, self.rsyncd_verify).map_err(wrong)?);
         }
         self.take_globals(&conf);
+        if conf.globals.proxy_protocol && self.proxy_protocol_from.is_empty() {
+            let trusted = networks(&conf.globals.proxy_protocol_hosts);
+            self.proxy_protocol_from =
+                trusted.map_err(|what| wrong(format!("{}: proxy protocol hosts: {what}", path.display())))?;
+        }
         Ok(Resolved { config: self, notes: conf.notes })
     }
 
@@ -86,6 +92,24 @@ fn read(path: &Path) -> Result<RsyncdConf, String> {
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
         faults.join("\n  ")
     })
+}
+
+/// Who is trusted with the PROXY protocol.
+fn networks(hosts: &[HostPattern]) -> Result<Networks, String> {
+    let mut all = Vec::new();
+    for host in hosts {
+        let texts = match host {
+            HostPattern::Everybody => vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()],
+            HostPattern::Network { .. } | HostPattern::Name(_) | HostPattern::WildName(_) => {
+                vec![host.to_string()]
+            }
+        };
+        let parsed = Networks::parse(texts.iter().map(String::as_str));
+        all.extend(
+            parsed.map_err(|expected| format!("expected {expected}, found `{host}`"))?.iter().copied(),
+        );
+    }
+    Ok(all.into_iter().collect())
 }
 
 /// The limit above 0 that all modules have.
@@ -203,6 +227,24 @@ mod tests {
         let text = "max connections = 5\n[m]\npath = {}/tree\n";
         let (merged, _) = merge(text, Config { max_connections: 9, ..Config::default() }).unwrap();
         assert_eq!((merged.max_connections, merged.modules[0].max_connections), (9, 5));
+    }
+
+    #[test]
+    fn proxies_are_trusted_if_the_file_says_so() {
+        let merged = |text: &str| {
+            let text = format!("{text}[m]\npath = {{}}/tree\n");
+            merge(&text, Config::default()).map(|(merged, _)| merged.proxy_protocol_from)
+        };
+        let hosts = "proxy protocol hosts = 10.13.18.7, 10.1.0.0/255.255.0.0 fd00::/64\n";
+        let trusted = merged(&format!("proxy protocol = yes\n{hosts}")).unwrap();
+        let shown: Vec<_> = trusted.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.13.18.7/32", "10.1.0.0/16", "fd00::/64"]);
+        assert!(merged(hosts).unwrap().is_empty());
+        assert!(merged("proxy protocol = yes\nproxy protocol hosts = *\n").unwrap().iter().count() == 2);
+        let error =
+            merged("proxy protocol = yes\nproxy protocol hosts = 10.0.0.1/255.0.0.255\n").unwrap_err();
+        assert!(error.contains("proxy protocol hosts: expected"), "{error}");
+        assert!(merged("proxy protocol = yes\n").unwrap_err().contains("rsyncd.conf:1"));
     }
 
     #[test]

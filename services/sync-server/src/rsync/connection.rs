@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use rsync_wire::session::{CloseReason, Command, Session, SessionConfig};
 use rsync_wire::{Batch, FileList, ListPlan, WireError, limits};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use service_kit::proxy_protocol::{self, Connected, ProxiedStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Semaphore;
 
 use super::RsyncServer;
@@ -40,6 +40,9 @@ enum Done {
     Lost,
 }
 
+/// A connection behind its header, if it had one.
+type Socket = ProxiedStream<TcpStream>;
+
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 struct Connection<'a> {
@@ -58,11 +61,16 @@ struct Connection<'a> {
 }
 
 /// Serves one client to the end, and says in the log how it went.
-pub(super) async fn run(mut stream: TcpStream, host: IpAddr, server: &Arc<RsyncServer>) {
+pub(super) async fn run(stream: TcpStream, peer: SocketAddr, server: &Arc<RsyncServer>) {
     let started = Instant::now();
     if let Err(error) = prepare(&stream) {
-        tracing::debug!(%host, %error, "rsync: a socket option can't be set");
+        tracing::debug!(%peer, %error, "rsync: a socket option can't be set");
     }
+    let header = proxy_protocol::read(stream, peer, &server.proxy_protocol_from, limits::HANDSHAKE_MAX);
+    let (stream, host) = match header.await {
+        Ok(Connected { socket, peer, .. }) => (socket, peer.ip().to_canonical()),
+        Err(refusal) => return tracing::warn!(%peer, "rsync: a connection is refused: {refusal}"),
+    };
     let config = SessionConfig { motd: server.motd.text().await, seed: seed() };
     let mut connection = Connection {
         server,
@@ -77,7 +85,7 @@ pub(super) async fn run(mut stream: TcpStream, host: IpAddr, server: &Arc<RsyncS
         pace: Pace::new(started),
         closing: None,
     };
-    let (mut reader, mut writer) = stream.split();
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let ended = connection.drive(&mut reader, &mut writer).await;
     connection.report(started, &ended);
     // The slot and the generation are not held while the client closes.
@@ -100,8 +108,8 @@ fn seed() -> i32 {
 impl Connection<'_> {
     async fn drive(
         &mut self,
-        reader: &mut ReadHalf<'_>,
-        writer: &mut WriteHalf<'_>,
+        reader: &mut ReadHalf<Socket>,
+        writer: &mut WriteHalf<Socket>,
     ) -> io::Result<CloseReason> {
         let mut input = vec![0; READ_LEN];
         let mut last_words_until = None;
@@ -279,7 +287,11 @@ async fn blocking(turns: Arc<Semaphore>, work: impl FnOnce() -> Done + Send + 's
 }
 
 /// Writes what the socket takes of the first pieces.
-async fn write_some(writer: &mut WriteHalf<'_>, out: &VecDeque<Bytes>, portion: usize) -> io::Result<usize> {
+async fn write_some(
+    writer: &mut WriteHalf<Socket>,
+    out: &VecDeque<Bytes>,
+    portion: usize,
+) -> io::Result<usize> {
     const PIECES: usize = 16;
     let mut slices = [IoSlice::new(&[]); PIECES];
     let mut room = portion;
@@ -300,7 +312,7 @@ async fn write_some(writer: &mut WriteHalf<'_>, out: &VecDeque<Bytes>, portion: 
 
 /// Ends our side and waits a little for the client's: closing with unread input would reset the connection,
 /// and the client could lose what was said last.
-async fn linger(reader: &mut ReadHalf<'_>, writer: &mut WriteHalf<'_>) {
+async fn linger(reader: &mut ReadHalf<Socket>, writer: &mut WriteHalf<Socket>) {
     let close = async {
         writer.shutdown().await?;
         let mut dropped = 0;

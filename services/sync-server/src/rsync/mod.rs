@@ -16,7 +16,7 @@ mod slots;
 mod tree;
 mod turns;
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use anyhow::Context;
 use rsync_wire::prologue;
 use rsyncd_conf::hosts::HostAccess;
 use rsyncd_conf::refuse::RefusedOptions;
+use service_kit::config::Networks;
 use service_kit::lifecycle::Tasks;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -77,11 +78,18 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// How long one more waits for its turn before it is told to try again later.
     pub queue_timeout: Duration,
+    /// Who begins each connection with a PROXY protocol header that says whom it is for.
+    pub proxy_protocol_from: Networks,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 200, connections_per_address: 50, queue_timeout: Duration::from_secs(10) }
+        Self {
+            max_connections: 200,
+            connections_per_address: 50,
+            queue_timeout: Duration::from_secs(10),
+            proxy_protocol_from: Networks::default(),
+        }
     }
 }
 
@@ -91,6 +99,8 @@ pub struct RsyncServer {
     motd: Motd,
     resolver: Resolver,
     slots: Slots,
+    /// Who speaks for others.
+    proxy_protocol_from: Networks,
     /// Open sockets, those that wait or have not said what they want included.
     sockets: Arc<Semaphore>,
     /// Logins that are checked at a time.
@@ -122,6 +132,7 @@ impl RsyncServer {
             resolver: Resolver::default(),
             sockets: Arc::new(Semaphore::new(slots.max().saturating_mul(2).min(60_000) + SOCKETS_SPARE)),
             slots,
+            proxy_protocol_from: limits.proxy_protocol_from.clone(),
             logins: Arc::new(Semaphore::new(cores)),
             sending: Arc::new(Semaphore::new(cores * 2)),
             listing: Arc::new(Semaphore::new(cores)),
@@ -170,23 +181,22 @@ pub async fn serve(listener: TcpListener, server: Arc<RsyncServer>, tasks: Tasks
                 continue;
             }
         };
-        let host = peer.ip().to_canonical();
         match server.sockets.clone().try_acquire_owned() {
             Ok(socket) => {
                 let server = server.clone();
                 drop(tasks.spawn("rsync connection", async move {
-                    connection::run(stream, host, &server).await;
+                    connection::run(stream, peer, &server).await;
                     drop(socket);
                 }));
             }
-            Err(_) => drop(tasks.spawn("rsync refusal", turn_away(stream, host, server.slots.max()))),
+            Err(_) => drop(tasks.spawn("rsync refusal", turn_away(stream, peer, server.slots.max()))),
         }
     }
 }
 
 /// Tells one connection too many so, without letting it say a word.
-async fn turn_away(mut stream: TcpStream, host: IpAddr, connections_max: usize) {
-    tracing::warn!(%host, "rsync: too many open sockets");
+async fn turn_away(mut stream: TcpStream, peer: SocketAddr, connections_max: usize) {
+    tracing::warn!(%peer, "rsync: too many open sockets");
     let text = [
         prologue::GREETING,
         &prologue::connections_exhausted(i64::try_from(connections_max).unwrap_or(i64::MAX)),
@@ -194,7 +204,7 @@ async fn turn_away(mut stream: TcpStream, host: IpAddr, connections_max: usize) 
     .concat();
     let written = tokio::time::timeout(Duration::from_secs(1), stream.write_all(text.as_bytes())).await;
     if !matches!(written, Ok(Ok(()))) {
-        tracing::debug!(%host, "rsync: it did not listen either");
+        tracing::debug!(%peer, "rsync: it did not listen either");
     }
 }
 

@@ -4,5 +4,6 @@ mod bench;
 mod crowd;
 mod login;
 mod matrix;
+mod proxied;
 mod stock;
 mod strangers;

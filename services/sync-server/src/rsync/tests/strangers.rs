@@ -14,14 +14,18 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(super) struct Stranger(TcpStream);
 
 impl Stranger {
-    async fn connect(address: SocketAddr, words: &[u8]) -> Self {
+    pub(super) async fn connect(address: SocketAddr, words: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(words).await.unwrap();
         Self(stream)
     }
 
+    pub(super) async fn say(&mut self, words: &[u8]) {
+        self.0.write_all(words).await.unwrap();
+    }
+
     /// All that the daemon says until it closes.
-    async fn last_words(&mut self) -> String {
+    pub(super) async fn last_words(&mut self) -> String {
         let mut said = Vec::new();
         let read = tokio::time::timeout(DEADLINE, self.0.read_to_end(&mut said)).await;
         read.expect("the daemon did not close").unwrap();

@@ -1,40 +1,48 @@
 //! Whom a connection is for, when it comes through a load balancer: the PROXY protocol, versions 1 and 2.
 //!
 //! Only peers that the operator named are asked for a header, and those must send one: a header is never
-//! guessed, as the protocol demands. Anybody else's header is no HTTP and is answered as such. Specification:
+//! guessed, as the protocol demands. Anybody else's header is nothing that a service speaks. Specification:
 //! <https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use proxy_header::ParseConfig;
-use proxy_header::io::ProxiedStream;
-use service_kit::config::Networks;
+pub use proxy_header::io::ProxiedStream;
 use tokio::net::TcpStream;
+
+use crate::config::Networks;
 
 /// A connection and its true ends.
 #[derive(Debug)]
-pub(super) struct Connected {
-    pub(super) socket: ProxiedStream<TcpStream>,
+pub struct Connected {
+    /// What is left to read and to write.
+    pub socket: ProxiedStream<TcpStream>,
     /// The client.
-    pub(super) peer: SocketAddr,
+    pub peer: SocketAddr,
     /// Where the client connected to.
-    pub(super) local: SocketAddr,
+    pub local: SocketAddr,
 }
 
 /// Why a connection can't be served.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub enum Refusal {
+    /// The socket failed.
     #[error("it broke: {0}")]
     Broken(#[from] std::io::Error),
-    #[error("proxy.proxy_protocol_from lists it, but it sent no PROXY protocol header ({0})")]
+    /// It began with something else.
+    #[error("proxy_protocol_from lists it, but it sent no PROXY protocol header ({0})")]
     NoHeader(std::io::Error),
-    #[error("proxy.proxy_protocol_from lists it, but no whole PROXY protocol header came within {0:?}")]
+    /// It took too long.
+    #[error("proxy_protocol_from lists it, but no whole PROXY protocol header came within {0:?}")]
     TooSlow(Duration),
 }
 
 /// Reads the header that `trusted` peers send within `timeout`; others are taken for what they are.
-pub(super) async fn read(
+///
+/// # Errors
+/// Why the connection can't be served.
+pub async fn read(
     socket: TcpStream,
     peer: SocketAddr,
     trusted: &Networks,
