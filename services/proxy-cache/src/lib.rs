@@ -29,6 +29,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use blob_store::{Options, Store};
 use service_kit::Kit;
+use service_kit::readiness::Part;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -46,6 +47,8 @@ use crate::fetch::upstream::Upstreams;
 const CATALOGUE_FILE: &str = "catalogue.db";
 /// Deadline of calls to maintenance; streams that watch have none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a new replica says that it is not ready because it has no catalogue.
+const FIRST_CATALOGUE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What a started replica tells its process.
 #[derive(Debug, Clone)]
@@ -65,9 +68,26 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     let http_addr = app.http_addr;
     app.farm.start(executor::executor(&app));
     drop(kit.tasks.spawn("import", import::at_start(Arc::clone(&app))));
+    let catalogue = kit.readiness.part("catalogue", "none has come from maintenance yet");
+    if app.catalogue.is_empty() && !app.config.maintenance.endpoint.is_empty() {
+        drop(kit.tasks.spawn("first catalogue", wait_for_catalogue(Arc::clone(&app), catalogue)));
+    } else {
+        catalogue.ready();
+    }
     kit.tasks.spawn_critical("http", http::server::run(app, listener));
     ready.ready();
     Ok(Running { http_addr })
+}
+
+/// Who asks a new replica before its first catalogue has come gets an unverified pass-through, and the next one
+/// costs another request upstream. Without maintenance that is the best there is, so the wait is bounded.
+async fn wait_for_catalogue(app: Arc<App>, part: Part) {
+    let soft = app.tasks.soft();
+    let filled = tokio::time::timeout(FIRST_CATALOGUE_WAIT_MAX, app.catalogue.filled());
+    if let Some(Err(_)) = soft.run_until_cancelled(filled).await {
+        warn!("no catalogue has come from maintenance: distfiles pass through and none is stored");
+    }
+    part.ready();
 }
 
 /// A replica of which nothing runs yet.

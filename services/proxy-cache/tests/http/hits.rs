@@ -43,6 +43,24 @@ async fn the_range_matrix() {
 }
 
 #[tokio::test]
+async fn a_new_replica_is_ready_when_its_first_catalogue_has_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), &[]);
+    // Nobody listens there.
+    config.maintenance.endpoint = "http://127.0.0.1:1".to_owned();
+    let replica = Replica::start(config.clone()).await;
+    let unready = replica.get("/readyz").await;
+    assert_eq!(
+        (unready.status, unready.text()),
+        (503, "catalogue: none has come from maintenance yet\n".to_owned())
+    );
+    assert_eq!(replica.get("/healthz").await.status, 200);
+    replica.stop().await;
+    know(dir.path(), "gentoo", &[&File::new("a-1.tar", 1000)]).await;
+    assert_eq!(Replica::start(config).await.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
 async fn validators() {
     let dir = tempfile::tempdir().unwrap();
     let file = File::new("a-1.tar", 1000);
