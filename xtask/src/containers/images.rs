@@ -59,14 +59,18 @@ pub(super) fn build(engine: &Engine, root: &Path, folder: &Path, binaries: Optio
         }
         build = build.args(mounts.iter().flat_map(|mount| ["--volume", mount]));
         build.args(["--tag", &image, "."]).output().with_context(|| format!("the image {target}"))?;
-        if let Some(before) =
-            before.filter(|before| id_of(engine, &image).ok().flatten().as_ref() != Some(before))
-        {
-            // Another image may be built upon it; then it stays.
-            drop(engine.podman().args(["rmi", &before]).finish()?);
-        }
+        remove_replaced(engine, &image, before)?;
     }
     check_sizes(engine, &run_base, if binaries.is_some() { UNOPTIMISED_BYTES_MAX } else { SERVICE_BYTES_MAX })
+}
+
+/// Removes what had the image's name before, unless it is the same still or another image is built upon it.
+fn remove_replaced(engine: &Engine, image: &str, before: Option<String>) -> Result<()> {
+    let now = id_of(engine, image)?;
+    if let Some(before) = before.filter(|before| now.as_ref() != Some(before)) {
+        drop(engine.podman().args(["rmi", &before]).finish()?);
+    }
+    Ok(())
 }
 
 fn check_sizes(engine: &Engine, base: &str, bytes_max: u64) -> Result<()> {
@@ -122,10 +126,7 @@ fn built_base(engine: &Engine, run_base: &str, binaries: &Path) -> Result<String
     fs::write(binaries.join("Containerfile"), format!("FROM {run_base}\nCOPY out /out\n"))?;
     let before = id_of(engine, &image)?;
     engine.podman().dir(binaries).args(["build", "--quiet", "--tag", &image, "."]).output()?;
-    if let Some(before) = before {
-        // Others may be built upon it; then it stays.
-        drop(engine.podman().args(["rmi", &before]).finish()?);
-    }
+    remove_replaced(engine, &image, before)?;
     Ok(image)
 }
 
@@ -209,10 +210,7 @@ fn import(engine: &Engine, folder: &Path, image: &str) -> Result<()> {
     let before = id_of(engine, image)?;
     engine.podman().args(["import", "--quiet"]).args([&archive]).args([image]).output()?;
     fs::remove_file(&archive)?;
-    if let Some(before) = before {
-        drop(engine.podman().args(["rmi", &before]).finish()?);
-    }
-    Ok(())
+    remove_replaced(engine, image, before)
 }
 
 /// Removes every image that was made here.
