@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use farm_sim::tree::{PROFILE, REPOSITORY};
@@ -235,8 +235,26 @@ impl SigningKey {
         gemato.args([verb, "-p", "old-ebuild", "-k", Self::USER, "-s", "-t", "."]);
         gemato.current_dir(dir).env("GNUPGHOME", &self.home);
         run(gemato).await?.success().context("gemato")?;
-        Ok(())
+        // Two signings within one second often make Manifests of one size: rsync's clients could not tell
+        // them apart. The tree's own time can.
+        let of_tree = fs::metadata(dir.join("metadata/timestamp.chk"))?.modified()?;
+        date_manifests(dir, of_tree)
     }
+}
+
+/// Gives the Manifests below `dir` that are younger than `time` that time.
+fn date_manifests(dir: &Path, time: SystemTime) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            date_manifests(&entry.path(), time)?;
+        } else if entry.file_name().as_encoded_bytes().starts_with(b"Manifest") && metadata.modified()? > time
+        {
+            fs::File::options().write(true).open(entry.path())?.set_modified(time)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for SigningKey {
