@@ -8,6 +8,7 @@ use http::HeaderName;
 use service_kit::clock;
 use service_kit::lifecycle::Tasks;
 use service_kit::readiness::Readiness;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
 use crate::config::Config;
@@ -38,6 +39,8 @@ pub(crate) struct App {
     pub(crate) flights: Flights,
     pub(crate) tasks: Tasks,
     pub(crate) readiness: Readiness,
+    /// Set when a new replica need not wait for its first catalogue any longer.
+    pub(crate) catalogue_settled: CancellationToken,
     /// What we call ourselves in `Via`.
     pub(crate) pseudonym: String,
     /// Held over the import of a directory.

@@ -31,6 +31,7 @@ use blob_store::{Options, Store};
 use service_kit::Kit;
 use service_kit::readiness::Part;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use config::Config;
@@ -72,6 +73,7 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     if app.catalogue.is_empty() && !app.config.maintenance.endpoint.is_empty() {
         drop(kit.tasks.spawn("first catalogue", wait_for_catalogue(Arc::clone(&app), catalogue)));
     } else {
+        app.catalogue_settled.cancel();
         catalogue.ready();
     }
     kit.tasks.spawn_critical("http", http::server::run(app, listener));
@@ -79,14 +81,16 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     Ok(Running { http_addr })
 }
 
-/// Who asks a new replica before its first catalogue has come gets an unverified pass-through, and the next one
-/// costs another request upstream. Without maintenance that is the best there is, so the wait is bounded.
+/// A name that nobody knows gets an unverified pass-through, and the next one who asks costs another request
+/// upstream. So a new replica says that it isn't ready, and who asks all the same waits. Without maintenance a
+/// pass-through is the best there is, so the wait is bounded.
 async fn wait_for_catalogue(app: Arc<App>, part: Part) {
     let soft = app.tasks.soft();
     let filled = tokio::time::timeout(FIRST_CATALOGUE_WAIT_MAX, app.catalogue.filled());
     if let Some(Err(_)) = soft.run_until_cancelled(filled).await {
         warn!("no catalogue has come from maintenance: distfiles pass through and none is stored");
     }
+    app.catalogue_settled.cancel();
     part.ready();
 }
 
@@ -114,6 +118,7 @@ async fn build(config: Config, kit: &Kit) -> anyhow::Result<(Arc<App>, TcpListen
         flights: Flights::default(),
         tasks: kit.tasks.clone(),
         readiness: kit.readiness.clone(),
+        catalogue_settled: CancellationToken::new(),
         config,
         store,
         catalogue,

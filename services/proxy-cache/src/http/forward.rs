@@ -31,8 +31,13 @@ pub(crate) async fn answer(app: &Arc<App>, request: &ClientRequest) -> Reply {
     if request.is_loop(app) {
         return reply::text(StatusCode::LOOP_DETECTED, "this request has been through here already");
     }
-    if let Some(name) = distfile_in_url(url.path()) {
-        let found = lookup::by_name(app, &name, None).await;
+    let name = distfile_in_url(url.path());
+    if name.is_none() && !request.is_from_peer() {
+        // Only the catalogue can tell a source from any other URL.
+        app.catalogue_settled.cancelled().await;
+    }
+    if let Some(name) = name {
+        let found = lookup::for_client(app, request, &name, None).await;
         if let Some(reply) = distfile::answer(app, request, &name, found, Some(&url)).await {
             return reply;
         }

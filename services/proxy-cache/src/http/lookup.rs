@@ -5,6 +5,7 @@ use std::sync::Arc;
 use blob_store::{BlobDigest, Expected, OpenBlob, Scope, StoreError};
 use gentoo_repo::DistfileName;
 
+use super::request::ClientRequest;
 use crate::app::App;
 use crate::catalogue::KnownDistfile;
 
@@ -17,6 +18,23 @@ pub(crate) enum Lookup {
     Miss(Box<KnownDistfile>),
     /// Nobody knows it.
     Unknown,
+}
+
+/// As [`by_name`]; what a new replica does not know, it looks for again when its first catalogue has come. A
+/// peer doesn't wait: it has other ways.
+pub(crate) async fn for_client(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    name: &DistfileName,
+    module: Option<&str>,
+) -> Result<Lookup, StoreError> {
+    let found = by_name(app, name, module).await?;
+    let is_settled = app.catalogue_settled.is_cancelled() || request.is_from_peer();
+    if is_settled || !matches!(found, Lookup::Unknown) {
+        return Ok(found);
+    }
+    app.catalogue_settled.cancelled().await;
+    by_name(app, name, module).await
 }
 
 /// Resolves a name in the local catalogue and looks for its contents.

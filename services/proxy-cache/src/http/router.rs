@@ -49,7 +49,7 @@ pub(crate) async fn origin_form(app: &Arc<App>, request: &ClientRequest, path: &
     match parse_path(path, &app.alias_prefixes) {
         RequestTarget::LayoutConf => head_too(request, reply::text(StatusCode::OK, LAYOUT_CONF)),
         RequestTarget::Distfile { name, module, form } => {
-            let found = lookup::by_name(app, &name, module.as_deref()).await;
+            let found = lookup::for_client(app, request, &name, module.as_deref()).await;
             if let Some(reply) = distfile::answer(app, request, &name, found, None).await {
                 return reply;
             }

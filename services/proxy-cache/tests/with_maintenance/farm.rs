@@ -1,5 +1,6 @@
 //! What only the whole can show.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use farm_sim::upstream::{Fault, Gate, mirror_path};
@@ -46,6 +47,45 @@ async fn the_second_replica_streams_what_the_first_one_is_fetching() {
     assert!(status.leases.is_empty());
     let used: Vec<u64> = status.replicas.iter().map(|replica| replica.used_bytes).collect();
     assert_eq!(used, [8 << 20, 8 << 20], "without waiting for the next inventory");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_before_the_first_catalogue_has_come_waits_for_it() {
+    let file = Sim::new("early-1.tar.xz", 3 << 20);
+    let gate = Gate::closed();
+    let rig = Rig::gated(&[&file], gate.clone()).await;
+    let replica = rig.new_replica(1, |_| {}).await;
+    let answered = AtomicBool::new(false);
+    let by_url = async || {
+        // As a source's URL through the proxy, by a client that knows no mirror.
+        let proxy = reqwest::Proxy::http(&replica.base).unwrap();
+        let client = reqwest::Client::builder().proxy(proxy).build().unwrap();
+        let url = format!("{}{}", rig.upstream.url(), mirror_path(&file.name));
+        client.get(url).send().await.unwrap().bytes().await.unwrap()
+    };
+    let clients = async || {
+        let (first, second, third) = tokio::join!(replica.fetch(&file), replica.fetch(&file), by_url());
+        answered.store(true, Ordering::SeqCst);
+        assert!(third == file.contents.to_bytes());
+        (first, second)
+    };
+    let operator = async || {
+        // Long enough that a pass-through would be over.
+        for _ in 0..200 {
+            let ready = replica.get("/readyz", false).await;
+            assert_eq!(ready.status(), 503);
+            assert!(ready.text().await.unwrap().contains("catalogue: none has come"));
+        }
+        assert!(!answered.load(Ordering::SeqCst));
+        assert_eq!(rig.upstream.count_of_distfile(&file.name).requests, 0);
+        gate.open();
+    };
+    let ((first, second), ()) = tokio::join!(clients(), operator());
+    assert!(!(first + &second).contains("bypass"), "both came through the cache");
+    let count = rig.upstream.count_of_distfile(&file.name);
+    assert_eq!((count.requests, count.bytes), (1, 3 << 20), "once for the farm");
+    until("it is ready", async || replica.get("/readyz", false).await.status() == 200).await;
+    assert_eq!(replica.blobs_on_disk(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

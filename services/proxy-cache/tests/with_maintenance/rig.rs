@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use farm_sim::contents::Contents;
 use farm_sim::tree::{GeneratedDistfile, Restriction};
-use farm_sim::upstream::Upstream;
+use farm_sim::upstream::{Gate, Upstream};
 use maintenance::IndexUrl;
 use proxy_cache::config::MaintenanceConfig;
 use rookery_proto::v1;
@@ -73,6 +73,17 @@ impl Rig {
     }
 
     pub(crate) async fn with_lease(files: &[&Sim], lease: HumanDuration) -> Self {
+        let gate = Gate::closed();
+        gate.open();
+        Self::with(files, lease, gate).await
+    }
+
+    /// One whose sync-server says what it has only when `gate` is open.
+    pub(crate) async fn gated(files: &[&Sim], gate: Gate) -> Self {
+        Self::with(files, maintenance::Config::default().lease, gate).await
+    }
+
+    async fn with(files: &[&Sim], lease: HumanDuration, gate: Gate) -> Self {
         service_kit::process::install_crypto_provider();
         let upstream = Upstream::start().await.unwrap();
         for file in files {
@@ -86,7 +97,7 @@ impl Rig {
                 packages: Vec::new(),
             });
         }
-        let tree = FakeTree::start(wires(files)).await;
+        let tree = FakeTree::start(wires(files), gate).await;
         let maintenance_addr = free_address();
         let dir = tempfile::tempdir().unwrap();
         let mut rig = Self { upstream, tree, dir, maintenance_addr, lease, maintenance: None };
@@ -167,6 +178,19 @@ impl Rig {
         name: &str,
         configure: impl FnOnce(&mut proxy_cache::Config),
     ) -> Replica {
+        let replica = self.new_replica(number, configure).await;
+        // The bare form never asks a mirror.
+        let knows = async || replica.get(&format!("/{name}"), true).await.status().is_success();
+        until("the catalogue is imported", knows).await;
+        replica
+    }
+
+    /// A replica that may know nothing yet.
+    pub(crate) async fn new_replica(
+        &self,
+        number: u8,
+        configure: impl FnOnce(&mut proxy_cache::Config),
+    ) -> Replica {
         let listen = free_address();
         let cache_dir = self.dir.path().join(format!("cache-{number}"));
         let mut config = proxy_cache::Config {
@@ -179,11 +203,7 @@ impl Rig {
         configure(&mut config);
         let kit = Kit::default();
         let running = proxy_cache::start(config, &kit).await.unwrap();
-        let replica = Replica { base: format!("http://{}", running.http_addr), cache_dir, kit };
-        // The bare form never asks a mirror.
-        let knows = async || replica.get(&format!("/{name}"), true).await.status().is_success();
-        until("the catalogue is imported", knows).await;
-        replica
+        Replica { base: format!("http://{}", running.http_addr), cache_dir, kit }
     }
 }
 
@@ -209,7 +229,7 @@ impl Drop for Replica {
 }
 
 impl Replica {
-    async fn get(&self, path: &str, head_only: bool) -> reqwest::Response {
+    pub(crate) async fn get(&self, path: &str, head_only: bool) -> reqwest::Response {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let method = if head_only { reqwest::Method::HEAD } else { reqwest::Method::GET };
         client.request(method, format!("{}{path}", self.base)).send().await.unwrap()

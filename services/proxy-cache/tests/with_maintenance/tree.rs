@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
+use farm_sim::upstream::Gate;
 use rookery_proto::v1;
 use rookery_proto::v1::tree_server::{Tree, TreeServer};
 use service_kit::Kit;
@@ -22,17 +23,20 @@ pub(crate) struct FakeTree {
     generations: Arc<Mutex<Generations>>,
     live: tokio::sync::watch::Sender<v1::Generation>,
     pub(crate) addr: SocketAddr,
+    /// Distfiles are told only when it is open.
+    pub(crate) gate: Gate,
     kit: Kit,
 }
 
 impl FakeTree {
     /// Serves generation 1.
-    pub(crate) async fn start(distfiles: Vec<v1::Distfile>) -> Self {
+    pub(crate) async fn start(distfiles: Vec<v1::Distfile>, gate: Gate) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tree = Self {
             generations: Arc::default(),
             live: tokio::sync::watch::Sender::new(v1::Generation::default()),
             addr: listener.local_addr().unwrap(),
+            gate,
             kit: Kit::default(),
         };
         tree.publish(1, distfiles);
@@ -85,6 +89,7 @@ impl Tree for FakeTree {
         request: Request<v1::StreamDistfilesRequest>,
     ) -> Result<Response<Self::StreamDistfilesStream>, Status> {
         let request = request.into_inner();
+        self.gate.passed().await;
         let generations = self.generations.lock().unwrap();
         let gone = || Status::failed_precondition("no longer kept");
         let new = generations.get(&request.generation).ok_or_else(gone)?;
