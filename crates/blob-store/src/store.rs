@@ -17,6 +17,7 @@ use crate::index::BlobInfo;
 use crate::inner::{Inner, lock};
 use crate::layout::{Layout, Scope};
 use crate::part::Part;
+use crate::quarantine;
 use crate::reader::OpenBlob;
 use crate::reconcile::{Fault, Reconciler};
 use crate::slot;
@@ -117,6 +118,15 @@ impl Store {
     pub fn inventory(&self) -> Vec<BlobInfo> {
         let index = lock(&self.inner.index);
         index.blobs.keys().filter_map(|digest| index.info(digest)).collect()
+    }
+
+    /// The damaged blobs that are kept for a person to look at, and their lengths. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn quarantined(&self) -> Result<Vec<(BlobDigest, u64)>, StoreError> {
+        let _changing = lock(&self.inner.changing);
+        quarantine::blobs(&self.inner.disk, &self.inner.layout)
     }
 
     /// Bytes of all blobs. Parts are not counted. Never blocks.
@@ -261,7 +271,7 @@ impl Store {
     }
 
     /// Removes a blob and the names that lead to it, unless somebody reads it or asked for it after
-    /// `unless_accessed_after`. Blocks.
+    /// `unless_accessed_after`. A damaged copy in quarantine stays. Blocks.
     ///
     /// # Errors
     /// The disk: the blob may have lost names but is still counted.
@@ -284,6 +294,16 @@ impl Store {
         let bytes = entry.size_bytes;
         self.inner.unlink(digest, entry)?;
         Ok(Evicted::Done { bytes })
+    }
+
+    /// Removes a damaged blob from quarantine. A sound copy that came since stays. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn evict_quarantined(&self, digest: &BlobDigest) -> Result<Evicted, StoreError> {
+        let _changing = lock(&self.inner.changing);
+        let removed = quarantine::remove(&self.inner.disk, &self.inner.layout, digest)?;
+        Ok(removed.map_or(Evicted::Gone, |bytes| Evicted::Done { bytes }))
     }
 
     /// Reads a blob and compares it with its name; a damaged one is put in quarantine. Blocks for as

@@ -9,7 +9,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
-use blob_store::{Scope, Store, Verified};
+use blob_store::{Evicted, Scope, Store, Verified};
 use common::{assert_sound, contents, digest, files_below, name, open, options, put};
 
 fn blob_path(slot: &Path, contents: &[u8]) -> std::path::PathBuf {
@@ -35,6 +35,31 @@ fn a_flipped_byte_is_found_by_verify_and_loses_its_names() {
     assert_sound(store.slot_dir());
     assert_eq!(files_below(&store.slot_dir().join("quarantine")).len(), 1);
     put(&store, "a", b"hello");
+}
+
+#[test]
+fn a_damaged_blob_is_known_after_a_restart_and_can_be_evicted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let blob = put(&store, "a", b"hello").digest;
+    let other = put(&store, "b", b"sound").digest;
+    fs::write(blob_path(store.slot_dir(), b"hello"), b"jello!").unwrap();
+    assert_eq!(store.verify(&blob).unwrap(), Verified::Damaged);
+    let quarantine = store.slot_dir().join("quarantine");
+    fs::write(quarantine.join("0123456789abcdef0123456789abcdef"), "a part that came out wrong").unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.used_bytes(), 5);
+    assert_eq!(store.quarantined().unwrap(), [(blob, 6)]);
+    assert_eq!(store.evict(&blob, None).unwrap(), Evicted::Gone, "only a damaged copy is left");
+    // What is decided about the damaged copy does nothing to a sound one that came since, nor the other way.
+    put(&store, "a", b"hello");
+    assert_eq!(store.evict_quarantined(&blob).unwrap(), Evicted::Done { bytes: 6 });
+    assert_eq!(store.evict_quarantined(&blob).unwrap(), Evicted::Gone);
+    assert_eq!(contents(&store, &blob).as_deref(), Some(&b"hello"[..]));
+    assert_eq!((store.quarantined().unwrap(), files_below(&quarantine).len()), (Vec::new(), 1));
+    assert_eq!(contents(&store, &other).as_deref(), Some(&b"sound"[..]));
+    assert_sound(store.slot_dir());
 }
 
 #[test]

@@ -8,9 +8,9 @@ mod support;
 use maintenance::Brakes;
 use rookery_proto::v1::decision::Action;
 use rookery_proto::v1::{
-    AcknowledgeDecisionRequest, Blob, Decision, DecisionOutcome, Distfile, EvictRequest, EvictResponse,
-    ImportCounts, ListDecisionsRequest, ListObjectsRequest, ListPinsRequest, ObjectOrder, PinRequest,
-    PlanEvictionRequest, PlanEvictionResponse, RunNightlyRequest, UnpinRequest, VerifyRequest,
+    AcknowledgeDecisionRequest, Blob, CommitFetchRequest, Decision, DecisionOutcome, Distfile, EvictRequest,
+    EvictResponse, ImportCounts, ListDecisionsRequest, ListObjectsRequest, ListPinsRequest, ObjectOrder,
+    PinRequest, PlanEvictionRequest, PlanEvictionResponse, RunNightlyRequest, UnpinRequest, VerifyRequest,
     WatchDecisionsRequest,
 };
 use support::{DAY_MS, Rig, blob, distfile, key, within};
@@ -257,6 +257,69 @@ async fn objects_are_filtered_sorted_and_limited() {
     for wrong in [of("", "odd"), ListObjectsRequest { limit: 10_001, ..all() }] {
         assert_eq!(rig.admin().list_objects(wrong).await.unwrap_err().code(), Code::InvalidArgument);
     }
+}
+
+#[tokio::test]
+async fn the_grace_of_a_damaged_blob_begins_when_it_is_told_of() {
+    let rig = Rig::start().await;
+    rig.register("r1").await;
+    rig.publish("gentoo", 1, &[distfile("a")]).await;
+    rig.inventory("r1", vec![blob("a")]).await;
+    let damaged = Blob { quarantined: true, names: Vec::new(), ..blob("a") };
+    let planned = async || {
+        let plan = rig.admin().plan_eviction(PlanEvictionRequest {}).await.unwrap().into_inner();
+        plan.evictions.iter().map(|one| one.class.clone()).collect::<Vec<_>>()
+    };
+    rig.clock.advance_ms(60 * DAY_MS);
+    for _ in 0..2 {
+        rig.inventory("r1", vec![damaged.clone()]).await;
+        assert_eq!(planned().await, [""; 0], "however long it was sound");
+        rig.clock.advance_ms(1);
+    }
+    rig.clock.advance_ms(60 * DAY_MS);
+    rig.inventory("r1", vec![damaged.clone()]).await;
+    assert_eq!(planned().await, ["quarantined"]);
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_evicted_by_decision_and_a_sound_one_that_came_since_stays() {
+    let rig = Rig::start().await;
+    rig.register("r1").await;
+    rig.publish("gentoo", 1, &[distfile("a"), distfile("b")]).await;
+    let damaged = |name| Blob { quarantined: true, names: Vec::new(), ..blob(name) };
+    rig.inventory("r1", vec![damaged("a"), damaged("b")]).await;
+    let state = async |state: &str| {
+        let request = ListObjectsRequest { state: state.to_owned(), ..Default::default() };
+        rig.admin().list_objects(request).await.unwrap().into_inner().matching
+    };
+    assert_eq!((state("quarantined").await, state("referenced").await), (2, 0));
+    rig.clock.advance_ms(60 * DAY_MS);
+    let planned = evict(&rig, EvictRequest::default()).await.evictions;
+    assert!(planned.iter().all(|one| one.reason.starts_with("quarantined: its contents are wrong")));
+    let mut stream = decisions(&rig, "r1").await;
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let decision = next(&mut stream).await;
+        let Some(Action::Evict(order)) = decision.action else { panic!("{decision:?}") };
+        assert!(order.quarantined, "a sound copy may have come since");
+        told.push((order.blake2b, decision.id));
+    }
+    told.sort();
+    assert_eq!([&told[0].0, &told[1].0], [&key("a"), &key("b")]);
+    // The replica has got a sound one meanwhile.
+    rig.clock.advance_ms(1);
+    let commit = CommitFetchRequest {
+        replica_id: "r1".to_owned(),
+        object: Some(support::object("a")),
+        blob: Some(blob("a")),
+        ..CommitFetchRequest::default()
+    };
+    rig.client().commit_fetch(commit).await.unwrap();
+    for (_, id) in &told {
+        acknowledge(&rig, id, DecisionOutcome::Done, None).await;
+    }
+    assert_eq!((state("quarantined").await, state("referenced").await), (0, 1));
+    assert!(plan(&rig).await.evictions.is_empty());
 }
 
 #[tokio::test]

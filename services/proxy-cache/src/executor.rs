@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
-use blob_store::{BlobDigest, BlobInfo, Evicted, Scope};
+use blob_store::{BlobDigest, BlobInfo, Evicted, Scope, StoreError};
 use gentoo_repo::{DistfileName, HashAlgorithm, Restriction};
 use rookery_proto::v1;
 use tokio::sync::mpsc;
@@ -34,14 +34,12 @@ impl DecisionExecutor for Executor {
         let Some(app) = self.0.upgrade() else { return stopping() };
         let after = u64::try_from(unless_accessed_after_ms).unwrap_or(0);
         let after = UNIX_EPOCH.checked_add(Duration::from_millis(after));
-        let evict = move || app.store.evict(&BlobDigest::from(blob), after);
-        match tokio::task::spawn_blocking(evict).await {
-            Ok(Ok(Evicted::Done { bytes })) => executed(Outcome::Done, format!("{bytes} bytes freed")),
-            Ok(Ok(Evicted::Busy)) => executed(Outcome::Busy, "being read, or asked for since"),
-            Ok(Ok(Evicted::Gone)) => executed(Outcome::Gone, ""),
-            Ok(Err(error)) => executed(Outcome::Busy, error.to_string()),
-            Err(_) => stopping(),
-        }
+        evicted(move || app.store.evict(&BlobDigest::from(blob), after)).await
+    }
+
+    async fn evict_quarantined(&self, blob: BlobHash) -> Executed {
+        let Some(app) = self.0.upgrade() else { return stopping() };
+        evicted(move || app.store.evict_quarantined(&BlobDigest::from(blob))).await
     }
 
     async fn verify(&self, blob: BlobHash) -> Executed {
@@ -81,6 +79,11 @@ impl DecisionExecutor for Executor {
         for batch in app.store.inventory().chunks(BATCH_BLOBS) {
             batches.send(batch.iter().map(held).collect()).await?;
         }
+        let store = app.store.clone();
+        let damaged = tokio::task::spawn_blocking(move || store.quarantined()).await??;
+        if !damaged.is_empty() {
+            batches.send(damaged.into_iter().map(quarantined).collect()).await?;
+        }
         Ok(())
     }
 
@@ -105,6 +108,18 @@ fn held(info: &BlobInfo) -> HeldBlob {
         size_bytes: info.size_bytes,
         names: info.names.iter().map(|name| name.as_str().to_owned()).collect(),
         last_access_ms: info.last_access.map_or(0, ms_since_epoch),
+        quarantined: false,
+    }
+}
+
+/// Its names are gone.
+fn quarantined((digest, size_bytes): (BlobDigest, u64)) -> HeldBlob {
+    HeldBlob {
+        blake2b: *digest.as_bytes(),
+        size_bytes,
+        names: Vec::new(),
+        last_access_ms: 0,
+        quarantined: true,
     }
 }
 

@@ -63,9 +63,11 @@ pub(super) fn stream(core: Arc<Core>, replica_id: String) -> Watch<Decision> {
 
 fn message(decision: PendingDecision) -> Decision {
     let action = match decision.order {
-        Order::Evict { blob, unless_accessed_after_ms } => {
-            Action::Evict(EvictBlob { blake2b: blob.as_bytes().to_vec(), unless_accessed_after_ms })
-        }
+        Order::Evict { blob, unless_accessed_after_ms, quarantined } => Action::Evict(EvictBlob {
+            blake2b: blob.as_bytes().to_vec(),
+            unless_accessed_after_ms,
+            quarantined,
+        }),
         Order::Verify { blob } => Action::Verify(VerifyBlob { blake2b: blob.as_bytes().to_vec() }),
         Order::Fetch { name } => Action::Fetch(FetchDistfile { name }),
         Order::Import { dry_run } => Action::Import(ImportDirs { dry_run }),

@@ -13,13 +13,16 @@ pub(super) const VERIFY: &str = "verify";
 pub(super) const FETCH: &str = "fetch";
 pub(super) const IMPORT: &str = "import";
 
+/// The class of evictions from quarantine, in the policy's words.
+const QUARANTINED: &str = "quarantined";
+
 /// A replica that has just answered that a blob is in use is not asked again for so long.
 pub(super) const BUSY_REST_MS: u64 = 10 * 60 * 1000;
 
 /// What a replica is told to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
-    Evict { blob: BlobKey, unless_accessed_after_ms: i64 },
+    Evict { blob: BlobKey, unless_accessed_after_ms: i64, quarantined: bool },
     Verify { blob: BlobKey },
     Fetch { name: String },
     Import { dry_run: bool },
@@ -152,15 +155,20 @@ impl Index {
         replica_id: &str,
         limit: u32,
     ) -> Result<Vec<PendingDecision>, IndexError> {
-        let sql = "SELECT sequence, id, action, blake2b, name, dry_run, reason, unless_accessed_after_ms
+        let sql =
+            "SELECT sequence, id, action, blake2b, name, class, dry_run, reason, unless_accessed_after_ms
                    FROM decisions WHERE replica_id = $1 AND outcome IS NULL
                    ORDER BY CASE WHEN action = 'verify' THEN 1 ELSE 0 END, sequence LIMIT $2";
         let rows: Vec<PendingSql> =
             sqlx::query_as(sql).bind(replica_id).bind(i64::from(limit)).fetch_all(&self.reader).await?;
         rows.into_iter()
-            .map(|(sequence, id, action, blob, name, dry_run, reason, unless_accessed_after_ms)| {
+            .map(|(sequence, id, action, blob, name, class, dry_run, reason, unless_accessed_after_ms)| {
                 let order = match action.as_str() {
-                    EVICT => Order::Evict { blob: blob_key(&blob)?, unless_accessed_after_ms },
+                    EVICT => Order::Evict {
+                        blob: blob_key(&blob)?,
+                        unless_accessed_after_ms,
+                        quarantined: class == QUARANTINED,
+                    },
                     VERIFY => Order::Verify { blob: blob_key(&blob)? },
                     FETCH => Order::Fetch { name },
                     IMPORT => Order::Import { dry_run: dry_run == 1 },
@@ -339,7 +347,7 @@ async fn fetch_again(
     Ok(true)
 }
 
-type PendingSql = (i64, String, String, Vec<u8>, String, i64, String, i64);
+type PendingSql = (i64, String, String, Vec<u8>, String, String, i64, String, i64);
 type OwnedSql = (String, String, Vec<u8>, i64, Option<String>);
 type DecisionSql =
     (String, String, String, Vec<u8>, String, String, i64, Option<String>, String, i64, Option<Vec<u8>>);

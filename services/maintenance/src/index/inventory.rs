@@ -81,7 +81,9 @@ async fn insert_holders(
     });
     sql.push(
         " ON CONFLICT (replica_id, blake2b) DO UPDATE SET
-            inventory = excluded.inventory, quarantined = excluded.quarantined",
+            inventory = excluded.inventory, quarantined = excluded.quarantined,
+            added_ms = CASE WHEN holders.quarantined = excluded.quarantined
+                            THEN holders.added_ms ELSE excluded.added_ms END",
     );
     sql.build().execute(tx).await?;
     Ok(())

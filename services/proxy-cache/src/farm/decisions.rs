@@ -29,6 +29,7 @@ const FETCHES_MAX: usize = 2;
 #[derive(Debug, Clone)]
 enum Work {
     Evict { blob: BlobHash, unless_accessed_after_ms: i64 },
+    EvictQuarantined { blob: BlobHash },
     Verify { blob: BlobHash },
     Fetch { name: DistfileName },
     Import { order: v1::ImportDirectory },
@@ -142,7 +143,7 @@ impl Decisions {
             Err(executed) => return self.answer(&id, executed),
         };
         let lane = match work {
-            Work::Evict { .. } => &self.evictions,
+            Work::Evict { .. } | Work::EvictQuarantined { .. } => &self.evictions,
             Work::Verify { .. } => &self.verifications,
             Work::Fetch { .. } => &self.fetches,
             Work::Import { .. } => &self.imports,
@@ -177,6 +178,10 @@ impl Decisions {
     fn answer(&self, id: &str, executed: Executed) {
         info!(decision = id, outcome = executed.outcome.as_str(), detail = executed.detail, "carried out");
         self.acknowledge(id, &executed);
+        if executed.outcome == Outcome::Damaged {
+            // What lies in quarantine now.
+            self.farm.outbox.inventory_due.notify_one();
+        }
         self.seen().finish(id, executed);
     }
 
@@ -200,6 +205,9 @@ fn check(action: Option<Action>) -> Result<Work, Executed> {
         BlobHash::try_from(blake2b).map_err(|_| Executed::new(Outcome::Gone, "no blob has such a name"))
     };
     match action {
+        Some(Action::Evict(evict)) if evict.quarantined => {
+            Ok(Work::EvictQuarantined { blob: hash(evict.blake2b)? })
+        }
         Some(Action::Evict(evict)) => Ok(Work::Evict {
             blob: hash(evict.blake2b)?,
             unless_accessed_after_ms: evict.unless_accessed_after_ms,
@@ -226,6 +234,7 @@ async fn execute(
         Work::Evict { blob, unless_accessed_after_ms } => {
             executor.evict(blob, unless_accessed_after_ms).await
         }
+        Work::EvictQuarantined { blob } => executor.evict_quarantined(blob).await,
         Work::Verify { blob } => executor.verify(blob).await,
         Work::Fetch { name } => executor.fetch(&name).await,
         Work::Import { order } => {

@@ -64,6 +64,9 @@ pub trait DecisionExecutor: Send + Sync + 'static {
     /// after `unless_accessed_after_ms` (since the Unix epoch).
     async fn evict(&self, blob: BlobHash, unless_accessed_after_ms: i64) -> Executed;
 
+    /// Removes a damaged blob from quarantine, and no sound copy that came since.
+    async fn evict_quarantined(&self, blob: BlobHash) -> Executed;
+
     /// Reads a blob and compares it with its digest; a damaged one is quarantined and fetched again.
     async fn verify(&self, blob: BlobHash) -> Executed;
 
@@ -145,6 +148,8 @@ pub struct HeldBlob {
     pub names: Vec<String>,
     /// Last time a client asked for it, milliseconds since the Unix epoch; 0 for never.
     pub last_access_ms: i64,
+    /// Its contents are wrong: it lies in quarantine and is not served.
+    pub quarantined: bool,
 }
 
 /// One request of one client.

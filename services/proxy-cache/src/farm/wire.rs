@@ -48,7 +48,7 @@ pub(super) fn held_blob(blob: HeldBlob) -> v1::Blob {
         size_bytes: blob.size_bytes,
         names: names(blob.names),
         last_access_ms: blob.last_access_ms,
-        quarantined: false,
+        quarantined: blob.quarantined,
     }
 }
 

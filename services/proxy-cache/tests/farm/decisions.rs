@@ -7,7 +7,11 @@ use crate::fake::Fake;
 use crate::replica::{Replica, until};
 
 fn evict(id: &str, blob: u8) -> v1::Decision {
-    let action = Action::Evict(v1::EvictBlob { blake2b: vec![blob; 64], unless_accessed_after_ms: 9 });
+    let action = Action::Evict(v1::EvictBlob {
+        blake2b: vec![blob; 64],
+        unless_accessed_after_ms: 9,
+        quarantined: false,
+    });
     v1::Decision { id: id.to_owned(), reason: "unreferenced".to_owned(), action: Some(action) }
 }
 

@@ -70,6 +70,11 @@ impl DecisionExecutor for Store {
         }
     }
 
+    async fn evict_quarantined(&self, blob: BlobHash) -> Executed {
+        self.note(format!("evict quarantined {}", blob[0]));
+        Outcome::Done.into()
+    }
+
     async fn verify(&self, blob: BlobHash) -> Executed {
         self.note(format!("verify {}", blob[0]));
         Outcome::Gone.into()
@@ -148,6 +153,7 @@ pub(crate) fn held(number: u8) -> HeldBlob {
         size_bytes: 100,
         names: vec![format!("file-{number}")],
         last_access_ms: 7,
+        quarantined: false,
     }
 }
 

@@ -156,6 +156,22 @@ async fn what_can_not_be_had_again_is_gone_and_the_reason_is_told() {
     assert_eq!(outcome, v1::DecisionOutcome::Damaged);
     assert!(detail.contains("not fetched again"), "{detail}");
     assert!(!rig.blob().exists());
+    // What lies in quarantine is told as that, until it is evicted.
+    let blake2b = rig.contents.digests().blake2b.to_vec();
+    let last = || rig.fake.state.lock().inventories.last().map(|last| last.blobs.clone()).unwrap_or_default();
+    until("the inventory", async || last().iter().any(|one| one.quarantined && one.blake2b == blake2b)).await;
+    assert_eq!((last().len(), last()[0].size_bytes), (1, 100_000));
+    let evict = v1::EvictBlob { blake2b: blake2b.clone(), quarantined: true, ..v1::EvictBlob::default() };
+    rig.fake.state.send_decision(&v1::Decision {
+        id: "evict".to_owned(),
+        action: Some(Action::Evict(evict)),
+        ..v1::Decision::default()
+    });
+    until("the eviction", async || {
+        rig.fake.state.lock().acknowledged.iter().any(|one| one.decision_id == "evict")
+    })
+    .await;
+    assert_eq!(std::fs::read_dir(rig.dir.path().join("r0/quarantine")).unwrap().count(), 0);
     // Delivered again: the same answer, nothing is done twice.
     let answers = rig.fake.state.lock().acknowledged.len();
     rig.verify("damaged");
