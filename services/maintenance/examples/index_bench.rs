@@ -96,7 +96,6 @@ async fn main() {
     let batches = (0..BLOBS).step_by(500).map(|first| InventoryBatch {
         replica_id: "r1".to_owned(),
         blobs: (first..first + 500).map(blob).collect(),
-        used_bytes: u64::from(BLOBS) * 100_000,
         capacity_bytes: 21_000_000_000,
     });
     rig.client().report_inventory(tokio_stream::iter(batches.collect::<Vec<_>>())).await.unwrap();

@@ -89,7 +89,6 @@ mod tests {
             id: "r1".to_owned(),
             advertise: String::new(),
             capacity_bytes: 0,
-            used_bytes: 0,
             version: String::new(),
         };
         index.register(&replica, clock.now()).await.unwrap();

@@ -63,7 +63,6 @@ impl Disk {
         InventoryBatch {
             replica_id: "r1".to_owned(),
             blobs: blobs.collect(),
-            used_bytes: self.used_bytes(),
             capacity_bytes: self.capacity_bytes,
         }
     }

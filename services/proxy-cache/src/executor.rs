@@ -86,9 +86,15 @@ impl DecisionExecutor for Executor {
         }
         Ok(())
     }
+}
 
-    fn used_bytes(&self) -> u64 {
-        self.0.upgrade().map_or(0, |app| app.store.used_bytes())
+async fn evicted(evict: impl FnOnce() -> Result<Evicted, StoreError> + Send + 'static) -> Executed {
+    match tokio::task::spawn_blocking(evict).await {
+        Ok(Ok(Evicted::Done { bytes })) => executed(Outcome::Done, format!("{bytes} bytes freed")),
+        Ok(Ok(Evicted::Busy)) => executed(Outcome::Busy, "being read, or asked for since"),
+        Ok(Ok(Evicted::Gone)) => executed(Outcome::Gone, ""),
+        Ok(Err(error)) => executed(Outcome::Busy, error.to_string()),
+        Err(_) => stopping(),
     }
 }
 

@@ -121,7 +121,7 @@ impl Farm {
     /// tasks of their own, until the process stops. Only the first call does anything.
     pub fn start(&self, executor: Arc<dyn DecisionExecutor>) {
         let Some(inner) = &self.inner else { return };
-        if !inner.link.set_executor(Arc::clone(&executor)) {
+        if !inner.link.start() {
             return;
         }
         let tasks = &inner.tasks;

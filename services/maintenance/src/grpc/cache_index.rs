@@ -176,7 +176,7 @@ impl CacheIndex for CacheIndexService {
             } else if inventory.replica_id != batch.replica_id {
                 return Err(input::wrong("replica_id", "the same in every batch is expected"));
             }
-            (inventory.used_bytes, inventory.capacity_bytes) = (batch.used_bytes, batch.capacity_bytes);
+            inventory.capacity_bytes = batch.capacity_bytes;
             for blob in &batch.blobs {
                 let blob = input::blob(blob)?;
                 // What is here and sound counts, whatever lies in quarantine beside it.

@@ -72,7 +72,6 @@ pub(super) fn replica(request: RegisterRequest) -> Result<Replica, Status> {
         id: request.replica_id,
         advertise,
         capacity_bytes: request.capacity_bytes,
-        used_bytes: request.used_bytes,
         version: text("version", request.version)?,
     })
 }

@@ -9,9 +9,9 @@ use cache_policy::eviction::{BlobKey, Limits, Plan, Protection, Reason, Usage, p
 use service_kit::config::HumanDuration;
 use sqlx::SqliteConnection;
 
-use super::decision::{EVICT, NewDecision, decide, withdraw_referenced};
+use super::decision::{EVICT, NewDecision, decide};
 use super::facts::{FarmFacts, candidates};
-use super::{Index, IndexError, catalogue, from_sql, replica};
+use super::{Index, IndexError, catalogue, from_sql, references, replica};
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy)]
@@ -121,19 +121,28 @@ impl Index {
         dry_run: bool,
         now: UnixMs,
     ) -> PlanResult {
+        if dry_run {
+            let mut tx = self.write().await?;
+            if let Some(gap) = gap(&mut tx).await? {
+                return Ok(Err(gap));
+            }
+            believe(&mut tx, agreed).await?;
+            references::refresh_all_in(&mut tx, now).await?;
+            return Ok(Ok(plan_all(&mut tx, policy, agreed.percent, now).await?));
+        }
         let mut tx = self.write().await?;
         if let Some(gap) = gap(&mut tx).await? {
             return Ok(Err(gap));
         }
-        for module in &agreed.modules {
-            let sql = "UPDATE modules SET suspect_before = 0, suspect_lost = 0 WHERE name = $1";
-            sqlx::query(sql).bind(module).execute(&mut *tx).await?;
+        // What the operator agreed to about a catalogue stands, whatever else stops the plan.
+        believe(&mut tx, agreed).await?;
+        tx.commit().await?;
+        self.refresh_references(now).await?;
+        let mut tx = self.write().await?;
+        if let Some(gap) = gap(&mut tx).await? {
+            return Ok(Err(gap));
         }
-        refresh_references(&mut tx, now).await?;
         let plan = plan_all(&mut tx, policy, agreed.percent, now).await?;
-        if dry_run {
-            return Ok(Ok(plan));
-        }
         if !plan.is_braked() {
             let evictions = plan.evictions().map(|planned| NewDecision {
                 replica_id: &planned.replica_id,
@@ -148,9 +157,8 @@ impl Index {
                 dry_run: false,
             });
             decide(&mut tx, &evictions.collect::<Vec<_>>(), now).await?;
+            tx.commit().await?;
         }
-        // What the operator agreed to about a catalogue stands, whatever else stopped the plan.
-        tx.commit().await?;
         Ok(Ok(plan))
     }
 
@@ -167,6 +175,15 @@ impl Index {
     }
 }
 
+/// The operator believes these catalogues as they are.
+async fn believe(tx: &mut SqliteConnection, agreed: &Agreement) -> Result<(), IndexError> {
+    for module in &agreed.modules {
+        let sql = "UPDATE modules SET suspect_before = 0, suspect_lost = 0 WHERE name = $1";
+        sqlx::query(sql).bind(module).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
 async fn suspects(conn: &mut SqliteConnection, brakes: BrakeLimits) -> Result<Vec<Suspect>, IndexError> {
     let sql = "SELECT name, suspect_before, suspect_lost FROM modules WHERE suspect_before > 0 ORDER BY name";
     let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql).fetch_all(conn).await?;
@@ -179,7 +196,7 @@ async fn suspects(conn: &mut SqliteConnection, brakes: BrakeLimits) -> Result<Ve
     Ok(rows.into_iter().map(suspect).collect())
 }
 
-async fn gap(conn: &mut SqliteConnection) -> Result<Option<CatalogueGap>, IndexError> {
+pub(super) async fn gap(conn: &mut SqliteConnection) -> Result<Option<CatalogueGap>, IndexError> {
     let modules = catalogue::modules(conn).await?;
     if modules.is_empty() {
         return Ok(Some(CatalogueGap::NoModules));
@@ -187,45 +204,6 @@ async fn gap(conn: &mut SqliteConnection) -> Result<Option<CatalogueGap>, IndexE
     let missing: Vec<_> =
         modules.into_iter().filter(|module| module.generation == 0).map(|module| module.name).collect();
     Ok((!missing.is_empty()).then_some(CatalogueGap::NotImported(missing)))
-}
-
-/// Notes from when on each blob has been unreferenced. Part of every transaction that changes the catalogue
-/// or the set of blobs, so that a grace begins exactly then.
-pub(super) async fn refresh_references(tx: &mut SqliteConnection, now: UnixMs) -> Result<(), IndexError> {
-    // Before the whole catalogue is there, everything would seem unreferenced.
-    if gap(tx).await?.is_some() {
-        return Ok(());
-    }
-    let again = "UPDATE blobs SET unreferenced_since_ms = NULL WHERE unreferenced_since_ms IS NOT NULL
-                   AND EXISTS (SELECT 1 FROM blob_references r WHERE r.blake2b = blobs.blake2b)";
-    sqlx::query(again).execute(&mut *tx).await?;
-    let doubts: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM modules WHERE suspect_before > 0")
-        .fetch_one(&mut *tx)
-        .await?;
-    // While a catalogue is not believed, what it lacks is no reason: nobody's grace begins.
-    if doubts == 0 {
-        let sql = "UPDATE blobs SET unreferenced_since_ms = $1 WHERE unreferenced_since_ms IS NULL
-                     AND NOT EXISTS (SELECT 1 FROM blob_references r WHERE r.blake2b = blobs.blake2b)";
-        sqlx::query(sql).bind(now.get()).execute(&mut *tx).await?;
-    }
-    // One reference that allows fetching is enough. What nobody refers to stays as it was last known. The
-    // number is written out, so that the index on it is used.
-    for sql in [
-        "UPDATE blobs SET fetch_restricted = 0 WHERE fetch_restricted = 1
-           AND EXISTS (SELECT 1 FROM blob_references r
-                       WHERE r.blake2b = blobs.blake2b AND r.restriction <> 3)",
-        "UPDATE blobs SET fetch_restricted = 1 WHERE fetch_restricted = 0
-           AND blake2b IN (SELECT r.blake2b FROM blob_references r WHERE r.restriction = 3)
-           AND NOT EXISTS (SELECT 1 FROM blob_references r
-                           WHERE r.blake2b = blobs.blake2b AND r.restriction <> 3)",
-    ] {
-        sqlx::query(sql).execute(&mut *tx).await?;
-    }
-    let withdrawn = withdraw_referenced(tx, now).await?;
-    if withdrawn > 0 {
-        tracing::info!(decisions = withdrawn, "evictions withdrawn: their blobs are referenced again");
-    }
-    Ok(())
 }
 
 async fn plan_all(

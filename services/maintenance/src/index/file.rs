@@ -157,7 +157,8 @@ impl Index {
         }
         let readers = SqlitePoolOptions::new().max_connections(READERS_MAX);
         let reader = readers.connect_with(options.read_only(true).create_if_missing(false)).await;
-        Ok(Self { writer, reader: reader.map_err(open)?, _lock: Arc::clone(lock) })
+        let inventories = Arc::default();
+        Ok(Self { writer, reader: reader.map_err(open)?, inventories, _lock: Arc::clone(lock) })
     }
 }
 

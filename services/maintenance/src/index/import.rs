@@ -11,10 +11,13 @@ use rookery_proto::v1::{Distfile, Generation};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::eviction::Suspect;
-use super::{Index, IndexError, ROWS_PER_INSERT, counter, eviction, to_sql};
+use super::{Index, IndexError, ROWS_PER_INSERT, counter, references, to_sql};
 
 /// From how many generations back a replica gets differences instead of everything.
 const GENERATIONS_KEPT: i64 = 32;
+
+/// Blobs that an import looks at in its own transaction; if it touches more, all are looked at afterwards.
+const TOUCHED_MAX: usize = 10_000;
 
 /// What is asked of sync-server to get to a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +115,7 @@ impl Index {
         let held = held(&mut tx, module).await?;
         let new_series = held.generation != 0 && held.is_other_series(generation);
         let revision = counter::add(&mut tx, counter::REVISION, 1).await?;
+        let mut touched = if everything { Vec::new() } else { meant_before(&mut tx, module).await? };
         let changed = merge_upserts(&mut tx, module, revision).await?;
         let removed = merge_removes(&mut tx, module, revision, everything).await?;
         let series_floor = if new_series {
@@ -153,8 +157,20 @@ impl Index {
             .await?;
         remember_generation(&mut tx, module, to_sql(generation.number), revision, now).await?;
         sqlx::query("DELETE FROM staged_distfiles").execute(&mut *tx).await?;
-        eviction::refresh_references(&mut tx, now).await?;
+        // A catalogue that is believed again gives reasons to blobs that it did not touch.
+        let touches_all = everything || (held.suspect_before > 0 && suspect.is_none());
+        if !touches_all {
+            touched.extend(meant_now(&mut tx, module, revision).await?);
+        }
+        let is_large = touches_all || touched.len() > TOUCHED_MAX;
+        if !is_large {
+            references::refresh(&mut tx, &touched, now).await?;
+            references::withdraw(&mut tx, now).await?;
+        }
         tx.commit().await?;
+        if is_large {
+            self.refresh_references(now).await?;
+        }
         Ok(ImportSummary { changed, removed, distfiles: super::from_sql(distfiles), new_series, suspect })
     }
 }
@@ -190,6 +206,28 @@ async fn finish_staged_insert(
     );
     sql.build().execute(tx).await?;
     Ok(())
+}
+
+/// The blobs that the module's distfiles of the staged names mean until now.
+async fn meant_before(tx: &mut SqliteConnection, module: &str) -> Result<Vec<Vec<u8>>, IndexError> {
+    let sql = "SELECT d.blake2b FROM staged_distfiles s
+               JOIN distfiles d ON d.module = $1 AND d.name = s.name AND d.blake2b IS NOT NULL";
+    Ok(sqlx::query_scalar(sql).bind(module).fetch_all(tx).await?)
+}
+
+/// The blobs that the distfiles of a revision mean or, where they are removed, meant; by name, too, for
+/// those without a digest that we know.
+async fn meant_now(
+    tx: &mut SqliteConnection,
+    module: &str,
+    revision: i64,
+) -> Result<Vec<Vec<u8>>, IndexError> {
+    let sql = "SELECT d.blake2b FROM distfiles d
+               WHERE d.module = $1 AND d.revision = $2 AND d.blake2b IS NOT NULL
+               UNION
+               SELECT n.blake2b FROM distfiles d JOIN names n ON n.name = d.name
+               WHERE d.module = $1 AND d.revision = $2";
+    Ok(sqlx::query_scalar(sql).bind(module).bind(revision).fetch_all(tx).await?)
 }
 
 /// Only rows that really differ get the new revision: after a full import that changed little, replicas

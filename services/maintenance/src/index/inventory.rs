@@ -1,10 +1,16 @@
-//! Everything that a replica has, replaced at once.
+//! Everything that a replica has, taken over.
+//!
+//! It takes many short transactions, so that no lease and no report waits for 200,000 blobs. What is there
+//! is written first, what is not there goes last. Broken off in between, the index knows too much and never
+//! too little, as it did before the report came, and the replica repeats it.
+
+use std::collections::{HashMap, HashSet};
 
 use cache_policy::UnixMs;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::blob::BlobRecord;
-use super::{Index, IndexError, ROWS_PER_INSERT, counter, eviction, replica, to_sql};
+use super::{Index, IndexError, ROWS_PER_INSERT, counter, references, replica, to_sql};
 
 const INVENTORY: &str = "inventory";
 
@@ -13,7 +19,6 @@ const INVENTORY: &str = "inventory";
 pub(crate) struct Inventory {
     pub(crate) replica_id: String,
     pub(crate) blobs: Vec<BlobRecord>,
-    pub(crate) used_bytes: u64,
     pub(crate) capacity_bytes: u64,
     /// When its first part came in: what was committed after that is not in it, and stays.
     pub(crate) begun: UnixMs,
@@ -26,28 +31,63 @@ impl Index {
         inventory: &Inventory,
         now: UnixMs,
     ) -> Result<(), IndexError> {
-        let replica_id = &inventory.replica_id;
-        let mut tx = self.write().await?;
-        let number = counter::add(&mut tx, INVENTORY, 1).await?;
-        let stale = "DELETE FROM names WHERE replica_id = $1 AND NOT EXISTS (
-                       SELECT 1 FROM holders h WHERE h.replica_id = names.replica_id
-                         AND h.blake2b = names.blake2b AND h.added_ms > $2)";
-        sqlx::query(stale).bind(replica_id).bind(inventory.begun.get()).execute(&mut *tx).await?;
+        // Two of one replica at once would each take away what only the other one names.
+        let _alone = self.inventories.lock().await;
+        let number = self.begin_inventory(inventory, now).await?;
         for rows in inventory.blobs.chunks(ROWS_PER_INSERT) {
+            let mut tx = self.write().await?;
             insert_blobs(&mut tx, rows, now).await?;
-            insert_holders(&mut tx, replica_id, rows, number, inventory.begun).await?;
-            insert_names(&mut tx, replica_id, rows).await?;
+            insert_holders(&mut tx, &inventory.replica_id, rows, number, inventory.begun).await?;
+            replace_names(&mut tx, inventory, rows).await?;
+            let keys: Vec<_> = rows.iter().map(|row| row.blob.as_bytes().to_vec()).collect();
+            references::refresh(&mut tx, &keys, now).await?;
+            tx.commit().await?;
         }
-        let gone = "DELETE FROM holders WHERE replica_id = $1 AND inventory <> $2 AND added_ms <= $3";
-        let query = sqlx::query(gone).bind(replica_id).bind(number);
-        query.bind(inventory.begun.get()).execute(&mut *tx).await?;
-        replica::set_usage(&mut tx, replica_id, inventory.used_bytes, inventory.capacity_bytes, now).await?;
-        let sql = "UPDATE replicas SET inventory_ms = $2 WHERE replica_id = $1";
-        sqlx::query(sql).bind(replica_id).bind(now.get()).execute(&mut *tx).await?;
-        eviction::refresh_references(&mut tx, now).await?;
+        while self.forget_some(inventory, number).await? {}
+        let mut tx = self.write().await?;
+        // A name can be a reference, too.
+        references::withdraw(&mut tx, now).await?;
         tx.commit().await?;
         Ok(())
     }
+
+    async fn begin_inventory(&self, inventory: &Inventory, now: UnixMs) -> Result<i64, IndexError> {
+        let mut tx = self.write().await?;
+        let number = counter::add(&mut tx, INVENTORY, 1).await?;
+        replica::set_capacity(&mut tx, &inventory.replica_id, inventory.capacity_bytes, now).await?;
+        tx.commit().await?;
+        Ok(number)
+    }
+
+    /// Forgets some of what the replica has no more, with its names; false if nothing was left of that.
+    async fn forget_some(&self, inventory: &Inventory, number: i64) -> Result<bool, IndexError> {
+        let mut tx = self.write().await?;
+        let sql = "SELECT blake2b FROM holders WHERE replica_id = $1 AND inventory <> $2 AND added_ms <= $3
+                   LIMIT $4";
+        let query = sqlx::query_scalar(sql).bind(&inventory.replica_id).bind(number);
+        let query = query.bind(inventory.begun.get()).bind(to_sql(ROWS_PER_INSERT as u64));
+        let gone: Vec<Vec<u8>> = query.fetch_all(&mut *tx).await?;
+        if gone.is_empty() {
+            return Ok(false);
+        }
+        for start in ["DELETE FROM names WHERE replica_id = ", "DELETE FROM holders WHERE replica_id = "] {
+            let mut sql = QueryBuilder::<Sqlite>::new(start);
+            sql.push_bind(inventory.replica_id.clone()).push(" AND ");
+            among(&mut sql, gone.iter().cloned());
+            sql.build().execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+fn among(sql: &mut QueryBuilder<Sqlite>, blobs: impl Iterator<Item = Vec<u8>>) {
+    sql.push("blake2b IN (");
+    let mut values = sql.separated(", ");
+    for blob in blobs {
+        values.push_bind(blob);
+    }
+    sql.push(")");
 }
 
 async fn insert_blobs(tx: &mut SqliteConnection, rows: &[BlobRecord], now: UnixMs) -> Result<(), IndexError> {
@@ -59,12 +99,15 @@ async fn insert_blobs(tx: &mut SqliteConnection, rows: &[BlobRecord], now: UnixM
     sql.push(
         " ON CONFLICT (blake2b) DO UPDATE SET size_bytes = excluded.size_bytes,
             last_access_ms = CASE WHEN blobs.last_access_ms < excluded.last_access_ms
-                                  THEN excluded.last_access_ms ELSE blobs.last_access_ms END",
+                                  THEN excluded.last_access_ms ELSE blobs.last_access_ms END
+          WHERE blobs.size_bytes <> excluded.size_bytes OR blobs.last_access_ms < excluded.last_access_ms",
     );
     sql.build().execute(tx).await?;
     Ok(())
 }
 
+/// A copy that came after the inventory was begun stays as it was committed; the grace of one that is found
+/// damaged begins now.
 async fn insert_holders(
     tx: &mut SqliteConnection,
     replica_id: &str,
@@ -81,28 +124,57 @@ async fn insert_holders(
     });
     sql.push(
         " ON CONFLICT (replica_id, blake2b) DO UPDATE SET
-            inventory = excluded.inventory, quarantined = excluded.quarantined,
-            added_ms = CASE WHEN holders.quarantined = excluded.quarantined
+            inventory = excluded.inventory,
+            quarantined = CASE WHEN holders.added_ms > excluded.added_ms
+                               THEN holders.quarantined ELSE excluded.quarantined END,
+            added_ms = CASE WHEN holders.added_ms > excluded.added_ms
+                              OR holders.quarantined = excluded.quarantined
                             THEN holders.added_ms ELSE excluded.added_ms END",
     );
     sql.build().execute(tx).await?;
     Ok(())
 }
 
-async fn insert_names(
+/// Only what differs is written: most inventories tell nothing new.
+async fn replace_names(
     tx: &mut SqliteConnection,
-    replica_id: &str,
+    inventory: &Inventory,
     rows: &[BlobRecord],
 ) -> Result<(), IndexError> {
-    let names: Vec<_> = rows.iter().flat_map(|row| row.names.iter().map(|name| (row.blob, name))).collect();
-    for part in names.chunks(ROWS_PER_INSERT) {
+    let keys = || rows.iter().map(|row| row.blob.as_bytes().to_vec());
+    let mut sql = QueryBuilder::<Sqlite>::new("SELECT n.blake2b, n.name, h.added_ms FROM names n ");
+    sql.push("JOIN holders h ON h.replica_id = n.replica_id AND h.blake2b = n.blake2b WHERE n.replica_id = ");
+    sql.push_bind(inventory.replica_id.clone()).push(" AND n.");
+    among(&mut sql, keys());
+    let known: Vec<(Vec<u8>, String, i64)> = sql.build_query_as().fetch_all(&mut *tx).await?;
+    let told: HashMap<&[u8], HashSet<&str>> = rows
+        .iter()
+        .map(|row| (row.blob.as_bytes().as_slice(), row.names.iter().map(String::as_str).collect()))
+        .collect();
+    let mut old: HashSet<(&[u8], &str)> = HashSet::new();
+    for (blob, name, added_ms) in &known {
+        let stays = *added_ms > inventory.begun.get()
+            || told.get(blob.as_slice()).is_some_and(|names| names.contains(name.as_str()));
+        if stays {
+            old.insert((blob, name));
+            continue;
+        }
+        let sql = "DELETE FROM names WHERE replica_id = $1 AND blake2b = $2 AND name = $3";
+        sqlx::query(sql).bind(&inventory.replica_id).bind(blob).bind(name).execute(&mut *tx).await?;
+    }
+    let all = rows.iter().flat_map(|row| row.names.iter().map(|name| (row.blob, name.as_str())));
+    let new: Vec<_> = all.filter(|(blob, name)| !old.contains(&(blob.as_bytes().as_slice(), name))).collect();
+    for part in new.chunks(ROWS_PER_INSERT) {
         let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO names (replica_id, blake2b, name) ");
         sql.push_values(part, |mut values, (blob, name)| {
-            values.push_bind(replica_id.to_owned()).push_bind(blob.as_bytes().to_vec());
-            values.push_bind((*name).clone());
+            values.push_bind(inventory.replica_id.clone()).push_bind(blob.as_bytes().to_vec());
+            values.push_bind((*name).to_owned());
         });
         sql.push(" ON CONFLICT DO NOTHING");
         sql.build().execute(&mut *tx).await?;
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

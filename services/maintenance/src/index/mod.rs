@@ -23,6 +23,7 @@ mod lease;
 mod lock;
 mod object;
 mod pin;
+mod references;
 mod replica;
 mod run;
 mod scrub;
@@ -53,6 +54,8 @@ type Tx = Transaction<'static, Sqlite>;
 pub(crate) struct Index {
     writer: SqlitePool,
     reader: SqlitePool,
+    /// Held while an inventory is taken over.
+    inventories: std::sync::Arc<tokio::sync::Mutex<()>>,
     _lock: std::sync::Arc<lock::IndexLock>,
 }
 

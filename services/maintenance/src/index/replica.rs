@@ -11,7 +11,6 @@ pub(crate) struct Replica {
     pub(crate) id: String,
     pub(crate) advertise: String,
     pub(crate) capacity_bytes: u64,
-    pub(crate) used_bytes: u64,
     pub(crate) version: String,
 }
 
@@ -19,17 +18,15 @@ impl Index {
     /// Remembers a replica, or what is new about it.
     pub(crate) async fn register(&self, replica: &Replica, now: UnixMs) -> Result<(), IndexError> {
         let sql = "INSERT INTO replicas
-                     (replica_id, advertise, capacity_bytes, used_bytes, version, last_seen_ms)
-                   VALUES ($1, $2, $3, $4, $5, $6)
+                     (replica_id, advertise, capacity_bytes, version, last_seen_ms)
+                   VALUES ($1, $2, $3, $4, $5)
                    ON CONFLICT (replica_id) DO UPDATE SET
                      advertise = excluded.advertise, capacity_bytes = excluded.capacity_bytes,
-                     used_bytes = excluded.used_bytes, version = excluded.version,
-                     last_seen_ms = excluded.last_seen_ms";
+                     version = excluded.version, last_seen_ms = excluded.last_seen_ms";
         sqlx::query(sql)
             .bind(&replica.id)
             .bind(&replica.advertise)
             .bind(to_sql(replica.capacity_bytes))
-            .bind(to_sql(replica.used_bytes))
             .bind(&replica.version)
             .bind(now.get())
             .execute(&self.writer)
@@ -45,8 +42,7 @@ impl Index {
     }
 }
 
-/// A replica's size, as (used, capacity) octets. Used is what the blobs that it is known to hold take: what
-/// it said of itself is as old as its last inventory.
+/// A replica's size, as (used, capacity) octets. Used is what the blobs that it is known to hold take.
 pub(super) async fn usage(conn: &mut SqliteConnection, replica_id: &str) -> Result<(u64, u64), IndexError> {
     let sql = "SELECT COALESCE((SELECT SUM(b.size_bytes) FROM holders h
                                 JOIN blobs b ON b.blake2b = h.blake2b
@@ -57,16 +53,14 @@ pub(super) async fn usage(conn: &mut SqliteConnection, replica_id: &str) -> Resu
     Ok((from_sql(used), from_sql(capacity)))
 }
 
-pub(super) async fn set_usage(
+pub(super) async fn set_capacity(
     tx: &mut SqliteConnection,
     replica_id: &str,
-    used_bytes: u64,
     capacity_bytes: u64,
     now: UnixMs,
 ) -> Result<(), IndexError> {
-    let sql = "UPDATE replicas SET used_bytes = $2, capacity_bytes = $3, last_seen_ms = $4
-               WHERE replica_id = $1";
-    let query = sqlx::query(sql).bind(replica_id).bind(to_sql(used_bytes)).bind(to_sql(capacity_bytes));
+    let sql = "UPDATE replicas SET capacity_bytes = $2, last_seen_ms = $3 WHERE replica_id = $1";
+    let query = sqlx::query(sql).bind(replica_id).bind(to_sql(capacity_bytes));
     query.bind(now.get()).execute(tx).await?;
     Ok(())
 }

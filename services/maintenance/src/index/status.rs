@@ -64,7 +64,6 @@ impl Index {
 
     /// Every replica that ever registered.
     pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRow>, IndexError> {
-        // What a replica said of itself is as old as its last inventory; its blobs are known as of now.
         let sql = "SELECT r.replica_id, r.advertise, r.capacity_bytes,
                      COALESCE(SUM(b.size_bytes), 0), r.last_seen_ms, COUNT(b.blake2b)
                    FROM replicas r

@@ -111,7 +111,6 @@ async fn forward(
     let message = |blobs| v1::InventoryBatch {
         replica_id: identity.replica_id.clone(),
         blobs,
-        used_bytes: farm.link.used_bytes(),
         capacity_bytes: identity.capacity_bytes,
     };
     messages.send(message(Vec::new())).await.context("maintenance stopped listening")?;

@@ -1,8 +1,8 @@
 //! The connection: registration, and how every call is made.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rookery_proto::v1;
@@ -15,7 +15,7 @@ use tonic::{Code, Response, Status};
 use tracing::{debug, info};
 
 use super::circuit::Circuit;
-use super::types::{DecisionExecutor, Identity, Timing};
+use super::types::{Identity, Timing};
 
 /// A thousand distfiles of a large module, each with dozens of expanded mirrors, are more than the 4 MiB
 /// that gRPC takes by default.
@@ -31,7 +31,7 @@ pub(super) struct Link {
     pub(super) identity: Identity,
     pub(super) timing: Timing,
     pub(super) circuit: Circuit,
-    executor: OnceLock<Executor>,
+    is_started: AtomicBool,
     /// One registration at a time.
     registering: tokio::sync::Mutex<()>,
     registration: watch::Sender<Registration>,
@@ -46,14 +46,6 @@ pub(super) struct Registration {
     pub(super) is_current: bool,
 }
 
-struct Executor(Arc<dyn DecisionExecutor>);
-
-impl std::fmt::Debug for Executor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Executor")
-    }
-}
-
 impl Link {
     pub(super) fn new(channel: ClientChannel, identity: Identity, timing: Timing) -> Self {
         let retry = Backoff::new(timing.retry_min, timing.retry_max);
@@ -62,7 +54,7 @@ impl Link {
             identity,
             timing,
             circuit: Circuit::new(retry, timing.acquire),
-            executor: OnceLock::new(),
+            is_started: AtomicBool::new(false),
             registering: tokio::sync::Mutex::new(()),
             registration: watch::Sender::new(Registration::default()),
             lease_ms: AtomicU64::new(0),
@@ -71,12 +63,8 @@ impl Link {
     }
 
     /// Whether this was the first time.
-    pub(super) fn set_executor(&self, executor: Arc<dyn DecisionExecutor>) -> bool {
-        self.executor.set(Executor(executor)).is_ok()
-    }
-
-    pub(super) fn used_bytes(&self) -> u64 {
-        self.executor.get().map_or(0, |executor| executor.0.used_bytes())
+    pub(super) fn start(&self) -> bool {
+        !self.is_started.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn client(&self) -> Client {
@@ -122,7 +110,6 @@ impl Link {
             replica_id: self.identity.replica_id.clone(),
             advertise: self.identity.advertise.clone(),
             capacity_bytes: self.identity.capacity_bytes,
-            used_bytes: self.used_bytes(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let mut client = self.client();

@@ -82,9 +82,6 @@ pub trait DecisionExecutor: Send + Sync + 'static {
     /// # Errors
     /// The store can't be listed in full.
     async fn inventory(&self, batches: mpsc::Sender<Vec<HeldBlob>>) -> anyhow::Result<()>;
-
-    /// Bytes that the blobs take now.
-    fn used_bytes(&self) -> u64;
 }
 
 /// What became of a decision, with words for people.

@@ -102,10 +102,6 @@ impl DecisionExecutor for Store {
         batches.send(rest.to_vec()).await?;
         Ok(())
     }
-
-    fn used_bytes(&self) -> u64 {
-        self.held.lock().unwrap().iter().map(|blob| blob.size_bytes).sum()
-    }
 }
 
 /// A replica without an HTTP side.
