@@ -1,8 +1,8 @@
 //! What the farm decides about its cache, as pure functions: which blob goes, who may fetch, whom to ask
-//! last, what is adopted, and what is read again.
+//! last and which of them fail, what is adopted, and what is read again.
 //!
 //! Start reading at [`eviction::plan_eviction`], then [`lease::LeaseSlot`], [`standing::Standings`],
-//! [`import::plan_import`] and [`scrub::plan_scrub`].
+//! [`import::plan_import`], [`scrub::plan_scrub`] and [`source::judge`].
 //!
 //! This crate must not know where its facts come from or who carries a decision out: no clock (`now` is
 //! an argument), no randomness, no files, no tokio. A caller loads the facts, asks, stores the answer in
@@ -15,6 +15,7 @@ pub mod eviction;
 pub mod import;
 pub mod lease;
 pub mod scrub;
+pub mod source;
 pub mod standing;
 mod time;
 

@@ -110,6 +110,9 @@ pub struct HealthConfig {
     pub tree_age_max: HumanDuration,
     /// A replica that was not heard of for so long is a problem.
     pub replica_silent_max: HumanDuration,
+    /// A mirror, or another place that distfiles come from, that failed for so long without one success is
+    /// a problem; so is one that fails half of at least 20 requests within an hour.
+    pub source_failing: HumanDuration,
     /// Program and arguments, run without a shell whenever a problem comes or goes; what came and went
     /// is on its standard input as JSON.
     pub command: Vec<String>,
@@ -124,6 +127,7 @@ impl Default for HealthConfig {
         Self {
             tree_age_max: HumanDuration(Duration::from_hours(36)),
             replica_silent_max: HumanDuration(Duration::from_mins(5)),
+            source_failing: HumanDuration(Duration::from_mins(10)),
             command: Vec::new(),
             webhook: String::new(),
             timeout: HumanDuration(Duration::from_secs(10)),

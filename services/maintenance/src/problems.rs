@@ -3,14 +3,17 @@
 //! Each kind has a code, so that programs can tell them apart: it is the `code` label of the metric, the
 //! field in JSON, and what the command and the webhook are told.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use cache_policy::UnixMs;
 use cache_policy::eviction::Usage;
+use cache_policy::source::{Health, Limits, judge};
 use rookery_proto::v1::{Module, Problem, ReplicaStatus};
 
 use crate::core::Core;
-use crate::index::{IndexError, ModuleState, RunKind, RunOutcome, RunRow};
+use crate::index::{IndexError, ModuleState, RunKind, RunOutcome, RunRow, SourceRow};
 use crate::text::{age, bytes};
 use crate::trees::Seen;
 
@@ -58,8 +61,42 @@ impl Core {
                 problems.extend(full_disk(replica, high));
             }
         }
+        let failing_ms = u64::try_from(self.health.source_failing.0.as_millis()).unwrap_or(u64::MAX);
+        let sources = self.index.failing_sources(now).await?;
+        problems.extend(failing_sources(&sources, now, Limits::failing_for_ms(failing_ms)));
         Ok(problems)
     }
+}
+
+/// One problem for each place, whichever replicas see it.
+fn failing_sources(sources: &[SourceRow], now: UnixMs, limits: Limits) -> Vec<Problem> {
+    let mut failing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for source in sources {
+        let what = match judge(&source.record, now, limits) {
+            Health::Sound => continue,
+            Health::Dead { since, row } => {
+                format!("{row} failures in {} without a success", age(now.since_ms(since)))
+            }
+            Health::Flaky { tries, failures } => {
+                format!("{failures} of {tries} requests failed within an hour")
+            }
+        };
+        let seen = format!("{what}, seen by replica {}: {}", source.replica_id, source.fault);
+        failing.entry(&source.origin).or_default().push(seen);
+    }
+    let one = |(origin, mut seen): (&str, Vec<String>)| {
+        let more = seen.len() - 1;
+        let mut what = seen.swap_remove(0);
+        if more > 0 {
+            let _ = write!(what, " (and by {more} more)");
+        }
+        let to_do =
+            "other sources are asked meanwhile; if it lasts, take it out of proxy.mirrors, or look at the \
+                     network"
+                .to_owned();
+        problem("source_failing", &format!("source {origin}"), what, to_do)
+    };
+    failing.into_iter().map(one).collect()
 }
 
 fn old_trees(seen: &Seen, now: UnixMs, age_max: Duration) -> Vec<Problem> {

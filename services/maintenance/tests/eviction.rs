@@ -69,8 +69,12 @@ fn access(name: &str, at_ms: i64) -> Access {
 }
 
 async fn report(rig: &Rig, report_id: &str, accesses: Vec<Access>) {
-    let request =
-        ReportAccessesRequest { replica_id: "r1".to_owned(), report_id: report_id.to_owned(), accesses };
+    let request = ReportAccessesRequest {
+        replica_id: "r1".to_owned(),
+        report_id: report_id.to_owned(),
+        accesses,
+        sources: Vec::new(),
+    };
     rig.client().report_accesses(request).await.unwrap();
 }
 

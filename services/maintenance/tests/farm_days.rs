@@ -147,6 +147,7 @@ impl Farm {
                 replica_id: "r1".to_owned(),
                 report_id: format!("report-{}-{part}", self.reports),
                 accesses: accesses.to_vec(),
+                sources: Vec::new(),
             };
             self.rig.client().report_accesses(request).await.unwrap();
         }

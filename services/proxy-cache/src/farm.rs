@@ -17,6 +17,7 @@ mod lease;
 mod link;
 mod outbox;
 mod seen;
+mod sources;
 mod types;
 mod wire;
 
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::advertise::is_reachable;
+use crate::app::now_ms;
 use crate::catalogue::{Catalogue, KnownDistfile};
 use accesses::AccessLog;
 pub use lease::LeaseHold;
@@ -181,6 +183,14 @@ impl Farm {
     pub fn record_access(&self, access: Access) {
         if let Some(inner) = &self.inner {
             inner.accesses.record(access);
+        }
+    }
+
+    /// Reports that a request to a mirror, or to another place outside the farm, ended: well, or with a fault.
+    /// Never blocks.
+    pub fn record_source(&self, origin: &str, fault: Option<&str>) {
+        if let Some(inner) = &self.inner {
+            inner.accesses.sources.record(origin, fault, now_ms());
         }
     }
 

@@ -211,7 +211,9 @@ impl CacheIndex for CacheIndexService {
         if left_out > 0 {
             tracing::debug!(replica_id, report_id, left_out, "unsound accesses");
         }
-        self.core.index.count_accesses(replica_id, report_id, &accesses, self.now()).await?;
+        input::count("sources", request.sources.len(), input::SOURCES_MAX)?;
+        let sources: Vec<_> = request.sources.into_iter().filter_map(|one| input::source(one).ok()).collect();
+        self.core.index.count_accesses(replica_id, report_id, &accesses, &sources, self.now()).await?;
         Ok(Response::new(ReportAccessesResponse {}))
     }
 

@@ -4,11 +4,13 @@ use cache_policy::eviction::BlobKey;
 use gentoo_repo::DistfileName;
 use rookery_proto::v1::{
     self, Access, AccessOutcome, Blob, FetchObject, ImportDirectory, ImportReport, ListObjectsRequest,
-    RegisterRequest,
+    RegisterRequest, SourceTally,
 };
 use tonic::Status;
 
-use crate::index::{AccessRecord, BlobRecord, Object, ObjectOrder, ObjectQuery, ObjectState, Replica};
+use crate::index::{
+    AccessRecord, BlobRecord, Object, ObjectOrder, ObjectQuery, ObjectState, Replica, SourceReport,
+};
 
 const ID_OCTETS_MAX: usize = 128;
 const ADVERTISE_OCTETS_MAX: usize = 512;
@@ -115,6 +117,30 @@ pub(super) fn access(access: &Access) -> Result<AccessRecord, Status> {
         at_ms: access.at_ms.max(0),
         bytes_served: access.bytes_served,
         hit: access.outcome() == AccessOutcome::Hit,
+    })
+}
+
+/// Places in one report.
+pub(super) const SOURCES_MAX: usize = 256;
+const ORIGIN_OCTETS_MAX: usize = 300;
+
+pub(super) fn source(tally: SourceTally) -> Result<SourceReport, Status> {
+    let plain = |octet: u8| octet.is_ascii_graphic();
+    if tally.origin.is_empty() || tally.origin.len() > ORIGIN_OCTETS_MAX || !tally.origin.bytes().all(plain) {
+        return Err(wrong("source.origin", "scheme://host:port is expected"));
+    }
+    if tally.failures > tally.tries || tally.row > tally.failures {
+        return Err(wrong("source.failures", "at most as many as tries are expected"));
+    }
+    Ok(SourceReport {
+        origin: tally.origin,
+        tries: tally.tries,
+        failures: tally.failures,
+        last_ok_ms: tally.last_ok_ms,
+        failing_since_ms: tally.failing_since_ms,
+        row: tally.row,
+        last_failed_ms: tally.last_failed_ms,
+        fault: text("source.fault", tally.fault)?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Who asked for what.
+//! Who asked for what, and how its sources did.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use cache_policy::UnixMs;
 use cache_policy::eviction::BlobKey;
 
 use super::status::Totals;
-use super::{Index, IndexError, counter, day, from_sql, to_sql};
+use super::{Index, IndexError, SourceReport, counter, day, from_sql, source, to_sql};
 
 /// One request of one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,7 @@ impl Index {
         replica_id: &str,
         report_id: &str,
         accesses: &[AccessRecord],
+        sources: &[SourceReport],
         now: UnixMs,
     ) -> Result<bool, IndexError> {
         let mut tx = self.write().await?;
@@ -88,6 +89,7 @@ impl Index {
             bytes_fetched: 0,
         };
         day::add(&mut tx, now, today).await?;
+        source::note(&mut tx, replica_id, sources, now).await?;
         let sql = "UPDATE replicas SET last_seen_ms = $2 WHERE replica_id = $1";
         sqlx::query(sql).bind(replica_id).bind(now.get()).execute(&mut *tx).await?;
         tx.commit().await?;

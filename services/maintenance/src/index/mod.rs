@@ -27,6 +27,7 @@ mod references;
 mod replica;
 mod run;
 mod scrub;
+mod source;
 mod status;
 
 use sqlx::sqlite::SqlitePool;
@@ -45,6 +46,7 @@ pub(crate) use object::{ObjectOrder, ObjectQuery, ObjectRow, ObjectState, Object
 pub(crate) use pin::Pin;
 pub(crate) use replica::Replica;
 pub(crate) use run::{INTERRUPTED, RunKind, RunOutcome, RunRow, StepRow};
+pub(crate) use source::{SourceReport, SourceRow};
 pub(crate) use status::{ReplicaRow, Totals};
 
 type Tx = Transaction<'static, Sqlite>;

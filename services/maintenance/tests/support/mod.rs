@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_policy::UnixMs;
-use maintenance::clock::ManualClock;
+use maintenance::clock::{Clock as _, ManualClock};
 use maintenance::{Config, IndexUrl, Running};
 use rookery_proto::v1::admin_client::AdminClient;
 use rookery_proto::v1::cache_index_client::CacheIndexClient;
@@ -92,6 +92,10 @@ impl Rig {
     fn channel(&self) -> Channel {
         let endpoint = format!("http://{}", self.running.grpc_addr);
         Channel::from_shared(endpoint).unwrap().connect_lazy()
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now().get()
     }
 
     pub async fn status(&self) -> GetStatusResponse {

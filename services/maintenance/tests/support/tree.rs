@@ -112,6 +112,16 @@ impl FakeTree {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// Why the module's source was not published; empty: it is.
+    pub fn last_error(&self, module: &str, why: &str) {
+        let mut state = self.state.lock().unwrap();
+        for known in state.modules.iter_mut().filter(|known| known.name == module) {
+            why.clone_into(&mut known.last_error);
+        }
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     /// Collects an old generation.
     pub fn forget(&self, module: &str, number: u64) {
         self.state.lock().unwrap().kept.remove(&(module.to_owned(), number));

@@ -1,4 +1,4 @@
-//! Who asked for what: collected without ever making a request wait, reported in batches.
+//! Who asked for what, and how the sources did: collected without ever making a request wait, reported in batches.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::link::{Client, Link, is_transient};
+use super::sources::SourceLog;
 use super::types::Access;
 use super::wire;
 
@@ -24,6 +25,7 @@ pub(super) struct AccessLog {
     waiting: Mutex<VecDeque<Access>>,
     batch_is_full: Notify,
     dropped: AtomicU64,
+    pub(super) sources: SourceLog,
 }
 
 impl AccessLog {
@@ -57,8 +59,13 @@ impl AccessLog {
                 () = self.batch_is_full.notified() => {}
                 () = soft.cancelled() => {}
             }
-            while let Some(accesses) = self.take() {
-                if accesses.is_empty() {
+            loop {
+                let (is_last, accesses) = self.take();
+                let sources = self.sources.take();
+                if accesses.is_empty() && sources.is_empty() {
+                    if is_last {
+                        break;
+                    }
                     continue;
                 }
                 number += 1;
@@ -66,6 +73,7 @@ impl AccessLog {
                     replica_id: link.identity.replica_id.clone(),
                     report_id: format!("{}-{process:016x}-{number}", link.identity.replica_id),
                     accesses,
+                    sources,
                 };
                 if !deliver(link, &report, &soft).await {
                     return Ok(());
@@ -75,10 +83,12 @@ impl AccessLog {
         Ok(())
     }
 
-    fn take(&self) -> Option<Vec<v1::Access>> {
+    /// Whether nothing is left then, and the accesses of the next report.
+    fn take(&self) -> (bool, Vec<v1::Access>) {
         let mut waiting = self.lock();
         let count = waiting.len().min(BATCH_MAX);
-        (count > 0).then(|| waiting.drain(..count).filter_map(wire::access).collect())
+        let accesses = waiting.drain(..count).filter_map(wire::access).collect();
+        (waiting.is_empty(), accesses)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Access>> {

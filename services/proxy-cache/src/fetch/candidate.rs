@@ -11,9 +11,11 @@ use gentoo_repo::{Distfile, DistfileName, Restriction};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
+use super::fault::SourceFault;
 use super::upstream::Trust;
 use crate::app::now_ms;
 use crate::config::MirrorUrl;
+use crate::farm::Farm;
 
 /// How long it is remembered that several sources gave a wrong file together.
 const MIXED_FOR: Duration = Duration::from_mins(10);
@@ -50,6 +52,16 @@ impl Candidate {
     /// Scheme, host and port.
     pub(crate) fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
+    }
+
+    /// What a place outside the farm did is told to maintenance. That it lacks a file is an answer, and that
+    /// we don't connect to it is not its fault.
+    pub(crate) fn note(&self, farm: &Farm, fault: Option<&SourceFault>) {
+        if self.kind == Kind::Peer || matches!(fault, Some(SourceFault::Refused(_))) {
+            return;
+        }
+        let fault = fault.filter(|fault| !matches!(fault, SourceFault::Missing(_))).map(ToString::to_string);
+        farm.record_source(&self.origin(), fault.as_deref());
     }
 }
 

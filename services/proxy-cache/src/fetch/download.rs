@@ -117,6 +117,7 @@ impl Download {
                             fault = fault.as_str(),
                             "a source failed: {fault}"
                         );
+                        candidate.note(&self.app.farm, Some(&fault));
                         if matches!(fault, SourceFault::Missing(_)) {
                             missing_at = Some(origin);
                         } else if fault.is_of_the_host() {

@@ -166,6 +166,9 @@ impl Fetch {
             match self.finish(part, &scope).await {
                 Ok(committed) => {
                     self.note_right();
+                    for source in &contributors {
+                        source.note(&self.app.farm, None);
+                    }
                     self.report(&committed, lease, contributors.last(), upstream_bytes);
                     return Ok(());
                 }
@@ -174,7 +177,7 @@ impl Fetch {
                         lease.release("wrong digest");
                     }
                     plan.faults.push(SourceFault::WrongDigest(algorithm));
-                    self.learn(&mut plan, &contributors, resumed_bytes);
+                    self.learn(&mut plan, &contributors, resumed_bytes, algorithm);
                     self.again(&format!("{algorithm} differs from the tree's"), resumed_bytes).await?;
                 }
                 Err(FinishError::Short { have_bytes, size_bytes }) => {
@@ -197,10 +200,17 @@ impl Fetch {
     }
 
     /// What a wrong file says about those who gave it: only who gave all of it is certainly at fault.
-    fn learn(&self, plan: &mut Plan, contributors: &[Candidate], resumed_bytes: u64) {
+    fn learn(
+        &self,
+        plan: &mut Plan,
+        contributors: &[Candidate],
+        resumed_bytes: u64,
+        algorithm: &'static str,
+    ) {
         match contributors {
             [culprit] if resumed_bytes == 0 => {
                 warn!(url = redacted(&culprit.url), "gave a wrong file; asked last for it for some minutes");
+                culprit.note(&self.app.farm, Some(&SourceFault::WrongDigest(algorithm)));
                 self.spend(plan, culprit);
             }
             [.., last] => {
@@ -307,6 +317,7 @@ impl Fetch {
         let ended = match stop {
             Stop::Tainted(culprit) => {
                 plan.faults.push(SourceFault::Short);
+                culprit.note(&self.app.farm, Some(&SourceFault::Short));
                 self.spend(plan, &culprit);
                 Ok(Filled::InVain)
             }
