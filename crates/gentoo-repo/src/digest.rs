@@ -125,7 +125,11 @@ impl Digests {
             return Err(Error::DigestLength { algorithm, expected, found: digest.len() });
         }
         let (at, known) = self.place(algorithm);
-        if known {
+        if at == self.0.len() {
+            self.0.reserve_exact(1 + expected);
+            self.0.push(algorithm as u8);
+            self.0.extend_from_slice(digest);
+        } else if known {
             self.0[at + 1..=at + expected].copy_from_slice(digest);
         } else {
             self.0.splice(at..at, std::iter::once(algorithm as u8).chain(digest.iter().copied()));

@@ -101,6 +101,49 @@ impl fmt::Debug for DistfileName {
     }
 }
 
+/// A package as `category/package`. A tree's catalogue names each of them many times: a clone shares the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackageKey(Arc<str>);
+
+impl PackageKey {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for PackageKey {
+    fn from(key: &str) -> Self {
+        Self(key.into())
+    }
+}
+
+/// Lets lists of them be joined, and sets be asked with a `&str`.
+impl Borrow<str> for PackageKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<&str> for PackageKey {
+    fn eq(&self, other: &&str) -> bool {
+        *self.0 == **other
+    }
+}
+
+impl fmt::Display for PackageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PackageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
 /// Where a distfile may be fetched from (PMS, "RESTRICT").
 ///
 /// The order is from the least to the most restricted.
@@ -142,7 +185,7 @@ pub struct Distfile {
     /// Whether mirrors may be asked, or nobody.
     pub restriction: Restriction,
     /// `category/package` of every package that names this distfile in its Manifest, sorted, each once.
-    pub packages: Vec<String>,
+    pub packages: Vec<PackageKey>,
 }
 
 impl Distfile {

@@ -27,7 +27,7 @@ mod tree_path;
 
 pub use catalogue::{Catalogue, CatalogueBuilder, Fault, FaultKind};
 pub use digest::{Digests, DigestsIter, HashAlgorithm};
-pub use distfile::{Distfile, DistfileName, Restriction};
+pub use distfile::{Distfile, DistfileName, PackageKey, Restriction};
 pub use error::Error;
 pub use package::package_of_pf;
 pub use tree_path::TreePath;

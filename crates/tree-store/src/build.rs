@@ -75,7 +75,9 @@ pub(crate) fn draw(
     let nodes = look.seen.iter().zip(&content_of).map(|(seen, content)| node(seen, *content)).collect();
     let files = look.seen.iter().filter(|seen| seen.stat.format() != FORMAT_DIRECTORY).count() as u64;
     let bytes = look.seen.iter().filter(|seen| is_file(seen)).map(|seen| seen.stat.size).sum();
-    Ok(Drawn { nodes, arena: look.arena, sightings: new_sightings, files, bytes, files_read })
+    let mut arena = look.arena;
+    arena.shrink_to_fit();
+    Ok(Drawn { nodes, arena, sightings: new_sightings, files, bytes, files_read })
 }
 
 fn is_file(seen: &Seen) -> bool {

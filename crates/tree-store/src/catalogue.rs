@@ -3,10 +3,10 @@
 //! It is made of the generation's own contents, never of the source directory, which may have changed
 //! since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use gentoo_repo::catalogue::Catalogue;
-use gentoo_repo::{Digests, Distfile, DistfileName, HashAlgorithm, Restriction};
+use gentoo_repo::{Digests, Distfile, DistfileName, HashAlgorithm, PackageKey, Restriction};
 
 use crate::codec::{self, Misfit, Reader, Writer};
 
@@ -33,13 +33,13 @@ pub(crate) fn encode(catalogue: &Catalogue) -> std::io::Result<Vec<u8>> {
         out.bytes(distfile.name.as_str().as_bytes());
         out.u64(distfile.size_bytes);
         encode_digests(&mut out, &distfile.digests);
-        texts(&mut out, &distfile.sources);
+        texts(&mut out, distfile.sources.iter().map(String::as_str));
         out.u8(match distfile.restriction {
             Restriction::None => 0,
             Restriction::Mirror => 1,
             Restriction::Fetch => 2,
         });
-        texts(&mut out, &distfile.packages);
+        texts(&mut out, distfile.packages.iter().map(PackageKey::as_str));
     }
     out.finish()
 }
@@ -61,7 +61,7 @@ pub(crate) fn decode_digests(fields: &mut Reader<'_>) -> Result<Digests, Misfit>
     Ok(digests)
 }
 
-fn texts(out: &mut Writer, texts: &[String]) {
+fn texts<'a>(out: &mut Writer, texts: impl ExactSizeIterator<Item = &'a str>) {
     out.count(texts.len());
     for text in texts {
         out.bytes(text.as_bytes());
@@ -76,32 +76,45 @@ pub(crate) fn check(frame: &[u8]) -> Result<(), Misfit> {
 pub(crate) fn decode(frame: &[u8]) -> Result<Catalogue, Misfit> {
     let body = codec::unseal(KIND, frame)?;
     let mut fields = Reader::new(&body);
-    let mut distfiles = BTreeMap::new();
+    let (mut distfiles, mut keys) = (BTreeMap::new(), HashSet::new());
     for _ in 0..fields.count(DISTFILE_BYTES)? {
-        let distfile = decode_distfile(&mut fields)?;
+        let distfile = decode_distfile(&mut fields, &mut keys)?;
         distfiles.insert(distfile.name.clone(), distfile);
     }
     fields.end()?;
     Ok(Catalogue { distfiles })
 }
 
-fn decode_distfile(fields: &mut Reader<'_>) -> Result<Distfile, Misfit> {
+/// `keys` are the packages named so far, so that each text is in memory once.
+fn decode_distfile(fields: &mut Reader<'_>, keys: &mut HashSet<PackageKey>) -> Result<Distfile, Misfit> {
     let name = DistfileName::try_from(fields.str()?).map_err(|_| "not a distfile name")?;
     let size_bytes = fields.u64()?;
     let digests = decode_digests(fields)?;
-    let sources = decode_texts(fields)?;
+    let sources = decode_texts(fields, str::to_owned)?;
     let restriction = match fields.u8()? {
         0 => Restriction::None,
         1 => Restriction::Mirror,
         2 => Restriction::Fetch,
         _ => return Err("an unknown restriction"),
     };
-    Ok(Distfile { name, size_bytes, digests, sources, restriction, packages: decode_texts(fields)? })
+    let packages = decode_texts(fields, |text| {
+        if let Some(known) = keys.get(text) {
+            return known.clone();
+        }
+        let key = PackageKey::from(text);
+        keys.insert(key.clone());
+        key
+    })?;
+    Ok(Distfile { name, size_bytes, digests, sources, restriction, packages })
 }
 
-fn decode_texts(fields: &mut Reader<'_>) -> Result<Vec<String>, Misfit> {
+fn decode_texts<T>(fields: &mut Reader<'_>, mut decode: impl FnMut(&str) -> T) -> Result<Vec<T>, Misfit> {
     let count = fields.count(4)?;
-    (0..count).map(|_| fields.str().map(str::to_owned)).collect()
+    let mut texts = Vec::with_capacity(count);
+    for _ in 0..count {
+        texts.push(decode(fields.str()?));
+    }
+    Ok(texts)
 }
 
 #[cfg(test)]
@@ -117,7 +130,7 @@ mod tests {
                 .collect(),
             sources: sources.iter().map(|&source| source.to_owned()).collect(),
             restriction,
-            packages: vec!["a/b".to_owned()],
+            packages: vec!["a/b".into()],
         }
     }
 

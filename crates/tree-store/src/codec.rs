@@ -8,7 +8,8 @@ use std::io::{Read, Write as _};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-const HEAD_BYTES: usize = 8 + 4 + 8;
+const BODY_BYTES_AT: usize = 8 + 4;
+const HEAD_BYTES: usize = BODY_BYTES_AT + 8;
 const CHECKSUM_BYTES: usize = 16;
 /// Fast enough not to be felt at every publish, and most of what there is to gain.
 const ZSTD_LEVEL: i32 = 1;
@@ -20,10 +21,10 @@ pub(crate) type Kind = ([u8; 8], u32);
 
 /// Appends fields to a frame.
 pub(crate) struct Writer {
-    head: Vec<u8>,
     body_bytes: u64,
     /// Fields go into it in pieces that are worth a call to the compressor.
     pending: Vec<u8>,
+    /// Writes behind the head.
     compressor: std::io::Result<zstd::Encoder<'static, Vec<u8>>>,
 }
 
@@ -33,11 +34,12 @@ impl Writer {
     pub(crate) fn new((magic, version): Kind) -> Self {
         let mut head = magic.to_vec();
         head.extend_from_slice(&version.to_le_bytes());
+        // The body's length: not known yet.
+        head.resize(HEAD_BYTES, 0);
         Self {
-            head,
             body_bytes: 0,
             pending: Vec::with_capacity(PIECE_BYTES),
-            compressor: zstd::Encoder::new(Vec::new(), ZSTD_LEVEL),
+            compressor: zstd::Encoder::new(head, ZSTD_LEVEL),
         }
     }
 
@@ -91,11 +93,8 @@ impl Writer {
     /// The whole frame; fails only as the compressor's memory does.
     pub(crate) fn finish(mut self) -> std::io::Result<Vec<u8>> {
         self.compress();
-        let body = self.compressor?.finish()?;
-        let mut out = Vec::with_capacity(HEAD_BYTES + body.len() + CHECKSUM_BYTES);
-        out.extend_from_slice(&self.head);
-        out.extend_from_slice(&self.body_bytes.to_le_bytes());
-        out.extend_from_slice(&body);
+        let mut out = self.compressor?.finish()?;
+        out[BODY_BYTES_AT..HEAD_BYTES].copy_from_slice(&self.body_bytes.to_le_bytes());
         let checksum = xxh3_128(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         Ok(out)

@@ -157,6 +157,8 @@ impl Contents {
         for record in &mut self.records {
             record.pack = if record.pack == NEW_PACK { new_position } else { position[record.pack as usize] };
         }
+        // It stays as long as the generation does.
+        self.records.shrink_to_fit();
         packed.records = self.records;
         Ok(packed)
     }

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gentoo_repo::DistfileName;
-use gentoo_repo::catalogue::facts::{Description, Facts, PackageFacts, Table, Tag, UriFacts, VersionFacts};
+use gentoo_repo::catalogue::facts::{
+    Description, DistFacts, Facts, PackageFacts, Table, Tag, UriFacts, VersionFacts,
+};
 use gentoo_repo::restrict::Restrict;
 use gentoo_repo::src_uri::Lift;
 
@@ -30,11 +32,11 @@ impl Memory {
         let mut out = Writer::new(KIND);
         out.u64(number);
         let Facts { names, uris, descriptions, packages } = &self.facts;
-        out.count(names.values().len());
-        names.values().iter().for_each(|name| out.bytes(name.as_str().as_bytes()));
-        out.count(uris.values().len());
-        uris.values().iter().for_each(|uri| out.bytes(uri.as_bytes()));
-        out.count(descriptions.values().len());
+        out.count(names.len());
+        names.values().for_each(|name| out.bytes(name.as_str().as_bytes()));
+        out.count(uris.len());
+        uris.values().for_each(|uri| out.bytes(uri.as_bytes()));
+        out.count(descriptions.len());
         for description in descriptions.values() {
             out.u64(description.size_bytes);
             encode_digests(&mut out, &description.digests);
@@ -80,12 +82,12 @@ impl Memory {
     }
 }
 
-fn decode_table<T: Clone + Eq + std::hash::Hash>(
+fn decode_table<T: Eq + std::hash::Hash>(
     fields: &mut Reader<'_>,
     decode: impl Fn(&mut Reader<'_>) -> Result<T, Misfit>,
 ) -> Result<Table<T>, Misfit> {
     let count = fields.count(4)?;
-    let mut table = Table::default();
+    let mut table = Table::with_capacity(count);
     for number in 0..count {
         if table.intern(decode(fields)?) as usize != number {
             return Err("a value stands twice in a table");
@@ -98,13 +100,13 @@ fn encode_package(out: &mut Writer, key: &str, package: &PackageFacts) {
     out.bytes(key.as_bytes());
     out.raw(&package.tag.unwrap_or_default());
     out.count(package.dists.len());
-    for (&name, &description) in &package.dists {
+    for &DistFacts { name, description } in &package.dists {
         out.u32(name);
         out.u32(description);
     }
     out.count(package.versions.len());
-    for (pf, version) in &package.versions {
-        out.bytes(pf.as_bytes());
+    for version in &package.versions {
+        out.bytes(version.pf.as_bytes());
         out.u8(u8::from(version.restrict.fetch) | u8::from(version.restrict.mirror) << 1);
         out.count(version.uris.len());
         for uri in &version.uris {
@@ -122,38 +124,50 @@ fn encode_package(out: &mut Writer, key: &str, package: &PackageFacts) {
 fn decode_package(fields: &mut Reader<'_>, facts: &Facts) -> Result<(String, PackageFacts), Misfit> {
     let key = fields.str()?.to_owned();
     let mut package = PackageFacts { tag: Some(fields.array()?), ..PackageFacts::default() };
-    let within = |number: u32, length: usize| {
-        if (number as usize) < length { Ok(number) } else { Err("a number outside its table") }
+    let dists = fields.count(4 + 4)?;
+    package.dists.reserve_exact(dists);
+    for _ in 0..dists {
+        let name = within(fields.u32()?, facts.names.len())?;
+        let description = within(fields.u32()?, facts.descriptions.len())?;
+        package.dists.push(DistFacts { name, description });
+    }
+    let versions = fields.count(4 + 1 + 8)?;
+    package.versions.reserve_exact(versions);
+    for _ in 0..versions {
+        package.versions.push(decode_version(fields, facts)?);
+    }
+    let sorted = package.dists.is_sorted_by(|one, other| one.name < other.name)
+        && package.versions.is_sorted_by(|one, other| one.pf < other.pf);
+    if sorted { Ok((key, package)) } else { Err("a package's lists are not sorted") }
+}
+
+fn within(number: u32, length: usize) -> Result<u32, Misfit> {
+    if (number as usize) < length { Ok(number) } else { Err("a number outside its table") }
+}
+
+fn decode_version(fields: &mut Reader<'_>, facts: &Facts) -> Result<VersionFacts, Misfit> {
+    let pf = fields.str()?.into();
+    let restrict = match fields.u8()? {
+        bits @ 0..=3 => Restrict { fetch: bits & 1 != 0, mirror: bits & 2 != 0 },
+        _ => return Err("an unknown restriction"),
     };
-    for _ in 0..fields.count(4 + 4)? {
-        let name = within(fields.u32()?, facts.names.values().len())?;
-        let description = within(fields.u32()?, facts.descriptions.values().len())?;
-        package.dists.insert(name, description);
-    }
-    for _ in 0..fields.count(4 + 1 + 8)? {
-        let pf = fields.str()?.to_owned();
-        let restrict = match fields.u8()? {
-            bits @ 0..=3 => Restrict { fetch: bits & 1 != 0, mirror: bits & 2 != 0 },
-            _ => return Err("an unknown restriction"),
+    let count = fields.count(4 + 4 + 1)?;
+    let mut uris = Vec::with_capacity(count);
+    for _ in 0..count {
+        let name = within(fields.u32()?, facts.names.len())?;
+        let uri = match fields.u32()? {
+            u32::MAX => None,
+            uri => Some(within(uri, facts.uris.len())?),
         };
-        let mut uris = Vec::new();
-        for _ in 0..fields.count(4 + 4 + 1)? {
-            let name = within(fields.u32()?, facts.names.values().len())?;
-            let uri = match fields.u32()? {
-                u32::MAX => None,
-                uri => Some(within(uri, facts.uris.values().len())?),
-            };
-            let lift = match fields.u8()? {
-                0 => Lift::None,
-                1 => Lift::Fetch,
-                2 => Lift::Mirror,
-                _ => return Err("an unknown prefix"),
-            };
-            uris.push(UriFacts { name, uri, lift });
-        }
-        package.versions.insert(pf, VersionFacts { restrict, uris });
+        let lift = match fields.u8()? {
+            0 => Lift::None,
+            1 => Lift::Fetch,
+            2 => Lift::Mirror,
+            _ => return Err("an unknown prefix"),
+        };
+        uris.push(UriFacts { name, uri, lift });
     }
-    Ok((key, package))
+    Ok(VersionFacts { pf, restrict, uris: uris.into() })
 }
 
 #[cfg(test)]

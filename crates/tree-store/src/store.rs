@@ -197,7 +197,7 @@ impl Store {
         let inner = Inner { module: self.module.clone(), number, summary, index, packs };
         Ok(Built::Candidate(Candidate {
             generation: Generation::new(Arc::new(inner)),
-            writer,
+            writer: Box::new(writer),
             sightings: drawn.sightings,
             source: request.source.to_owned(),
             files_read: drawn.files_read,
@@ -434,8 +434,7 @@ impl Store {
     fn write_hints(&self, candidate: &Candidate, number: u64) {
         self.write_sightings(&candidate.sightings, number, &candidate.source);
         let memory = candidate.memory.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let written =
-            memory.map_or(Ok(()), |memory| self.write_beside(number, "known", memory.encode(number)));
+        let written = memory.map_or(Ok(()), |frame| self.write_beside(number, "known", frame));
         if let Err(error) = written.and_then(|()| self.remove_hints_before(number)) {
             tracing::warn!(module = %self.module, %error, "hints for the next build");
         }

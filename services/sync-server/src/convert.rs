@@ -78,6 +78,6 @@ pub(crate) fn distfile(distfile: Distfile) -> v1::Distfile {
         digests: digests.collect(),
         sources: distfile.sources,
         restriction: restriction.into(),
-        packages: distfile.packages,
+        packages: distfile.packages.iter().map(ToString::to_string).collect(),
     }
 }

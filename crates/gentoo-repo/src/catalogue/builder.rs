@@ -48,7 +48,9 @@ impl CatalogueBuilder {
 
     /// Says what tag the files of a package have, for the builder after this one. All of them must be added.
     pub fn tag(&mut self, category: &str, package: &str, tag: Tag) {
-        self.facts.packages.entry(format!("{category}/{package}")).or_default().tag = Some(tag);
+        let package = self.facts.packages.entry(format!("{category}/{package}")).or_default();
+        package.tag = Some(tag);
+        package.shrink();
     }
 
     /// Adds a `profiles/thirdpartymirrors`. A repository with masters (`layout.conf`) needs theirs too, added before
@@ -86,7 +88,7 @@ impl CatalogueBuilder {
             }
             let description = Description { size_bytes, digests };
             let name_number = names.intern(name);
-            let known = package.dists.get(&name_number).and_then(|&number| descriptions.get(number));
+            let known = package.description_of(name_number).and_then(|number| descriptions.get(number));
             let kept = match known {
                 None => description,
                 Some(known) => {
@@ -98,7 +100,7 @@ impl CatalogueBuilder {
                     combine(known, description)
                 }
             };
-            package.dists.insert(name_number, descriptions.intern(kept));
+            package.describe(name_number, descriptions.intern(kept));
         }
     }
 
@@ -134,8 +136,7 @@ impl CatalogueBuilder {
             name: names.intern(name),
             lift,
         });
-        let version = VersionFacts { uris: found.collect(), restrict };
-        package.versions.insert(pf.to_owned(), version);
+        package.add_version(VersionFacts { pf: pf.into(), uris: found.collect(), restrict });
     }
 
     /// The catalogue, and everything that was wrong, sorted.

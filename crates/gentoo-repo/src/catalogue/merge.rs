@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::describe::{Mention, describe};
-use super::facts::{Facts, PackageFacts};
+use super::facts::{DistFacts, Facts, PackageFacts};
 use super::sources::{Known, Sources};
 use super::{Catalogue, Fault, FaultKind};
+use crate::PackageKey;
 use crate::mirrors::ThirdPartyMirrors;
 
 pub(super) fn merge(facts: &Facts, mirrors: &ThirdPartyMirrors, faults: &mut Vec<Fault>) -> Catalogue {
@@ -15,14 +16,15 @@ pub(super) fn merge(facts: &Facts, mirrors: &ThirdPartyMirrors, faults: &mut Vec
     for (position, (key, package)) in (0_u32..).zip(&packages) {
         let category = key.split('/').next().unwrap_or_default();
         let mut missing = BTreeSet::new();
-        for (pf, version) in &package.versions {
+        for version in &package.versions {
+            let pf = &version.pf;
             let path = || format!("metadata/md5-cache/{category}/{pf}");
             // By the file that they give, each in the order of the text.
             let mut uris = version.uris.clone();
             uris.sort_by_key(|uri| uri.name);
             for uris in uris.chunk_by(|one, other| one.name == other.name) {
                 let name = uris[0].name;
-                if !package.dists.contains_key(&name) {
+                if package.description_of(name).is_none() {
                     if missing.insert(name) {
                         let name = facts.names.get(name).map_or("", |name| name.as_str());
                         let what = format_args!("no DIST line for {name}");
@@ -38,7 +40,8 @@ pub(super) fn merge(facts: &Facts, mirrors: &ThirdPartyMirrors, faults: &mut Vec
             }
         }
     }
-    let distfiles = known.into_iter().flatten().map(|known| known.finish(&packages));
+    let keys: Vec<PackageKey> = packages.iter().map(|(key, _)| PackageKey::from(*key)).collect();
+    let distfiles = known.into_iter().flatten().map(|known| known.finish(&keys));
     Catalogue { distfiles: distfiles.map(|distfile| (distfile.name.clone(), distfile)).collect() }
 }
 
@@ -51,7 +54,7 @@ fn describe_all(
     let mut mentions: Vec<Mention> = (0_u32..)
         .zip(packages)
         .flat_map(|(position, (_, package))| {
-            package.dists.iter().map(move |(&name, &description)| Mention {
+            package.dists.iter().map(move |&DistFacts { name, description }| Mention {
                 name,
                 package: position,
                 description,
@@ -59,7 +62,7 @@ fn describe_all(
         })
         .collect();
     mentions.sort_unstable_by_key(|mention| (mention.name, mention.package));
-    let mut known: Vec<Option<Known>> = facts.names.values().iter().map(|_| None).collect();
+    let mut known: Vec<Option<Known>> = facts.names.values().map(|_| None).collect();
     for mentions in mentions.chunk_by(|one, other| one.name == other.name) {
         let name = mentions[0].name;
         if let Some(slot) = known.get_mut(name as usize) {

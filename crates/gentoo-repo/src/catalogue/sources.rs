@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::facts::{Description, PackageFacts, Table, UriFacts};
+use super::facts::{Description, Table, UriFacts};
 use super::{Fault, FaultKind};
 use crate::mirrors::{NoExpansion, ThirdPartyMirrors, is_fetchable};
 use crate::restrict::Restrict;
-use crate::{Distfile, DistfileName, Restriction};
+use crate::{Distfile, DistfileName, PackageKey, Restriction};
 
 /// Sources of one distfile beyond this many are dropped; the most that real trees give is some hundred.
 pub const SOURCES_MAX: usize = 1000;
@@ -35,15 +35,19 @@ impl Known {
         self.packages.binary_search(&package).is_ok()
     }
 
-    pub(super) fn finish(self, packages: &[(&str, &PackageFacts)]) -> Distfile {
-        let key = |&at: &u32| packages.get(at as usize).map(|(key, _)| (*key).to_owned());
+    /// `keys` are those of all packages.
+    pub(super) fn finish(self, keys: &[PackageKey]) -> Distfile {
+        let mut packages = Vec::with_capacity(self.packages.len());
+        packages.extend(self.packages.iter().filter_map(|&at| keys.get(at as usize)).cloned());
+        let mut sources = self.sources;
+        sources.shrink_to_fit();
         Distfile {
             name: self.name,
             size_bytes: self.description.size_bytes,
             digests: self.description.digests,
-            sources: self.sources,
+            sources,
             restriction: self.restriction.unwrap_or_default(),
-            packages: self.packages.iter().filter_map(key).collect(),
+            packages,
         }
     }
 }

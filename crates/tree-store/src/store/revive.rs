@@ -64,7 +64,7 @@ impl Store {
         let inner = Inner { module: self.module.clone(), number: new_number, summary, index, packs };
         Ok(Candidate {
             generation: Generation::new(Arc::new(inner)),
-            writer,
+            writer: Box::new(writer),
             sightings: Sightings::none(),
             source: PathBuf::new(),
             files_read: 0,

@@ -3,7 +3,7 @@
 //! The columns hold what a person with an sqlite shell can read: digests as in a DIST line, one source
 //! to a line, packages with spaces between them.
 
-use gentoo_repo::{Digests, Distfile, DistfileName, HashAlgorithm, Restriction};
+use gentoo_repo::{Digests, Distfile, DistfileName, HashAlgorithm, PackageKey, Restriction};
 use rookery_proto::v1;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -40,21 +40,21 @@ pub(super) fn from_wire(wire: &v1::Distfile) -> Result<Distfile, Unusable> {
         name,
         size_bytes: wire.size_bytes,
         digests,
-        sources: words(&wire.sources),
+        sources: words(&wire.sources).map(str::to_owned).collect(),
         restriction: match wire.restriction() {
             v1::Restriction::Unspecified | v1::Restriction::None => Restriction::None,
             v1::Restriction::Mirror => Restriction::Mirror,
             v1::Restriction::Fetch => Restriction::Fetch,
         },
-        packages: words(&wire.packages),
+        packages: words(&wire.packages).map(PackageKey::from).collect(),
     };
     if distfile.is_verifiable() { Ok(distfile) } else { Err(Unusable::Unverifiable(wire.name.clone())) }
 }
 
-fn words(all: &[String]) -> Vec<String> {
+fn words(all: &[String]) -> impl Iterator<Item = &str> {
     let is_word =
-        |text: &&String| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    all.iter().filter(is_word).cloned().collect()
+        |text: &&str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    all.iter().map(String::as_str).filter(is_word)
 }
 
 /// The columns that follow `id`, `module` and `name`.
@@ -105,7 +105,7 @@ pub(super) fn decode(row: &SqliteRow) -> Result<Distfile, sqlx::Error> {
             2 => Restriction::Fetch,
             other => return Err(unreadable("restriction", format!("{other} is none"))),
         },
-        packages: packages.split_ascii_whitespace().map(str::to_owned).collect(),
+        packages: packages.split_ascii_whitespace().map(PackageKey::from).collect(),
     })
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn wire(name: &str, version: u8) -> v1::Distfile {
             format!("http://mirror.example.net/pub/{name}"),
         ],
         restriction: v1::Restriction::None.into(),
-        packages: vec!["app-misc/foo".to_owned(), "dev-libs/bar".to_owned()],
+        packages: vec!["app-misc/foo".into(), "dev-libs/bar".into()],
     }
 }
 
