@@ -35,7 +35,7 @@ pub struct BuildRequest<'a> {
     pub excludes: &'a Excludes,
     /// Now. A file changed later than a moment before it is read again next time.
     pub started: SystemTime,
-    /// Trust nothing that is stored: read every file, store every content in a new pack, and give a
+    /// Trust nothing that is stored of the module: read every file, store every content in a new pack, and give a
     /// candidate even if nothing changed. For a live generation that [`crate::Store::scrub`] found damaged.
     pub afresh: bool,
     /// Set it to end the build early with [`TreeError::Stopped`].
@@ -57,7 +57,7 @@ pub(crate) fn draw(
     request: &BuildRequest<'_>,
     base: Option<&Generation>,
     sightings: Option<&Sightings>,
-    contents: &mut Contents,
+    contents: &mut Contents<'_>,
 ) -> Result<Drawn, TreeError> {
     let look = Look::take(request.source, request.excludes, request.stop)?;
     let matched = base.map(|base| match_nodes(&look, base.index()));
@@ -129,7 +129,7 @@ fn reuse(
     base: &Index,
     matched: &[Option<u32>],
     sightings: &Sightings,
-    contents: &mut Contents,
+    contents: &mut Contents<'_>,
     content_of: &mut [Option<u32>],
 ) {
     for (at, seen) in look.seen.iter().enumerate().filter(|(_, seen)| is_file(seen)) {
@@ -147,7 +147,7 @@ fn reuse(
 fn read_files(
     request: &BuildRequest<'_>,
     look: &Look,
-    contents: &mut Contents,
+    contents: &mut Contents<'_>,
     content_of: &mut [Option<u32>],
 ) -> Result<u64, TreeError> {
     let wanted: Vec<usize> =
@@ -177,16 +177,16 @@ fn read_files(
 }
 
 /// What the readers share.
-struct Work<'a, 'c> {
+struct Work<'a, 'c, 's> {
     request: &'a BuildRequest<'a>,
     look: &'a Look,
     wanted: &'a [usize],
     next: AtomicUsize,
     failed: AtomicBool,
-    contents: Mutex<&'c mut Contents>,
+    contents: Mutex<&'c mut Contents<'s>>,
 }
 
-impl<'c> Work<'_, 'c> {
+impl<'c, 's> Work<'_, 'c, 's> {
     fn run(&self) -> Result<Vec<(usize, u32)>, TreeError> {
         let mut read = Vec::new();
         let mut buffer = Vec::new();
@@ -233,7 +233,7 @@ impl<'c> Work<'_, 'c> {
         Ok(content)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, &'c mut Contents> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, &'c mut Contents<'s>> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::generation::Generation;
 use crate::index::Changes;
+use crate::lend::Adopted;
 use crate::memory::Memory;
 use crate::pack::PackWriter;
 use crate::sightings::Sightings;
@@ -25,6 +26,8 @@ pub enum Built {
 pub struct Candidate {
     pub(crate) generation: Generation,
     pub(crate) writer: Box<PackWriter>,
+    /// Packs of other modules that it refers to, too.
+    pub(crate) adopted: Vec<Adopted>,
     pub(crate) sightings: Sightings,
     pub(crate) source: PathBuf,
     pub(crate) files_read: u64,

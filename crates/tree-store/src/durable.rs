@@ -41,6 +41,12 @@ impl Steps {
         sync_directory(&parent(path))
     }
 
+    /// Gives a file one more name, a temporary one.
+    pub(crate) fn link(&self, path: &Path, temporary: &Path) -> Result<(), TreeError> {
+        self.step("link", temporary)?;
+        fs::hard_link(path, temporary).map_err(TreeError::store(temporary, "link"))
+    }
+
     /// Writes a whole file, durably.
     pub(crate) fn write(&self, octets: &[u8], temporary: &Path, path: &Path) -> Result<(), TreeError> {
         self.step("create", temporary)?;

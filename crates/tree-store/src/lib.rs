@@ -23,6 +23,7 @@ mod exclude;
 pub mod fuzzing;
 mod generation;
 mod index;
+mod lend;
 mod memory;
 mod name;
 mod pack;

@@ -1,12 +1,14 @@
 //! Packs: the contents of files, back to back after a short head.
 //!
 //! A pack is written once, under a temporary name, and never changed: an index says where in it each
-//! content lies. A pack's digest is not kept, its contents' digests are (in the indexes).
+//! content lies. A pack's digest is not kept, its contents' digests are (in the indexes). Its file may have names in
+//! the directories of several modules.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::TreeError;
 
@@ -17,17 +19,35 @@ pub(crate) const HEAD_BYTES: u64 = HEAD as u64;
 const HEAD: usize = 16;
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// Tells a file from others, whatever names it has: device and inode. Only while somebody has it open.
+pub(crate) type Identity = (u64, u64);
+
 /// A pack open for reading.
 #[derive(Debug)]
 pub(crate) struct Pack {
     id: u32,
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
+    identity: Identity,
 }
 
 impl Pack {
-    pub(crate) fn new(id: u32, path: PathBuf, file: File) -> Self {
-        Self { id, path, file }
+    pub(crate) fn new(id: u32, path: PathBuf, file: File) -> Result<Self, TreeError> {
+        let found = file.metadata().map_err(TreeError::store(&path, "stat"))?;
+        Ok(Self { id, path, identity: (found.dev(), found.ino()), file: Arc::new(file) })
+    }
+
+    /// The same file under another id and path.
+    pub(crate) fn renamed(&self, id: u32, path: PathBuf) -> Self {
+        Self { id, path, file: Arc::clone(&self.file), identity: self.identity }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Opens a pack that must hold at least `length` octets.
@@ -43,7 +63,7 @@ impl Pack {
         if head != encode_head() {
             return Err(damaged("not a pack of this version"));
         }
-        Ok(Self::new(id, path.to_owned(), file))
+        Self::new(id, path.to_owned(), file)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -147,7 +167,7 @@ impl PackWriter {
     pub(crate) fn reader(&mut self, final_path: PathBuf) -> Result<Pack, TreeError> {
         self.flush()?;
         let file = self.file.try_clone().map_err(TreeError::store(&self.path, "duplicate"))?;
-        Ok(Pack::new(self.id, final_path, file))
+        Pack::new(self.id, final_path, file)
     }
 
     pub(crate) fn file(&self) -> &File {

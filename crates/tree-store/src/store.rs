@@ -2,15 +2,20 @@
 //!
 //! ```text
 //! state_dir/MODULE/lock                     held while a process has the store open
-//!                  packs/00000001.pack      contents
+//!                  packs/00000001.pack      contents; the file may have another module's name, too
 //!                  generations/00000001.index, .catalogue; .seen and .known of the newest
 //!                  temporary/               emptied at every start
 //! ```
 //!
+//! # Contents that several modules have
+//! One that a build does not find in the generation before but in another module's live one is not stored again: the
+//! pack that it lies in gets a name in this module's directory. From then on the two know nothing of each other: each
+//! removes its own name when none of its generations refers to the pack, and the space is free with the last.
+//!
 //! # Killed at any moment
 //! The newest whole index *is* the live generation: nothing else says so, so nothing can disagree.
 //! [`Store::publish`] goes through these moments; a kill
-//! - before the pack's rename leaves a temporary file, which the next start removes;
+//! - before a pack's rename (one that was adopted, or the new one) leaves a temporary file, which the next start removes;
 //! - after it leaves a pack that no index refers to, which the next start removes;
 //! - after the catalogue's rename leaves a catalogue without an index: removed likewise;
 //! - after the index's rename leaves the new generation whole: its pack and its catalogue were durable
@@ -37,6 +42,7 @@ use crate::contents::{Contents, Packed};
 use crate::durable::{StepHook, Steps};
 use crate::generation::{Generation, Inner};
 use crate::index::{Index, Summary};
+use crate::lend::Adopted;
 use crate::name::ModuleName;
 use crate::pack::{Pack, PackWriter};
 use crate::sightings::Sightings;
@@ -166,20 +172,34 @@ impl Store {
         catalogue::decode(&frame).map_err(|why| TreeError::Damaged { path, why })
     }
 
-    /// Reads the source. What comes of it is not published yet. Blocking, and uses several threads.
+    /// As [`Self::build_beside`] nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build(&self, request: &BuildRequest<'_>) -> Result<Built, TreeError> {
+        self.build_beside(request, &[])
+    }
+
+    /// Reads the source. What comes of it is not published yet. Contents that one of `others`, live generations of
+    /// other modules, has on the same file system are not stored again. Blocking, and uses several threads.
     ///
     /// # Errors
     /// The source can't be read or changed meanwhile, or our own files can't be written.
-    pub fn build(&self, request: &BuildRequest<'_>) -> Result<Built, TreeError> {
+    pub fn build_beside(
+        &self,
+        request: &BuildRequest<'_>,
+        others: &[Generation],
+    ) -> Result<Built, TreeError> {
         let _changing = self.changing();
         let base = self.live();
         let (number, writer, sweep) = self.new_pack()?;
         let trusted = base.as_ref().filter(|_| !request.afresh);
         let sightings = trusted.and_then(|base| self.read_sightings(base.number(), request.source));
-        let mut contents = Contents::new(trusted, writer);
+        let adopt = |pack: &Pack| self.adopt(pack);
+        let mut contents = Contents::new(trusted, others, &adopt, writer);
         let drawn = build::draw(request, trusted, sightings.as_ref(), &mut contents)?;
         let packed = contents.finish(|id| self.pack_path(id))?;
-        let Packed { packs, pack_records, records, writer } = packed;
+        let Packed { packs, pack_records, records, writer, adopted } = packed;
         let index = Arc::new(Index {
             packs: pack_records,
             contents: records,
@@ -198,6 +218,7 @@ impl Store {
         Ok(Built::Candidate(Candidate {
             generation: Generation::new(Arc::new(inner)),
             writer: Box::new(writer),
+            adopted,
             sightings: drawn.sightings,
             source: request.source.to_owned(),
             files_read: drawn.files_read,
@@ -209,14 +230,26 @@ impl Store {
 
     /// The number of the next generation, and the pack for what is new in it.
     fn new_pack(&self) -> Result<(u64, PackWriter, Sweep), TreeError> {
-        let (number, id) = {
-            let mut state = self.state();
-            state.pack_max += 1;
-            (state.number_max + 1, state.pack_max)
-        };
+        let id = self.new_pack_id();
+        let number = self.state().number_max + 1;
         let writer = PackWriter::create(id, self.temporary_path(&format!("{id:08}.pack")))?;
         let sweep = Sweep(writer.path().to_owned());
         Ok((number, writer, sweep))
+    }
+
+    fn new_pack_id(&self) -> u32 {
+        let mut state = self.state();
+        state.pack_max += 1;
+        state.pack_max
+    }
+
+    /// Gives another module's pack a name here, a temporary one until the generation is published that needs it.
+    fn adopt(&self, pack: &Pack) -> Result<Adopted, TreeError> {
+        let id = self.new_pack_id();
+        let temporary = self.temporary_path(&format!("{id:08}.pack"));
+        self.steps.link(pack.path(), &temporary)?;
+        let pack = Arc::new(pack.renamed(id, self.pack_path(id)));
+        Ok(Adopted { pack, temporary: Sweep(temporary) })
     }
 
     /// Makes a candidate the live generation. After `Ok` it survives a power cut. Blocking.
@@ -284,6 +317,9 @@ impl Store {
     ) -> Result<(), TreeError> {
         let number = candidate.generation.number();
         let writer = &candidate.writer;
+        for Adopted { pack, temporary } in &candidate.adopted {
+            self.steps.name(pack.file(), &temporary.0, pack.path())?;
+        }
         if !writer.is_empty() {
             self.steps.name(writer.file(), writer.path(), &self.pack_path(writer.id()))?;
         }

@@ -254,6 +254,12 @@ impl Modules {
         Self(Arc::new(modules))
     }
 
+    /// The live generations of all modules but one: what that one may share contents with.
+    pub(crate) fn live_besides(&self, own: &Module) -> Vec<Generation> {
+        let others = self.iter().filter(|module| module.name() != own.name());
+        others.filter_map(|module| module.live()).collect()
+    }
+
     /// Each module.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Module>> {
         self.0.iter()

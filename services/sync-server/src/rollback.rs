@@ -13,7 +13,7 @@ use tree_store::{Generation, TreeError};
 
 use crate::generations::collect;
 use crate::history::{Hold, Origin};
-use crate::module::Module;
+use crate::module::{Module, Modules};
 
 const TIMESTAMP: &str = "metadata/timestamp.chk";
 
@@ -22,7 +22,11 @@ const TIMESTAMP: &str = "metadata/timestamp.chk";
 ///
 /// # Errors
 /// There is nothing to go back to, or the generation can't be read.
-pub(crate) fn roll_back(module: &Module, to: Option<u64>) -> Result<Generation, TreeError> {
+pub(crate) fn roll_back(
+    module: &Module,
+    modules: &Modules,
+    to: Option<u64>,
+) -> Result<Generation, TreeError> {
     let (store, history) = (module.store(), module.history());
     let refused = |why: String| TreeError::Setting { what: format!("module {}", module.name()), why };
     let live = store.live().ok_or_else(|| refused("nothing is served yet".to_owned()))?;
@@ -44,7 +48,8 @@ pub(crate) fn roll_back(module: &Module, to: Option<u64>) -> Result<Generation, 
     let live_s = live.summary().timestamp_ms.div_euclid(1000);
     let seconds = live_s.saturating_add(1);
     let text = timestamp::format_chk(seconds) + "\n";
-    let candidate = store.revive(to, TIMESTAMP.as_bytes(), text.as_bytes(), seconds)?;
+    let others = modules.live_besides(module);
+    let candidate = store.revive(to, TIMESTAMP.as_bytes(), text.as_bytes(), seconds, &others)?;
     let number = candidate.generation().number();
     let hold = Hold {
         number,

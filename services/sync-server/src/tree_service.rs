@@ -121,8 +121,9 @@ impl Tree for TreeService {
         let v1::RollbackRequest { module, to } = request.into_inner();
         let module = Arc::clone(self.module(&module)?);
         let _turn = self.turn.lock().await;
+        let modules = self.modules.clone();
         let rolling = move || {
-            rollback::roll_back(&module, (to != 0).then_some(to)).map(|generation| {
+            rollback::roll_back(&module, &modules, (to != 0).then_some(to)).map(|generation| {
                 let copy_of = module.history().origin(generation.number()).copy_of;
                 let note = module.hold();
                 v1::RollbackResponse { generation: Some(convert::generation(&generation)), copy_of, note }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -274,6 +275,24 @@ async fn an_overlay_uses_its_masters_mirrors() {
     assert_eq!(seen, ["a", "b"]);
     let catalogue = scene.running.modules.get("b").unwrap().store().catalogue(1).unwrap();
     assert_eq!(catalogue.distfiles.values().next().unwrap().sources, ["https://up.example/two"]);
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_modules_with_the_same_files_store_them_once() {
+    let scene = Scene::new().await;
+    next(&mut scene.watch().await).await;
+    write_tree(&scene.tree("b"), 3, &["one", "two"]);
+    fs::write(scene.tree("b").join("own"), "of b alone").unwrap();
+    scene.publish("b").await.unwrap();
+    let packs = |module: &str| {
+        let packs = fs::read_dir(scene.directory.path().join("state").join(module).join("packs")).unwrap();
+        packs.map(|pack| pack.unwrap().metadata().unwrap()).collect::<Vec<_>>()
+    };
+    let (of_a, of_b) = (packs("a"), packs("b"));
+    assert_eq!((of_a.len(), of_b.len()), (1, 2));
+    assert!(of_b.iter().any(|pack| pack.ino() == of_a[0].ino()), "the pack of a has a name at b");
+    assert!(of_b.iter().any(|pack| pack.len() < 100), "and b's own holds what a does not have");
     scene.stop().await;
 }
 

@@ -13,11 +13,13 @@ use crate::contents::{Contents, Packed};
 use crate::generation::{Generation, Inner};
 use crate::index::{FORMAT_FILE, Index, Summary};
 use crate::name::ContentDigest;
+use crate::pack::Pack;
 use crate::sightings::Sightings;
 
 impl Store {
     /// A candidate that holds what the kept generation `number` holds, but `octets` in the file at `path`, changed at
-    /// `mtime_s`. Reads no source; the next build of one reads every file again. Blocking.
+    /// `mtime_s`. Reads no source; the next build of one reads every file again. `others` are as in
+    /// [`Self::build_beside`]. Blocking.
     ///
     /// # Errors
     /// The generation is not kept, or damaged, or has no such file; or our own files can't be written.
@@ -27,6 +29,7 @@ impl Store {
         path: &[u8],
         octets: &[u8],
         mtime_s: i64,
+        others: &[Generation],
     ) -> Result<Candidate, TreeError> {
         let old = self.generation(number)?;
         let _changing = self.changing();
@@ -34,7 +37,8 @@ impl Store {
         let id = old.lookup(path).filter(|&id| old.content(id).is_some());
         let id = id.ok_or_else(|| TreeError::refused(path, "no such file in that generation"))?;
         let (new_number, writer, sweep) = self.new_pack()?;
-        let mut contents = Contents::new(Some(&old), writer);
+        let adopt = |pack: &Pack| self.adopt(pack);
+        let mut contents = Contents::new(Some(&old), others, &adopt, writer);
         let mut nodes = old.index().nodes.clone();
         for (at, node) in (0..).zip(&mut nodes) {
             if at == id.position() {
@@ -49,7 +53,8 @@ impl Store {
                 node.first = contents.take(node.first).ok_or_else(missing)?;
             }
         }
-        let Packed { packs, pack_records, records, writer } = contents.finish(|pack| self.pack_path(pack))?;
+        let packed = contents.finish(|pack| self.pack_path(pack))?;
+        let Packed { packs, pack_records, records, writer, adopted } = packed;
         let arena = old.index().arena.clone();
         let index = Arc::new(Index { packs: pack_records, contents: records, nodes, arena });
         let (changes, _) = build::compare(&index, base.as_ref().map(|base| &**base.index()));
@@ -65,6 +70,7 @@ impl Store {
         Ok(Candidate {
             generation: Generation::new(Arc::new(inner)),
             writer: Box::new(writer),
+            adopted,
             sightings: Sightings::none(),
             source: PathBuf::new(),
             files_read: 0,

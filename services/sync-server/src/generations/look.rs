@@ -57,9 +57,11 @@ pub(super) fn look(
     {
         return Ok(found);
     }
+    // What is damaged here may lie in a pack that others have, too.
+    let others = if manner.afresh { Vec::new() } else { modules.live_besides(module) };
     let build_of = |afresh| {
-        let started = SystemTime::now();
-        store.build(&BuildRequest { source: module.dir(), excludes: &plan.excludes, started, afresh, stop })
+        let (source, excludes, started) = (module.dir(), &plan.excludes, SystemTime::now());
+        store.build_beside(&BuildRequest { source, excludes, started, afresh, stop }, &others)
     };
     let mut built = build_of(manner.afresh)?;
     if let Built::Unchanged(generation) = &built {
