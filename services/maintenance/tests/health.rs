@@ -8,7 +8,7 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
-use rookery_proto::v1::{EvictRequest, ReportAccessesRequest, SourceTally};
+use rookery_proto::v1::{Access, AccessOutcome, EvictRequest, ReportAccessesRequest, SourceTally};
 use serde_json::Value;
 use support::{DAY_MS, Rig, START_MS, blob, distfile, eventually};
 
@@ -255,4 +255,29 @@ async fn a_replica_that_is_gone_and_a_disk_that_stays_full_are_told() {
     farm.assert_told("replica_gone", r1, "not heard of for 6 min").await;
     farm.rig.register("r1").await;
     farm.assert_over("replica_gone", r1).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_accesses_in_one_report_is_refused_and_counts_nothing() {
+    let rig = Rig::start().await;
+    rig.register("r1").await;
+    let access = Access {
+        name: "a".to_owned(),
+        client: "10.0.0.1".to_owned(),
+        at_ms: START_MS,
+        bytes_served: 1,
+        outcome: AccessOutcome::Hit.into(),
+        ..Access::default()
+    };
+    let report = |count| ReportAccessesRequest {
+        replica_id: "r1".to_owned(),
+        report_id: "flood".to_owned(),
+        accesses: vec![access.clone(); count],
+        ..ReportAccessesRequest::default()
+    };
+    let refused = rig.client().report_accesses(report(10_001)).await.unwrap_err();
+    assert_eq!(refused.message(), "accesses: at most 10000 are expected, found 10001");
+    assert_eq!(rig.status().await.savings.unwrap().requests, 0);
+    rig.client().report_accesses(report(10_000)).await.unwrap();
+    assert_eq!(rig.status().await.savings.unwrap().requests, 10_000, "the id is not used up");
 }

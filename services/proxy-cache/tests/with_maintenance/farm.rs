@@ -200,3 +200,35 @@ async fn a_deleted_index_is_rebuilt_from_the_inventories() {
     }
     rig.until_blobs(&[2, 2]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_fails_is_a_problem_until_it_gives_a_file() {
+    let (file, lacking) = (Sim::new("some-1.tar.xz", 10_000), Sim::new("lacking-1.tar.xz", 10_000));
+    let rig = Rig::start(&[&file, &lacking]).await;
+    let replica = rig.replica(1, &file.name).await;
+    let failing = async || {
+        let status = rig.status().await?;
+        Some(status.problems.into_iter().find(|one| one.code == "source_failing"))
+    };
+    rig.upstream.add_fault_everywhere(Fault::Status(404));
+    for _ in 0..4 {
+        // That a mirror lacks a file is no failure.
+        assert_eq!(replica.get(&format!("/distfiles/{}", lacking.name), false).await.status(), 404);
+    }
+    rig.upstream.clear_faults();
+    rig.upstream.add_fault_everywhere(Fault::Status(503));
+    for _ in 0..3 {
+        assert_eq!(replica.get(&format!("/distfiles/{}", file.name), false).await.status(), 502);
+    }
+    until("the problem", async || failing().await.flatten().is_some()).await;
+    let problem = failing().await.flatten().unwrap();
+    assert_eq!(problem.subject, format!("source {}", rig.upstream.url()));
+    assert!(
+        problem.what.contains("3 failures in") && problem.what.ends_with("answered 503"),
+        "{}",
+        problem.what
+    );
+    rig.upstream.clear_faults();
+    replica.fetch(&file).await;
+    until("its end", async || failing().await.is_some_and(|problem| problem.is_none())).await;
+}

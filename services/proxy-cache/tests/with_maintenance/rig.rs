@@ -116,6 +116,11 @@ impl Rig {
             unreferenced_grace: HumanDuration(Duration::ZERO),
             keep_accessed: HumanDuration(Duration::ZERO),
             lease: self.lease,
+            health: maintenance::HealthConfig {
+                // Three failures are enough.
+                source_failing: HumanDuration(Duration::ZERO),
+                ..maintenance::HealthConfig::default()
+            },
             ..maintenance::Config::default()
         };
         // The last one may still be letting go of its port and its index.
