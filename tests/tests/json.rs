@@ -188,7 +188,22 @@ async fn every_field_is_documented_and_every_documented_field_is_there() -> Resu
     of.check("verify", &["verify"], 4)?;
     of.check("nightly", &["nightly"], 0)?;
 
-    // A download that is under way, a box that is being served, and a tree that is refused.
+    while_something_is_under_way(&mut of, &slow).await?;
+    of.check("rollback", &["rollback", "gentoo-portage"], 0)?;
+    by_hand(&mut of)?;
+
+    // `watch` repeats the status, `check-config` and `migrate` have no fields of their own, and `up` and `demo`
+    // are programs that run.
+    let elsewhere = ["check-config", "migrate", "up", "demo"].map(str::to_owned);
+    let unchecked: Vec<_> =
+        document.0.keys().filter(|row| !of.checked.contains(*row) && !elsewhere.contains(row)).collect();
+    assert!(unchecked.is_empty(), "documented and never compared: {unchecked:?}");
+    Ok(())
+}
+
+/// A download, a box that is being served, and a tree that is refused.
+async fn while_something_is_under_way(of: &mut Check<'_>, slow: &ExtraDistfile) -> Result<()> {
+    let farm = of.farm;
     let gate = Gate::closed();
     farm.upstream.add_fault(&slow.mirror_path(), Fault::Gated { after_bytes: 1_500_000, gate: gate.clone() });
     let mut under_way = reqwest::get(farm.distfile_url(&slow.name)).await?;
@@ -219,8 +234,12 @@ async fn every_field_is_documented_and_every_documented_field_is_there() -> Resu
     })
     .await?;
     of.check("health", &["health"], 0)?;
-    of.check("rollback", &["rollback", "gentoo-portage"], 0)?;
+    Ok(())
+}
 
+/// What asks no tree and no index.
+fn by_hand(of: &mut Check<'_>) -> Result<()> {
+    let farm = of.farm;
     let dir = farm.dir().join("distfiles");
     fs::create_dir(&dir)?;
     fs::write(dir.join("unknown.zip"), "what")?;
@@ -235,12 +254,5 @@ async fn every_field_is_documented_and_every_documented_field_is_there() -> Resu
     let top: Vec<_> = migrated.as_object().context("no object")?.keys().collect();
     assert_eq!(top, ["configuration", "notes"]);
     assert_eq!(cache_check::faults(&farm.cache_dir())?, Vec::<String>::new());
-
-    // `watch` repeats the status, `check-config` and `migrate` have no fields of their own, and `up` and `demo`
-    // are programs that run.
-    let elsewhere = ["check-config", "migrate", "up", "demo"].map(str::to_owned);
-    let unchecked: Vec<_> =
-        document.0.keys().filter(|row| !of.checked.contains(*row) && !elsewhere.contains(row)).collect();
-    assert!(unchecked.is_empty(), "documented and never compared: {unchecked:?}");
     Ok(())
 }
