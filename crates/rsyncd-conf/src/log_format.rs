@@ -1,6 +1,6 @@
 //! `log format`: one line for each file that was sent.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 
 /// The format when none is given.
 pub const DEFAULT: &str = "%o %h [%a] %m (%u) %f %l";
@@ -17,8 +17,8 @@ enum Piece {
     Escape { width: usize, left: bool, zeros: bool, grouping: u8, letter: char },
 }
 
-/// What there is to say about one file.
-#[derive(Debug, Clone, Default)]
+/// What there is to say about one file. Names are octets.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Record<'a> {
     /// `%a`: the client's address.
     pub address: &'a str,
@@ -30,16 +30,28 @@ pub struct Record<'a> {
     pub module_path: &'a str,
     /// `%u`: who logged in; empty for nobody.
     pub user: &'a str,
-    /// `%f` and `%n`: the file's path in the module.
-    pub file: &'a str,
+    /// `%f`: the file's path in the module.
+    pub file: &'a [u8],
+    /// `%n`: its name in the transfer, with a slash behind that of a directory.
+    pub name: &'a [u8],
+    /// `%L`: ` -> TARGET` for a symbolic link.
+    pub link: &'a [u8],
     /// `%l`: how long it is.
     pub length: u64,
     /// `%b`: octets that were sent for it.
     pub sent: u64,
+    /// `%c`: octets that the client sent to describe what it has.
+    pub described: u64,
+    /// `%C`: the checksum of what was sent; spaces where there is none.
+    pub checksum: &'a str,
+    /// `%i`: what was asked for, in eleven characters.
+    pub item: &'a str,
     /// `%M`: when it was changed, as `2009/11/30-12:00:00`.
     pub modified: &'a str,
     /// `%B`: its permissions, as `rwxr-xr-x`.
     pub permissions: &'a str,
+    /// `%G`: its group, or `DEFAULT` if the client does not ask for groups.
+    pub group: &'a str,
     /// `%p`: what tells this session from others.
     pub session: u64,
     /// `%t`: now, as `2009/11/30 12:00:00`.
@@ -60,6 +72,9 @@ impl LogFormat {
             if let Some((escape, len)) = escape(after) {
                 pieces.push(escape);
                 rest = &after[len..];
+            } else if let Some(after) = after.strip_prefix('%') {
+                pieces.push(Piece::Text("%".to_owned()));
+                rest = after;
             } else {
                 pieces.push(Piece::Text("%".to_owned()));
                 rest = after;
@@ -69,26 +84,29 @@ impl LogFormat {
         Self { pieces }
     }
 
-    /// Writes the line, without its end. Control characters of names are shown as `\#ooo`.
+    /// Whether lines show what was asked for (`%i`): then there is one for directories, links and attributes, too.
     #[must_use]
-    pub fn line(&self, record: &Record<'_>) -> String {
-        let mut line = String::new();
+    pub fn shows_items(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Escape { letter: 'i', .. }))
+    }
+
+    /// Writes the line, without its end and as it is: see [`visible`].
+    #[must_use]
+    pub fn line(&self, record: &Record<'_>) -> Vec<u8> {
+        let mut line = Vec::new();
         for piece in &self.pieces {
             match piece {
-                Piece::Text(text) => line.push_str(text),
+                Piece::Text(text) => line.extend_from_slice(text.as_bytes()),
                 Piece::Escape { width, left, zeros, grouping, letter } => {
                     let value = value(record, *letter, *grouping);
-                    let width = *width;
-                    // Writing to a String can't fail.
-                    let _ = match (left, zeros) {
-                        (true, _) => write!(line, "{value:<width$}"),
-                        (false, true) => write!(line, "{value:0>width$}"),
-                        (false, false) => write!(line, "{value:>width$}"),
-                    };
+                    let padding = if *zeros && !*left { b'0' } else { b' ' };
+                    let padding = vec![padding; width.saturating_sub(value.len())];
+                    let parts = if *left { [&*value, &*padding] } else { [&*padding, &*value] };
+                    line.extend(parts.concat());
                 }
             }
         }
-        visible(&line)
+        line
     }
 }
 
@@ -106,26 +124,31 @@ fn escape(text: &str) -> Option<(Piece, usize)> {
     Some((piece, quotes + usize::from(left) + len + 1))
 }
 
-fn value(record: &Record<'_>, letter: char, grouping: u8) -> String {
+fn value<'a>(record: &Record<'a>, letter: char, grouping: u8) -> Cow<'a, [u8]> {
+    let text = |text: &'a str| Cow::Borrowed(text.as_bytes());
     match letter {
-        'a' => record.address.to_owned(),
-        'b' => number(record.sent, grouping),
-        'B' => record.permissions.to_owned(),
-        'C' | 'L' => String::new(),
-        'f' | 'n' => record.file.to_owned(),
-        // Generations keep no owners, and block sums are not counted.
-        'c' | 'G' | 'U' => "0".to_owned(),
-        'h' => record.host.to_owned(),
-        'i' => "<f+++++++++".to_owned(),
-        'l' => number(record.length, grouping),
-        'm' => record.module.to_owned(),
-        'M' => record.modified.to_owned(),
-        'o' => "send".to_owned(),
-        'p' => record.session.to_string(),
-        'P' => record.module_path.to_owned(),
-        't' => record.now.to_owned(),
-        'u' => record.user.to_owned(),
-        other => format!("%{other}"),
+        'a' => text(record.address),
+        'b' => number(record.sent, grouping).into_bytes().into(),
+        'B' => text(record.permissions),
+        'C' => text(record.checksum),
+        'c' => number(record.described, grouping).into_bytes().into(),
+        'f' => record.file.into(),
+        'G' => text(record.group),
+        'h' => text(record.host),
+        'i' => text(record.item),
+        'l' => number(record.length, grouping).into_bytes().into(),
+        'L' => record.link.into(),
+        'm' => text(record.module),
+        'M' => text(record.modified),
+        'n' => record.name.into(),
+        'o' => text("send"),
+        'p' => record.session.to_string().into_bytes().into(),
+        'P' => text(record.module_path),
+        't' => text(record.now),
+        'u' => text(record.user),
+        // Everything belongs to user 0: a generation keeps no owners.
+        'U' => text("0"),
+        other => format!("%{other}").into_bytes().into(),
     }
 }
 
@@ -149,7 +172,8 @@ fn number(value: u64, grouping: u8) -> String {
     if suffix.is_empty() {
         return value.to_string();
     }
-    let hundredths = u128::from(value) * 100 / u128::from(scale);
+    let scale = u128::from(scale);
+    let hundredths = (u128::from(value) * 100 + scale / 2) / scale;
     format!("{}.{:02}{suffix}", hundredths / 100, hundredths % 100)
 }
 
@@ -166,16 +190,20 @@ fn grouped(value: u64) -> String {
     out
 }
 
-fn visible(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    for c in line.chars() {
-        if c.is_control() {
-            let mut octets = [0; 4];
-            for octet in c.encode_utf8(&mut octets).bytes() {
-                let _ = write!(out, "\\#{octet:03o}");
-            }
+/// Shows what a line's names must not do to a log or a terminal: control octets as `\#ooo`, and what looks like that
+/// already with its backslash so. Tabs stay, and so do octets above 127: names may be in any encoding.
+#[must_use]
+pub fn visible(line: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.len());
+    for (at, &octet) in line.iter().enumerate() {
+        // U+0080 to U+009F, which terminals obey, too.
+        let is_c1 = (0x80..0xA0).contains(&octet) && at > 0 && line[at - 1] == 0xC2;
+        let is_escape = matches!(&line[at..], [b'\\', b'#', a, b, c, ..]
+            if [a, b, c].iter().all(|digit| digit.is_ascii_digit()));
+        if is_escape || is_c1 || (octet.is_ascii_control() && octet != b'\t') {
+            out.extend_from_slice(format!("\\#{octet:03o}").as_bytes());
         } else {
-            out.push(c);
+            out.push(octet);
         }
     }
     out
@@ -186,23 +214,45 @@ mod tests {
     use super::*;
 
     fn line(format: &str) -> String {
-        LogFormat::new(format).line(&Record {
+        let line = LogFormat::new(format).line(&Record {
             address: "10.13.18.102",
             host: "ws2",
             module: "m",
-            file: "a/b\nc",
+            file: b"a/b\nc",
+            name: b"b\nc",
             length: 1_234_567,
             sent: 999,
+            described: 16,
+            item: "<f+++++++++",
             session: 7,
             ..Record::default()
-        })
+        });
+        String::from_utf8(visible(&line)).unwrap()
     }
 
     #[test]
     fn lines_look_like_those_of_rsync() {
         assert_eq!(line(DEFAULT), "send ws2 [10.13.18.102] m () a/b\\#012c 1234567");
-        assert_eq!(line("%-5m|%5m|%05p|%'l|%''l|%'''l|%'b"), "m    |    m|00007|1,234,567|1.23M|1.17M|999");
-        assert_eq!(line("100% %z %"), "100% %z %");
+        assert_eq!(line("%-5m|%5m|%05p|%'l|%''l|%'''l|%'b"), "m    |    m|00007|1,234,567|1.23M|1.18M|999");
+        assert_eq!(line("100% %z %% % %n %c %i"), "100% %z % % b\\#012c 16 <f+++++++++");
         assert_eq!(line("%99999m").len(), WIDTH_MAX);
+        assert!(LogFormat::new("%o %-20i").shows_items() && !LogFormat::new("i %%m").shows_items());
+    }
+
+    /// As in the log of stock rsync for files with these names; only a DEL it lets through.
+    #[test]
+    fn names_are_shown_and_not_obeyed() {
+        for (name, expected) in [
+            (&b"a\\#123b"[..], &b"a\\#134#123b"[..]),
+            (b"a\\#12b", b"a\\#12b"),
+            (b"back\\slash", b"back\\slash"),
+            (b"c1\xC2\x9Bx", b"c1\xC2\\#233x"),
+            (b"t\tab", b"t\tab"),
+            (b"bad\xFFname", b"bad\xFFname"),
+            (b"\xC3\xBCmlaut", b"\xC3\xBCmlaut"),
+            (b"\x1B[2J\r\n\x7F", b"\\#033[2J\\#015\\#012\\#177"),
+        ] {
+            assert_eq!(visible(name).escape_ascii().to_string(), expected.escape_ascii().to_string());
+        }
     }
 }

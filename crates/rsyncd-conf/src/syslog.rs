@@ -24,11 +24,14 @@ const FACILITIES: [(&str, u8); 20] = [
     ("local7", 23),
 ];
 
+/// Longer messages are cut: who reads the socket would do it, or drop them.
+pub const MESSAGE_LEN_MAX: usize = 2048;
+
 /// Severity 6: information.
 const INFORMATION: u8 = 6;
 
 /// A facility of the system log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Facility(u8);
 
 impl Facility {
@@ -39,10 +42,15 @@ impl Facility {
         FACILITIES.iter().find(|(known, _)| *known == wanted).map(|&(_, number)| Self(number))
     }
 
-    /// One message; `text` must have no line ends.
+    /// One message of `now`, which is local time as `Nov 30 12:00:00`; `text` must have no control characters. It is
+    /// cut at [`MESSAGE_LEN_MAX`].
     #[must_use]
-    pub fn line(self, tag: &str, pid: u32, text: &str) -> String {
-        format!("<{}>{tag}[{pid}]: {text}", self.0 * 8 + INFORMATION)
+    pub fn message(self, now: &str, tag: &str, session: u64, text: &[u8]) -> Vec<u8> {
+        let head = format!("<{}>{now} {tag}[{session}]: ", self.0 * 8 + INFORMATION);
+        let mut message = head.into_bytes();
+        message.extend_from_slice(text);
+        message.truncate(MESSAGE_LEN_MAX);
+        message
     }
 }
 
@@ -53,8 +61,11 @@ mod tests {
     #[test]
     fn the_priority_is_facility_and_severity() {
         let daemon = Facility::from_name("daemon").unwrap();
-        assert_eq!(daemon.line("rsyncd", 7, "x"), "<30>rsyncd[7]: x");
-        assert_eq!(Facility::from_name("local7").unwrap().line("r", 1, ""), "<190>r[1]: ");
+        let now = "Nov  3 12:00:00";
+        assert_eq!(daemon.message(now, "rsyncd", 7, b"x"), b"<30>Nov  3 12:00:00 rsyncd[7]: x");
+        let local = Facility::from_name("local7").unwrap();
+        assert_eq!(local.message(now, "r", 1, b""), b"<190>Nov  3 12:00:00 r[1]: ");
+        assert_eq!(local.message(now, "r", 1, &[b'x'; 9999]).len(), MESSAGE_LEN_MAX);
         assert_eq!(Facility::from_name("security"), Facility::from_name("auth"));
         assert_eq!(Facility::from_name("nothing"), None);
     }
