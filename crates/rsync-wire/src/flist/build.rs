@@ -13,7 +13,7 @@ use bytes::Bytes;
 pub(super) fn build(plan: &ListPlan, tree: &impl TreeView) -> Result<FileList, WireError> {
     let mut walk = Walk::new(plan, tree);
     walk.sources()?;
-    let Walk { mut arena, mut frames, mut io_error, .. } = walk;
+    let Walk { mut arena, mut frames, texts, mut io_error, .. } = walk;
     if plan.ignore_errors {
         io_error = 0;
     }
@@ -21,7 +21,7 @@ pub(super) fn build(plan: &ListPlan, tree: &impl TreeView) -> Result<FileList, W
     let (entries, total_size) = encode(plan, tree, &arena, io_error, &mut frames);
     // A copy, because what was collected has up to as much room again.
     let frames = Bytes::copy_from_slice(&frames.take());
-    Ok(FileList { frames, entries, io_error, total_size })
+    Ok(FileList { frames, entries, texts, io_error, total_size })
 }
 
 fn encode(
@@ -49,7 +49,8 @@ fn encode(
         // The client blanks the later one of two equal entries, and must not ask for it.
         let key = (name, node.kind == NodeKind::Directory);
         let duplicate = previous.replace(key) == Some(key);
-        entries.push(Entry { node: pending.node, is_file: is_file && !duplicate, size: node.size });
+        let is_file = is_file && !duplicate;
+        entries.push(Entry { node: pending.node, is_file, depth: depth(name), size: node.size });
         if node.kind != NodeKind::Directory {
             total_size = total_size.saturating_add(node.size);
         }
@@ -62,6 +63,15 @@ fn encode(
         frames.number(Code::IoError, io_error);
     }
     (entries, total_size)
+}
+
+/// How many names a name is made of.
+fn depth(name: &[u8]) -> u16 {
+    if name == b"." {
+        return 0;
+    }
+    let names = name.split(|&octet| octet == b'/').count();
+    u16::try_from(names).unwrap_or(u16::MAX)
 }
 
 /// The sum of a file's contents; zeros if they can't be read (10.4).

@@ -61,7 +61,7 @@ impl<T: TreeView> Walk<'_, T> {
         self.io_error |= IO_ERROR_GENERAL;
         let path = crate::error::printable(&join(root, name));
         let text = format!("{problem} \"/{path}\" (in {})", self.plan.module);
-        self.frames.text(Code::ErrorXfer, &text);
+        self.complain(Code::ErrorXfer, text);
         Ok(())
     }
 

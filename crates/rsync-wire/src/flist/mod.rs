@@ -82,6 +82,8 @@ pub struct Entry {
     pub node: NodeId,
     /// Contents can be asked for.
     pub is_file: bool,
+    /// Names that its own name in the list has: the last ones of its path; 0 for `.`, the top of the transfer.
+    pub depth: u16,
     /// Octets of contents.
     pub size: u64,
 }
@@ -91,9 +93,13 @@ pub struct Entry {
 pub struct FileList {
     frames: Bytes,
     entries: Vec<Entry>,
+    texts: Vec<String>,
     io_error: i32,
     total_size: u64,
 }
+
+/// Texts that a list keeps for logs; the client gets them all.
+const TEXTS_KEPT_MAX: usize = 100;
 
 impl FileList {
     /// Whole frames: texts about what is missing, then the list.
@@ -111,7 +117,14 @@ impl FileList {
     /// Octets of memory that it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.frames.len() + self.entries.capacity() * size_of::<Entry>()
+        let texts: usize = self.texts.iter().map(String::capacity).sum();
+        self.frames.len() + self.entries.capacity() * size_of::<Entry>() + texts
+    }
+
+    /// What the client is told about what can't be listed: the first hundred texts.
+    #[must_use]
+    pub fn texts(&self) -> &[String] {
+        &self.texts
     }
 
     /// What went wrong while listing (7.7): bit 0 is a general error.

@@ -1,8 +1,8 @@
 //! The walk: which entries the sources of a plan come to (4.3, 7.3).
 
-use super::ListPlan;
 use super::arena::{Arena, DirectoryRole};
 use super::links::Shown;
+use super::{ListPlan, TEXTS_KEPT_MAX};
 use crate::filter::{Glob, LocalRules, MatchBudget, Subject, is_wild};
 use crate::limits::{NAME_LEN_MAX, WILDCARD_RESULTS_MAX};
 use crate::mux::{Code, FrameWriter};
@@ -19,6 +19,8 @@ pub(super) struct Walk<'a, T> {
     pub(super) arena: Arena,
     /// The texts about what is missing.
     pub(super) frames: FrameWriter,
+    /// Some of them.
+    pub(super) texts: Vec<String>,
     pub(super) io_error: i32,
     budget: MatchBudget,
     local: LocalRules,
@@ -36,6 +38,7 @@ impl<'a, T: TreeView> Walk<'a, T> {
             tree,
             arena: Arena::default(),
             frames: FrameWriter::new(plan.protocol),
+            texts: Vec::new(),
             io_error: 0,
             budget: MatchBudget::default(),
             local: LocalRules::default(),
@@ -178,7 +181,7 @@ impl<'a, T: TreeView> Walk<'a, T> {
         }
         if is_directory && !self.plan.dirs {
             let text = format!("skipping directory {}", crate::error::printable(name));
-            self.frames.text(Code::Info, &text);
+            self.complain(Code::Info, text);
             return Ok(());
         }
         self.add(name, id, DirectoryRole::Bare);
@@ -242,7 +245,7 @@ impl<'a, T: TreeView> Walk<'a, T> {
         if !listable || !self.arena.push(name, id, &node, role) {
             self.io_error |= IO_ERROR_GENERAL;
             let text = format!("rsync: [sender] \"{}\" can't be listed", crate::error::printable(name));
-            self.frames.text(Code::ErrorXfer, &text);
+            self.complain(Code::ErrorXfer, text);
         }
     }
 
@@ -252,12 +255,20 @@ impl<'a, T: TreeView> Walk<'a, T> {
         self.plan.filters.hides(subject, &self.local, &mut self.budget)
     }
 
+    /// Tells the client, and whoever keeps a log.
+    pub(super) fn complain(&mut self, code: Code, text: String) {
+        self.frames.text(code, &text);
+        if self.texts.len() < TEXTS_KEPT_MAX {
+            self.texts.push(text);
+        }
+    }
+
     fn missing(&mut self, what: &str, path: &[u8], is_file: bool) {
         let error = if is_file { "Not a directory (20)" } else { "No such file or directory (2)" };
         let path = crate::error::printable(path);
         let module = &self.plan.module;
         let text = format!("rsync: [sender] {what} \"{path}\" (in {module}) failed: {error}");
-        self.frames.text(Code::ErrorXfer, &text);
+        self.complain(Code::ErrorXfer, text);
     }
 }
 

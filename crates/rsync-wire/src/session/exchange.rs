@@ -183,6 +183,7 @@ impl Session {
     pub(super) fn send_list(&mut self, list: Arc<FileList>, now: Instant) {
         let Some(agreement) = self.agreement else { return };
         self.summary.entries = list.entries().len();
+        self.summary.total_size = list.total_size();
         self.commands.push_back(Command::Write(list.frames()));
         if list.entries().is_empty() {
             self.phase = Phase::EmptyList { until: now + limits::EMPTY_LIST_MAX };
@@ -210,6 +211,7 @@ impl Session {
             level: options.compress_level,
             dry_run: options.dry_run,
             // Protocol 29 has only the other form.
+            records: self.grant.records,
             sums_appended_only: options.append == 1 && self.protocol >= Protocol::V30,
         })));
     }

@@ -28,7 +28,7 @@ impl Session {
     fn step(&mut self) -> Result<bool, WireError> {
         match &mut self.phase {
             Phase::Greeting => Ok(self.greeting()),
-            Phase::Request => Ok(self.request()),
+            Phase::Request => Ok(self.request_line()),
             Phase::EarlyInput { left } => {
                 let now = (*left).min(self.raw.len());
                 drop(self.raw.split_to(now));
@@ -85,7 +85,7 @@ impl Session {
         }
     }
 
-    fn request(&mut self) -> bool {
+    fn request_line(&mut self) -> bool {
         let line = match prologue::take_line(&self.raw) {
             Line::Whole(line, len) => {
                 drop(self.raw.split_to(len));
@@ -139,6 +139,7 @@ impl Session {
             self.phase = Phase::Arguments { secluded: true };
         } else {
             self.arguments.finish();
+            self.request = Some(crate::error::printable(&self.arguments.paths.join(&b' ')));
             self.offer();
         }
         Ok(true)

@@ -69,8 +69,19 @@ pub struct Summary {
     pub written: u64,
     /// Entries of the file list.
     pub entries: usize,
+    /// Octets of all files and links of the list.
+    pub total_size: u64,
     /// Files of which contents were sent.
     pub files_sent: u64,
+}
+
+/// What a client takes over besides contents, as far as a log shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keeps {
+    /// Times of files.
+    pub times: bool,
+    /// Groups.
+    pub group: bool,
 }
 
 /// One connection.
@@ -101,6 +112,10 @@ pub struct Session {
     /// The agreed timeout, or the one that we use all the same.
     timeout: Duration,
     grant: Grant,
+    /// What the client asked for: its path arguments.
+    request: Option<String>,
+    /// Why the session can't go on.
+    refusal: Option<Refusal>,
     /// How the client would log in; `None` if it has no digest of ours.
     scheme: Option<Scheme>,
     handshake_until: Instant,
@@ -135,6 +150,8 @@ impl Session {
             seed: 0,
             timeout: limits::IDLE_MAX,
             grant: Grant::default(),
+            request: None,
+            refusal: None,
             scheme: None,
             handshake_until: now + limits::HANDSHAKE_MAX,
             last_heard: now,
@@ -283,6 +300,25 @@ impl Session {
         self.summary
     }
 
+    /// The client's path arguments, printable, with spaces between; `None` before they are known.
+    #[must_use]
+    pub fn request(&self) -> Option<&str> {
+        self.request.as_deref()
+    }
+
+    /// What the client was told, if it was refused after it had said what it wants.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// Whether the client sets files' times as they are listed, and whether it wants to know groups.
+    #[must_use]
+    pub fn keeps(&self) -> Keeps {
+        let options = &self.arguments.options;
+        Keeps { times: options.times, group: options.group }
+    }
+
     /// KiB a second that the client wants at most, if it said so.
     #[must_use]
     pub fn bandwidth_kib(&self) -> Option<u32> {
@@ -326,6 +362,7 @@ impl Session {
         self.frames.text(Code::Error, refusal.text());
         self.frames.number(Code::ErrorExit, refusal.code().number());
         self.flush();
+        self.refusal = Some(refusal.clone());
         self.close(reason);
     }
 

@@ -4,7 +4,7 @@ use crate::FileList;
 use crate::login::{AuthDigest, Scheme};
 use crate::mux::FrameReader;
 use crate::setup::Exchange;
-use crate::transfer::RequestReader;
+use crate::transfer::{Records, RequestReader};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -112,6 +112,8 @@ pub struct Grant {
     pub timeout_s: u32,
     /// What it does not grant beyond what this crate refuses.
     pub refuses: Option<Refuses>,
+    /// What batches tell a log ([`crate::Batch::take_records`]).
+    pub records: Records,
 }
 
 impl std::fmt::Debug for Grant {

@@ -2,7 +2,7 @@
 //! whoever runs it can do so away from a reactor.
 
 use super::delta::{Matcher, Piece};
-use super::{Reply, Request};
+use super::{Answered, Record, Records, Reply, Request};
 use crate::codec::{Ndx, NdxWriter, put_long, put_varint};
 use crate::compress::{CompressorKind, TokenWriter};
 use crate::flist::Entry;
@@ -40,6 +40,8 @@ pub struct SenderConfig {
     pub dry_run: bool,
     /// `--append` was given once: the sum covers only what is sent.
     pub sums_appended_only: bool,
+    /// What is told to a log.
+    pub records: Records,
 }
 
 /// The writing half of a connection in the transfer loop.
@@ -54,6 +56,7 @@ pub struct Sender {
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     files_sent: u64,
+    records: Vec<Record>,
 }
 
 /// A file of which a part was sent.
@@ -65,6 +68,8 @@ struct OpenFile {
     spoilt: bool,
     /// It is compared with what the client has.
     matcher: Option<Box<Matcher>>,
+    /// What will be told of it.
+    answered: Answered,
 }
 
 /// A piece of work: the sender, on loan, and what it has to answer.
@@ -76,6 +81,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// What was done in the last run, for a log; at most as much as [`SenderConfig::records`] wants.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.sender.records)
+    }
+
     /// Answers until there is nothing left to answer or enough to write. Failures are kept for the session.
     pub fn run(&mut self, tree: &impl TreeView) {
         while self.error.is_none() && self.sender.frames.len() < BATCH_LEN_MAX {
@@ -103,6 +113,7 @@ impl Sender {
             buffer: Vec::new(),
             scratch: Vec::with_capacity(64),
             files_sent: 0,
+            records: Vec::new(),
         }
     }
 
@@ -151,16 +162,22 @@ impl Sender {
     fn item(&mut self, tree: &impl TreeView, mut request: Request) -> Result<(), WireError> {
         let entry = self.config.list.entries().get(request.index as usize).copied();
         let entry = entry.ok_or(WireError::Malformed("file index out of range"))?;
+        let mut answered = Answered { entry, flags: request.flags, written: 0, described: 0, checksum: None };
         if !request.flags.is_transfer() || self.config.dry_run {
             self.put_item_head(&request);
+            if request.flags.is_significant() && !self.config.dry_run {
+                self.record(Records::Items, || Record::Answered(answered));
+            }
             return Ok(());
         }
+        let before = self.frames.len();
         let from = request.append_from.unwrap_or(0);
         let first = if from > entry.size { None } else { self.first_read(tree, entry, from) };
         let Some(len) = first else {
             self.no_send(tree, request.index, entry.node);
             return Ok(());
         };
+        answered.described = request.described_len();
         self.put_item_head(&request);
         self.files_sent += 1;
         let covers_all = from == 0 || self.config.sums_appended_only;
@@ -173,10 +190,14 @@ impl Sender {
             self.tokens.finish_file(&mut self.frames)?;
             let sum = self.config.checksum.of(&self.buffer[..len]);
             self.frames.data(sum.as_slice());
+            answered.written = (self.frames.len() - before) as u64;
+            answered.checksum = Some((self.config.checksum, sum));
+            self.record(Records::Contents, || Record::Answered(answered));
             return Ok(());
         }
-        let mut open =
-            OpenFile { entry, offset: from, checksum: self.config.checksum.start(), spoilt: false, matcher };
+        answered.written = (self.frames.len() - before) as u64;
+        let checksum = self.config.checksum.start();
+        let mut open = OpenFile { entry, offset: from, checksum, spoilt: false, matcher, answered };
         if !covers_all {
             self.sum_existing(tree, &mut open, from);
         }
@@ -218,12 +239,24 @@ impl Sender {
     /// Sends the next piece of the current file, or its end.
     fn go_on(&mut self, tree: &impl TreeView) -> Result<(), WireError> {
         let Some(mut open) = self.current.take() else { return Ok(()) };
+        let before = self.frames.len();
+        let more = self.go_on_with(tree, &mut open)?;
+        open.answered.written += (self.frames.len() - before) as u64;
+        if more {
+            self.current = Some(open);
+        } else {
+            self.record(Records::Contents, || Record::Answered(open.answered));
+        }
+        Ok(())
+    }
+
+    /// Whether there is more of it.
+    fn go_on_with(&mut self, tree: &impl TreeView, open: &mut OpenFile) -> Result<bool, WireError> {
         if let Some(mut matcher) = open.matcher.take() {
-            match self.compare(tree, &mut open, &mut matcher)? {
+            match self.compare(tree, open, &mut matcher)? {
                 Ok(true) => {
                     open.matcher = Some(matcher);
-                    self.current = Some(open);
-                    return Ok(());
+                    return Ok(true);
                 }
                 Ok(false) => open.offset = open.entry.size,
                 Err(_) => open.spoilt = true,
@@ -241,19 +274,18 @@ impl Sender {
                     self.tokens.literal(&self.buffer[..len], &mut self.frames)?;
                 }
             }
-            self.current = Some(open);
-            return Ok(());
+            return Ok(true);
         }
         self.tokens.finish_file(&mut self.frames)?;
-        let sum = open.checksum.finish();
+        let sum = std::mem::replace(&mut open.checksum, ChecksumKind::None.start()).finish();
+        open.answered.checksum = Some((self.config.checksum, sum));
         let sum = if open.spoilt { sum.spoilt() } else { sum };
         self.frames.data(sum.as_slice());
         if open.spoilt {
             self.io_error |= IO_ERROR_GENERAL;
-            let text = self.failure(tree, "read errors mapping", open.entry.node);
-            self.frames.text(Code::ErrorXfer, &text);
+            self.fail(tree, "read errors mapping", open.entry.node);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Sends the next piece of a file as blocks and literals; whether there is more.
@@ -279,15 +311,22 @@ impl Sender {
     /// A file that can't be sent has no reply (8.6).
     fn no_send(&mut self, tree: &impl TreeView, index: u32, node: NodeId) {
         self.io_error |= IO_ERROR_GENERAL;
-        let text = self.failure(tree, "send_files failed to open", node);
-        self.frames.text(Code::ErrorXfer, &text);
+        self.fail(tree, "send_files failed to open", node);
         self.frames.message(Code::NoSend, &index.to_le_bytes());
     }
 
-    fn failure(&self, tree: &impl TreeView, what: &str, node: NodeId) -> String {
+    fn fail(&mut self, tree: &impl TreeView, what: &str, node: NodeId) {
         let name = crate::error::printable(&tree.path(node));
         let module = &self.config.module;
-        format!("rsync: [sender] {what} \"{name}\" (in {module}): Input/output error (5)")
+        let text = format!("rsync: [sender] {what} \"{name}\" (in {module}): Input/output error (5)");
+        self.frames.text(Code::ErrorXfer, &text);
+        self.record(Records::Failures, || Record::Failure(text));
+    }
+
+    fn record(&mut self, level: Records, record: impl FnOnce() -> Record) {
+        if self.config.records >= level {
+            self.records.push(record());
+        }
     }
 
     fn put_item_head(&mut self, request: &Request) {

@@ -2,10 +2,12 @@
 
 mod batch;
 mod delta;
+mod record;
 mod request;
 
 pub use batch::{Batch, Sender, SenderConfig};
 pub use delta::BlockSums;
+pub use record::{Answered, Record, Records};
 pub use request::{ClientWord, ItemFlags, Request, RequestForm, RequestReader, SumHead};
 
 /// What the server says next, in the order in which the client asked.

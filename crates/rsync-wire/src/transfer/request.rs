@@ -5,7 +5,7 @@ use crate::codec::{Ndx, NdxReader, Reader};
 use crate::limits::{
     BLOCK_LEN_MAX, BLOCK_LEN_MAX_29, BLOCK_SUMS_KEPT_MAX, BLOCK_SUMS_LEN_MAX, DELETIONS_MAX,
 };
-use crate::{Protocol, WireError, codec};
+use crate::{NodeKind, Protocol, WireError, codec};
 use bytes::BytesMut;
 
 /// What a request or a reply is about.
@@ -13,10 +13,66 @@ use bytes::BytesMut;
 pub struct ItemFlags(u16);
 
 impl ItemFlags {
+    const REPORTS_CONTENTS: u16 = 1 << 1;
+    const REPORTS_SIZE: u16 = 1 << 2;
+    const REPORTS_TIME: u16 = 1 << 3;
+    const REPORTS_PERMISSIONS: u16 = 1 << 4;
+    const REPORTS_OWNER: u16 = 1 << 5;
+    const REPORTS_GROUP: u16 = 1 << 6;
     const BASIS_TYPE_FOLLOWS: u16 = 1 << 11;
     const XNAME_FOLLOWS: u16 = 1 << 12;
     const IS_NEW: u16 = 1 << 13;
+    const LOCAL_CHANGE: u16 = 1 << 14;
     const TRANSFER: u16 = 1 << 15;
+
+    /// Flags as they are on the wire.
+    #[must_use]
+    pub fn new(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// Something is different at the client: not only how it says so.
+    #[must_use]
+    pub fn is_significant(self) -> bool {
+        self.0 & !(Self::BASIS_TYPE_FOLLOWS | Self::XNAME_FOLLOWS | Self::LOCAL_CHANGE) != 0
+    }
+
+    /// Eleven characters: what is done, to which kind, what differs (8.1, and `--itemize-changes` of rsync(1)).
+    pub(super) fn itemized(self, kind: NodeKind, keeps_times: bool) -> String {
+        let has = |bit| self.0 & bit != 0;
+        let mark = |bit, letter| if has(bit) { letter } else { '.' };
+        let what = match (has(Self::LOCAL_CHANGE), has(Self::TRANSFER)) {
+            (true, _) if has(Self::XNAME_FOLLOWS) => 'h',
+            (true, _) => 'c',
+            (false, true) => '<',
+            (false, false) => '.',
+        };
+        let (letter, takes_time) = match kind {
+            NodeKind::Directory => ('d', keeps_times),
+            NodeKind::File => ('f', keeps_times),
+            // Their bit of the size says that the time can't be set.
+            NodeKind::Symlink => ('L', keeps_times && !has(Self::REPORTS_SIZE)),
+        };
+        let attributes = [
+            mark(Self::REPORTS_CONTENTS, 'c'),
+            if kind == NodeKind::Symlink { '.' } else { mark(Self::REPORTS_SIZE, 's') },
+            mark(Self::REPORTS_TIME, if takes_time { 't' } else { 'T' }),
+            mark(Self::REPORTS_PERMISSIONS, 'p'),
+            mark(Self::REPORTS_OWNER, 'o'),
+            mark(Self::REPORTS_GROUP, 'g'),
+            // Access times, access control lists and extended attributes are never asked for.
+            '.',
+            '.',
+            '.',
+        ];
+        let is_same = what != '<' && attributes.iter().all(|&attribute| attribute == '.');
+        let shown = |attribute| match (has(Self::IS_NEW), is_same) {
+            (true, _) => '+',
+            (false, true) => ' ',
+            (false, false) => attribute,
+        };
+        [what, letter].into_iter().chain(attributes.into_iter().map(shown)).collect()
+    }
 
     /// Contents are asked for.
     #[must_use]
@@ -152,6 +208,15 @@ impl Request {
     /// Octets of block sums.
     pub(crate) fn sums_len(&self) -> usize {
         self.sums.as_ref().map_or(0, |sums| sums.octets.len())
+    }
+
+    /// Octets of the sum head and the block sums that came with it.
+    pub(super) fn described_len(&self) -> u64 {
+        const HEAD_LEN: u64 = 16;
+        let of = |head: SumHead| {
+            HEAD_LEN + if self.append_from.is_some() { 0 } else { head.sums_len().unwrap_or(0) }
+        };
+        self.head.map_or(0, of)
     }
 
     /// Whether it only keeps a connection of protocol 29 alive (12.4).
