@@ -84,6 +84,7 @@ async fn start(settings: Settings, kit: Kit) -> anyhow::Result<()> {
 async fn work(Path(ms): Path<u64>, headers: HeaderMap) -> String {
     let span = tracing::info_span!("work", otel.kind = "server");
     propagation::adopt(&span, &headers);
+    opentelemetry::global::meter("miniature").u64_counter("miniature.requests").build().add(1, &[]);
     let time = HumanDuration(Duration::from_millis(ms));
     let working = async {
         tracing::info!("working");

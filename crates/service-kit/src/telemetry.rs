@@ -1,17 +1,18 @@
-//! Logs on standard error, traces to an OTLP endpoint if one is configured.
+//! Logs on standard error, traces and metrics to an OTLP endpoint if one is configured.
 //!
-//! Spans are handed to a bounded queue and sent in batches by a thread of their own: a collector that is
-//! slow or away costs spans, never a request's time.
+//! Spans are handed to a bounded queue and sent in batches by a thread of their own, as are the sums of what was counted:
+//! a collector that is slow or away costs spans and figures, never a request's time.
 
 pub mod propagation;
 
 use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Tracer};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::{EnvFilter, FilterFn};
@@ -28,11 +29,14 @@ const QUEUE_SPANS_MAX: usize = 4096;
 /// How long one batch may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often figures are exported.
+const METRICS_INTERVAL: Duration = Duration::from_secs(30);
+
 /// The `[telemetry]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
-    /// Where spans are exported, `http://host:4317`; empty: nowhere.
+    /// Where spans and metrics are exported, `http://host:4317`; empty: nowhere.
     pub otlp_endpoint: String,
     /// A `tracing` filter: `info`, or `warn,proxy_cache=debug`.
     pub log: String,
@@ -62,6 +66,7 @@ impl Default for TelemetryConfig {
 #[must_use = "spans that wait are lost without `shutdown`"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    meters: Option<SdkMeterProvider>,
 }
 
 /// Starts logging and, if configured, exporting. Call it once, inside the runtime.
@@ -78,15 +83,22 @@ pub fn init(config: &TelemetryConfig, service_name: &'static str) -> Result<Tele
             ),
         )
     })?;
-    let provider = match config.otlp_endpoint.as_str() {
-        "" => None,
-        endpoint => Some(provider(endpoint, service_name)?),
+    let (provider, meters) = match config.otlp_endpoint.as_str() {
+        "" => (None, None),
+        endpoint => {
+            let resource = resource(service_name);
+            (Some(provider(endpoint, resource.clone())?), Some(meters(endpoint, resource)?))
+        }
     };
+    if let Some(meters) = &meters {
+        // Instruments are made from the global one; without it they count nothing.
+        opentelemetry::global::set_meter_provider(meters.clone());
+    }
     let tracer = provider.as_ref().map(|provider| provider.tracer(service_name));
     // Fails only if a subscriber is there already, which then goes on logging.
     drop(subscriber(filter, config.format, tracer).try_init());
     std::panic::set_hook(Box::new(log_panic));
-    Ok(Telemetry { provider })
+    Ok(Telemetry { provider, meters })
 }
 
 /// The log behind its filter, and traces behind theirs: what is exported doesn't depend on what is logged.
@@ -128,29 +140,32 @@ where
     tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours)
 }
 
-fn provider(endpoint: &str, service_name: &'static str) -> Result<SdkTracerProvider, ConfigError> {
-    let wrong = |reason: String| {
-        let expected =
-            format!(r#"expected a URL such as "http://127.0.0.1:4317", found "{endpoint}": {reason}"#);
-        ConfigError::wrong("telemetry.otlp_endpoint", expected)
-    };
-    let url = url::Url::parse(endpoint).map_err(|error| wrong(error.to_string()))?;
+fn wrong_endpoint(endpoint: &str, reason: &dyn std::fmt::Display) -> ConfigError {
+    let expected = format!(r#"expected a URL such as "http://127.0.0.1:4317", found "{endpoint}": {reason}"#);
+    ConfigError::wrong("telemetry.otlp_endpoint", expected)
+}
+
+fn resource(service_name: &'static str) -> Resource {
+    Resource::builder()
+        .with_service_name(service_name)
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+fn provider(endpoint: &str, resource: Resource) -> Result<SdkTracerProvider, ConfigError> {
+    let url = url::Url::parse(endpoint).map_err(|error| wrong_endpoint(endpoint, &error))?;
     if url.scheme() != "http" || !url.has_host() {
-        return Err(wrong("a collector is spoken to over plain http".to_owned()));
+        return Err(wrong_endpoint(endpoint, &"a collector is spoken to over plain http"));
     }
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
         .with_timeout(EXPORT_TIMEOUT)
         .build()
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(|error| wrong_endpoint(endpoint, &error))?;
     let batch = BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE_SPANS_MAX)
         .with_scheduled_delay(Duration::from_secs(2))
-        .build();
-    let resource = Resource::builder()
-        .with_service_name(service_name)
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
     Ok(SdkTracerProvider::builder()
         .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batch).build())
@@ -159,14 +174,32 @@ fn provider(endpoint: &str, service_name: &'static str) -> Result<SdkTracerProvi
         .build())
 }
 
+fn meters(endpoint: &str, resource: Resource) -> Result<SdkMeterProvider, ConfigError> {
+    let exporter = opentelemetry_otlp::MetricExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()
+        .map_err(|error| wrong_endpoint(endpoint, &error))?;
+    let reader = PeriodicReader::builder(exporter).with_interval(METRICS_INTERVAL).build();
+    Ok(SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build())
+}
+
 impl Telemetry {
-    /// Sends the spans that wait and stops, within `bound`. Blocks: call it outside of the runtime's
-    /// threads, while the runtime still runs.
+    /// Sends the spans that wait and the last figures and stops, within `bound`. Blocks: call it outside of the
+    /// runtime's threads, while the runtime still runs.
     pub fn shutdown(self, bound: Duration) {
+        let until = Instant::now() + bound;
         if let Some(provider) = self.provider
             && let Err(error) = provider.shutdown_with_timeout(bound)
         {
             tracing::warn!(%error, "the last spans were not exported");
+        }
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+        if let Some(meters) = self.meters
+            && let Err(error) = meters.shutdown_with_timeout(left)
+        {
+            tracing::warn!(%error, "the last figures were not exported");
         }
     }
 }

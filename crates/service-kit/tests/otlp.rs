@@ -1,4 +1,4 @@
-//! Export of traces, from outside: a collector that receives, and one that never answers.
+//! Export of traces and metrics, from outside: a collector that receives, and one that never answers.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,6 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -47,6 +53,23 @@ impl TraceService for Collector {
     }
 }
 
+/// Keeps the names of metrics that it is sent.
+#[derive(Clone, Default)]
+struct Figures(Arc<Mutex<Vec<String>>>);
+
+#[tonic::async_trait]
+impl MetricsService for Figures {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let scopes = request.into_inner().resource_metrics.into_iter().flat_map(|of| of.scope_metrics);
+        let names = scopes.flat_map(|scope| scope.metrics).map(|metric| metric.name);
+        self.0.lock().unwrap().extend(names);
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
 /// Starts the example with this collector and gives its address.
 fn start(collector: SocketAddr) -> (Child, SocketAddr) {
     let own = std::env::current_exe().unwrap();
@@ -83,12 +106,14 @@ async fn end(mut child: Child) -> Option<i32> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_spans_are_sent_before_the_process_ends() {
+async fn the_last_spans_and_figures_are_sent_before_the_process_ends() {
     let collector = Collector::default();
+    let figures = Figures::default();
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = incoming.local_addr().unwrap();
     let serving = tonic::transport::Server::builder()
         .add_service(TraceServiceServer::new(collector.clone()))
+        .add_service(MetricsServiceServer::new(figures.clone()))
         .serve_with_incoming(incoming);
     let tasks = service_kit::lifecycle::Tasks::new();
     drop(tasks.spawn("collector", serving));
@@ -100,6 +125,7 @@ async fn the_last_spans_are_sent_before_the_process_ends() {
     let [service, name, trace, parent] = seen.first().expect("a span");
     assert!(service.contains("miniature"), "{service}");
     assert_eq!([name.as_str(), trace, parent], ["work", TRACE, PARENT]);
+    assert_eq!(*figures.0.lock().unwrap(), ["miniature.requests"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
