@@ -44,7 +44,6 @@ const fn of(name: &'static str, scope: Scope, treatment: Treatment) -> Parameter
 
 const NO_PATHS: &str = "contents come from a stored generation, and no path of a client's is ever opened";
 const NOT_RECEIVED: &str = "nothing is ever received";
-const LOGS: &str = "logs go to standard error, one line for each connection";
 const NO_COMMANDS: &str = "no commands are run for a connection";
 
 /// All of them.
@@ -86,8 +85,8 @@ pub const PARAMETERS: &[Parameter] = &[
     of("insecure links", Module, Stricter(NO_PATHS)),
     of("list", Module, Honoured),
     of("lock file", Module, NoEffect("connections are counted in the process")),
-    of("log file", Module, NoEffect(LOGS)),
-    of("log format", Module, NoEffect(LOGS)),
+    of("log file", Module, Honoured),
+    of("log format", Module, Honoured),
     of("max connections", Module, Honoured),
     of("max verbosity", Module, Stricter("what a client asks for never changes what is logged")),
     of("munge symlinks", Module, NoEffect(NOT_RECEIVED)),
@@ -103,11 +102,11 @@ pub const PARAMETERS: &[Parameter] = &[
     of("reverse lookup", Module, Honoured),
     of("secrets file", Module, Honoured),
     of("strict modes", Module, Honoured),
-    of("syslog facility", Module, NoEffect(LOGS)),
-    of("syslog tag", Module, NoEffect(LOGS)),
+    of("syslog facility", Module, Honoured),
+    of("syslog tag", Module, Honoured),
     of("temp dir", Module, NoEffect(NOT_RECEIVED)),
     of("timeout", Module, Honoured),
-    of("transfer logging", Module, Only(false, "files are not logged one by one yet")),
+    of("transfer logging", Module, Honoured),
     of("uid", Module, Stricter(NO_PATHS)),
     of("use chroot", Module, Stricter(NO_PATHS)),
     of("write only", Module, Only(false, "modules only send")),

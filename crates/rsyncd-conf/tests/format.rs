@@ -182,7 +182,6 @@ fn everything_that_is_wrong_is_named_with_its_line() {
         ("syslog facility = moon", "unknown facility"),
         ("[n]", ":3: module [n]: expected a `path`"),
         ("[global]\nproxy protocol = yes", "expected `proxy protocol hosts`"),
-        ("transfer logging = yes", "not logged one by one yet"),
         ("[global]\nproxy protocol hosts = ws1", "found the name `ws1`"),
         ("comment = a\u{1}b", "control characters"),
     ] {

@@ -2,6 +2,7 @@
 
 mod auth;
 mod hosts;
+mod log;
 mod rsyncd;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use tree_store::{Excludes, Keyring, ModuleName, TreeError, Verify};
 
 pub use auth::{AuthUsers, DigestName};
 pub use hosts::Hosts;
+pub use log::FacilityName;
 pub(crate) use rsyncd::Resolved;
 
 use crate::upstream::{self, GitUrl, Limits, Origin, Upstreams};
@@ -47,6 +49,9 @@ pub struct Config {
     pub queue_timeout: HumanDuration,
     /// Who has to begin each connection with a PROXY protocol header, version 1 or 2, that says whom it is for.
     pub proxy_protocol_from: Networks,
+    /// Where connections are logged as the stock daemon does, besides the process's own log.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub log_file: Option<PathBuf>,
     /// A file that is sent to each client before anything else.
     #[serde(deserialize_with = "none_if_empty")]
     pub motd_file: Option<PathBuf>,
@@ -102,6 +107,7 @@ impl Default for Config {
             connections_per_address: 50,
             queue_timeout: HumanDuration(Duration::from_secs(10)),
             proxy_protocol_from: Networks::default(),
+            log_file: None,
             motd_file: None,
             rsyncd_conf: None,
             rsyncd_verify: VerifyMode::Consistent,
@@ -178,6 +184,21 @@ pub struct ModuleConfig {
     /// Options of clients that are refused, as rsyncd.conf(5) writes them.
     #[serde(default)]
     pub refuse_options: Vec<String>,
+    /// Where its connections are logged as the stock daemon does; without it, where those of all modules are.
+    #[serde(default, deserialize_with = "none_if_empty")]
+    pub log_file: Option<PathBuf>,
+    /// A line for each file that is sent: in the log file, or else in the system log.
+    #[serde(default)]
+    pub transfer_logging: bool,
+    /// How that line looks, as rsyncd.conf(5) writes it.
+    #[serde(default = "log_format")]
+    pub log_format: String,
+    /// Where there is no log file, connections are logged in the system log with this facility.
+    #[serde(default)]
+    pub syslog_facility: Option<FacilityName>,
+    /// And with this in front.
+    #[serde(default = "syslog_tag", deserialize_with = "one_line")]
+    pub syslog_tag: String,
 }
 
 impl ModuleConfig {
@@ -206,6 +227,11 @@ impl ModuleConfig {
             auth_digest: None,
             strict_modes: true,
             refuse_options: Vec::new(),
+            log_file: None,
+            transfer_logging: false,
+            log_format: log_format(),
+            syslog_facility: None,
+            syslog_tag: syslog_tag(),
         }
     }
 
@@ -280,6 +306,14 @@ fn openpgp_key() -> PathBuf {
 
 const fn keep() -> usize {
     3
+}
+
+fn log_format() -> String {
+    rsyncd_conf::log_format::DEFAULT.to_owned()
+}
+
+fn syslog_tag() -> String {
+    "rsyncd".to_owned()
 }
 
 const fn yes() -> bool {

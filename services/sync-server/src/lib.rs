@@ -32,7 +32,8 @@ use tonic::service::Routes;
 use tree_store::TreeError;
 
 pub use config::{
-    AuthUsers, Config, DigestName, Hosts, Md5CacheMode, ModuleConfig, PullConfig, SourceConfig, VerifyMode,
+    AuthUsers, Config, DigestName, FacilityName, Hosts, Md5CacheMode, ModuleConfig, PullConfig, SourceConfig,
+    VerifyMode,
 };
 pub use module::{Attempt, Looked, Module, Modules};
 pub use upstream::{RsyncUrl, Upstreams};
@@ -40,7 +41,7 @@ pub use upstream::{RsyncUrl, Upstreams};
 use config::{ModulePlan, Resolved};
 use generations::{FirstTurn, Shared};
 use module::Request;
-use rsync::{Limits, LoginRules, Lookups, Motd, RsyncServer};
+use rsync::{Limits, LogTarget, LoginRules, Lookups, Motd, RsyncServer};
 use rsyncd_conf::hosts::HostAccess;
 use rsyncd_conf::refuse::RefusedOptions;
 use tree_service::TreeService;
@@ -124,6 +125,7 @@ fn login_rules(config: &ModuleConfig) -> Option<LoginRules> {
 
 /// The daemon asks for a module's live generation once for each connection.
 fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
+    let log_file = config.log_file.as_deref();
     let served = modules.iter().map(|module| {
         let config = &module.plan().config;
         let live = Arc::clone(module);
@@ -137,6 +139,7 @@ fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
             timeout_s: u32::try_from(config.timeout.0.as_secs()).unwrap_or(u32::MAX),
             login: login_rules(config).map(Arc::new),
             refused: Arc::new(RefusedOptions::new(&config.refuse_options)),
+            log: Arc::new(module.plan().config.log(log_file)),
             live: Arc::new(move || live.live()),
         }
     });
@@ -145,6 +148,7 @@ fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
         connections_per_address: config.connections_per_address,
         queue_timeout: config.queue_timeout.0,
         proxy_protocol_from: config.proxy_protocol_from.clone(),
+        log: config.log_file.clone().map(LogTarget::File),
     };
     RsyncServer::new(served.collect(), Motd::new(config.motd_file.clone()), &limits)
 }

@@ -12,7 +12,7 @@ use rsyncd_conf::hosts::HostPattern;
 use rsyncd_conf::{Found, Module, Note, RsyncdConf, Surroundings};
 use service_kit::config::{ConfigError, HumanDuration, Networks};
 
-use super::{AuthUsers, Config, DigestName, Hosts, ModuleConfig, VerifyMode};
+use super::{AuthUsers, Config, DigestName, FacilityName, Hosts, ModuleConfig, VerifyMode};
 
 /// Octets of one file of the configuration.
 const FILE_LEN_MAX: u64 = 4 << 20;
@@ -75,6 +75,9 @@ impl Config {
             && let Some(limit) = common_limit(&conf.modules)
         {
             self.max_connections = limit;
+        }
+        if let Some(file) = &globals.log_file {
+            self.log_file.get_or_insert_with(|| file.into());
         }
         if let Some(file) = &globals.motd_file {
             self.motd_file.get_or_insert_with(|| file.into());
@@ -143,6 +146,11 @@ fn translate(module: &Module, verify: VerifyMode) -> Result<ModuleConfig, String
         auth_digest: module.auth_digest.as_deref().and_then(AuthDigest::from_name).map(DigestName),
         strict_modes: module.strict_modes,
         refuse_options: module.refuse_options.clone(),
+        log_file: module.log_file.as_ref().map(Into::into),
+        transfer_logging: module.transfer_logging,
+        log_format: module.log_format.clone(),
+        syslog_facility: module.syslog_facility.as_deref().and_then(FacilityName::new),
+        syslog_tag: module.syslog_tag.clone(),
         ..ModuleConfig::of_dir(&module.name, path)
     })
 }

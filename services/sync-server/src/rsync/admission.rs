@@ -6,8 +6,11 @@ use std::sync::Arc;
 use rsync_wire::login::{Login, challenge_text};
 use rsync_wire::prologue;
 use rsync_wire::session::{Challenge, CloseReason, Grant, Selection};
+use rsyncd_conf::hosts::Names;
 use tree_store::Generation;
 
+use super::figures::InUse;
+use super::log::{HostName, SessionLog};
 use super::slots::Slot;
 use super::turns::Claim;
 use super::{Module, RsyncServer};
@@ -17,17 +20,25 @@ use crate::pins::Pin;
 pub(super) struct Admission {
     pub(super) selection: Selection,
     pub(super) pinned: Option<Pinned>,
+    /// What a log should know beyond that.
+    pub(super) detail: Option<String>,
+    /// The host's name, if it was looked up for the log.
+    pub(super) host: HostName,
 }
 
 /// What a connection holds while it uses a module.
 pub(super) struct Pinned {
     pub(super) generation: Generation,
+    /// The module's place in the list.
+    pub(super) place: usize,
+    _in_use: InUse,
     _pin: Pin,
     _slot: Slot,
 }
 
 fn refuse(line: String, reason: CloseReason) -> Admission {
-    Admission { selection: Selection::Refused { line, reason }, pinned: None }
+    let selection = Selection::Refused { line, reason };
+    Admission { selection, pinned: None, detail: None, host: HostName::default() }
 }
 
 /// Decides in the order in which rsync does (3.3), so that a client learns no more than from rsync. Only whoever has
@@ -37,19 +48,38 @@ pub(super) async fn decide(server: Arc<RsyncServer>, host: IpAddr, name: String)
         return refuse(prologue::unknown_module(&name), CloseReason::UnknownModule);
     };
     let names = server.resolver.names(&module.access, module.lookups, host).await;
-    if !module.access.permits(host, &names) {
+    let is_logged = module.lookups.reverse && module.log.target.is_some();
+    let name =
+        if is_logged { HostName::found(server.resolver.name_of(host).await) } else { HostName::default() };
+    Admission { host: name, ..decide_about(&server, place, module, host, &names).await }
+}
+
+async fn decide_about(
+    server: &RsyncServer,
+    place: usize,
+    module: &Module,
+    host: IpAddr,
+    names: &Names,
+) -> Admission {
+    let name = &module.name;
+    if !module.access.permits(host, names) {
         return if module.listed {
-            refuse(prologue::access_denied(&name, &host.to_string()), CloseReason::AccessDenied)
+            refuse(prologue::access_denied(name, &host.to_string()), CloseReason::AccessDenied)
         } else {
-            refuse(prologue::unknown_module(&name), CloseReason::AccessDenied)
+            refuse(prologue::unknown_module(name), CloseReason::AccessDenied)
         };
     }
     if let Some(login) = &module.login {
         let text = challenge_text(rand::random());
         let challenge = Challenge { text, weakest: login.weakest };
-        return Admission { selection: Selection::LogIn(challenge), pinned: None };
+        return Admission {
+            selection: Selection::LogIn(challenge),
+            pinned: None,
+            detail: None,
+            host: HostName::default(),
+        };
     }
-    admit(&server, place, module, host).await
+    admit(server, place, module, host).await
 }
 
 /// Decides about an attempt to log in.
@@ -73,7 +103,8 @@ pub(super) async fn log_in(server: Arc<RsyncServer>, host: IpAddr, name: String,
         Ok(Ok(())) => admit(&server, place, module, host).await,
         Ok(Err(fault)) => {
             tracing::warn!(%host, module = name, user = %user.escape_debug(), %fault, "rsync: login failed");
-            failed()
+            let detail = Some(format!(" for {user}: {fault}"));
+            Admission { detail, ..failed() }
         }
         Err(_) => failed(),
     }
@@ -86,7 +117,9 @@ async fn admit(server: &RsyncServer, place: usize, module: &Module, host: IpAddr
         Ok(slot) => slot,
         Err(limit) => {
             tracing::warn!(%host, module = module.name, limit = limit.as_str(), "rsync: no turn for a connection");
-            return refuse(prologue::connections_exhausted(limit.number()), CloseReason::Busy);
+            let detail = Some(limit.number().to_string());
+            let refused = refuse(prologue::connections_exhausted(limit.number()), CloseReason::Busy);
+            return Admission { detail, ..refused };
         }
     };
     let Some(generation) = (module.live)() else {
@@ -99,10 +132,19 @@ async fn admit(server: &RsyncServer, place: usize, module: &Module, host: IpAddr
         refuses: Some(Arc::new(move |arguments: &[Vec<u8>]| {
             refused.first_refused(arguments.iter().map(Vec::as_slice))
         })),
+        records: SessionLog::records(server.journals[place].as_ref(), &module.log),
     };
     let pin = server.pins.enter(&generation, host);
     Admission {
         selection: Selection::Accepted(grant),
-        pinned: Some(Pinned { generation, _pin: pin, _slot: slot }),
+        pinned: Some(Pinned {
+            generation,
+            place,
+            _in_use: server.figures.enter(&module.name),
+            _pin: pin,
+            _slot: slot,
+        }),
+        detail: None,
+        host: HostName::default(),
     }
 }

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use rsync_wire::session::{CloseReason, Command, Session, SessionConfig};
+use rsync_wire::session::{CloseReason, Command, Selection, Session, SessionConfig};
 use rsync_wire::{Batch, FileList, ListPlan, WireError, limits};
 use service_kit::proxy_protocol::{self, Connected, ProxiedStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::RsyncServer;
 use super::admission::{self, Admission, Pinned};
+use super::log::SessionLog;
 use super::pace::Pace;
 use super::tree::ServedTree;
 
@@ -33,7 +36,7 @@ const LINGER_LEN_MAX: usize = 1 << 20;
 
 /// Work that is under way for the session.
 enum Done {
-    Admitted(Admission),
+    Admitted(Box<Admission>),
     Listed(Result<Arc<FileList>, WireError>),
     Sent(Box<Batch>),
     /// It panicked, or the process ends.
@@ -58,6 +61,7 @@ struct Connection<'a> {
     out_len: usize,
     pace: Pace,
     closing: Option<CloseReason>,
+    log: SessionLog,
 }
 
 /// Serves one client to the end, and says in the log how it went.
@@ -84,10 +88,13 @@ pub(super) async fn run(stream: TcpStream, peer: SocketAddr, server: &Arc<RsyncS
         out_len: 0,
         pace: Pace::new(started),
         closing: None,
+        log: SessionLog::new(server.journal.clone(), host),
     };
+    connection.log.connected();
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let ended = connection.drive(&mut reader, &mut writer).await;
-    connection.report(started, &ended);
+    let span = span(host);
+    let ended = connection.drive(&mut reader, &mut writer).instrument(span.clone()).await;
+    connection.report(started, &ended, &span);
     // The slot and the generation are not held while the client closes.
     drop(connection);
     linger(&mut reader, &mut writer).await;
@@ -98,6 +105,22 @@ pub(super) async fn run(stream: TcpStream, peer: SocketAddr, server: &Arc<RsyncS
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_LEN_MAX)
+}
+
+/// What is known from the start; the rest is recorded as it comes.
+fn span(host: IpAddr) -> Span {
+    tracing::info_span!(
+        "rsync session",
+        %host,
+        module = Empty,
+        user = Empty,
+        protocol = Empty,
+        generation = Empty,
+        reason = Empty,
+        files_sent = Empty,
+        read_bytes = Empty,
+        written_bytes = Empty,
+    )
 }
 
 /// The checksum seed is never 0: that would mean none.
@@ -158,17 +181,22 @@ impl Connection<'_> {
                     self.out_len += octets.len();
                     self.out.push_back(octets);
                 }
-                Command::ListModules => self.session.modules_listed(self.server.listed()),
+                Command::ListModules => {
+                    self.log.modules_listed();
+                    self.session.modules_listed(self.server.listed());
+                }
                 Command::SelectModule(name) => {
                     self.module = Some(name.clone());
+                    Span::current().record("module", name.escape_debug().to_string());
                     let decision = admission::decide(self.server.clone(), self.host, name);
-                    self.work = Some(Box::pin(async { Done::Admitted(decision.await) }));
+                    self.work = Some(Box::pin(async { Done::Admitted(Box::new(decision.await)) }));
                 }
                 Command::CheckLogin(login) => {
                     let Some(name) = self.module.clone() else { continue };
                     self.user = Some(login.user().to_owned());
+                    Span::current().record("user", login.user().escape_debug().to_string());
                     let decision = admission::log_in(self.server.clone(), self.host, name, login);
-                    self.work = Some(Box::pin(async { Done::Admitted(decision.await) }));
+                    self.work = Some(Box::pin(async { Done::Admitted(Box::new(decision.await)) }));
                 }
                 Command::BuildList(plan) => self.build_list(plan),
                 Command::SendFiles(batch) => self.send_files(batch),
@@ -182,8 +210,10 @@ impl Connection<'_> {
         self.pace.set(self.session.bandwidth_kib());
         let Some(tree) = self.tree() else { return };
         let generation = tree.0.number();
+        self.log.begin(&self.session);
+        self.log.building();
         if let Some(list) = self.server.lists.find(generation, &plan) {
-            return self.session.list_built(Ok(list), Instant::now());
+            return self.listed(Ok(list), Instant::now());
         }
         let turns = if plan.checksum.is_some() { &self.server.hashing } else { &self.server.listing };
         let lists = self.server.lists.clone();
@@ -196,8 +226,10 @@ impl Connection<'_> {
 
     fn send_files(&mut self, mut batch: Box<Batch>) {
         let Some(tree) = self.tree() else { return };
+        let log = self.log.clone();
         let run = move || {
             batch.run(&tree);
+            log.records_of(&tree, &batch.take_records());
             Done::Sent(batch)
         };
         self.work = Some(Box::pin(blocking(self.server.sending.clone(), run)));
@@ -215,14 +247,44 @@ impl Connection<'_> {
     fn done(&mut self, done: Done) {
         let now = Instant::now();
         match done {
-            Done::Admitted(admission) => {
-                self.pinned = admission.pinned;
-                self.session.module_selected(admission.selection, now);
-            }
-            Done::Listed(built) => self.session.list_built(built, now),
+            Done::Admitted(admission) => self.admitted(*admission, now),
+            Done::Listed(built) => self.listed(built, now),
             Done::Sent(batch) => self.session.batch_done(*batch),
             Done::Lost => self.closing = Some(CloseReason::ServerFault),
         }
+    }
+
+    fn admitted(&mut self, admission: Admission, now: Instant) {
+        let Admission { selection, pinned, detail, host } = admission;
+        let name = self.module.clone().unwrap_or_default();
+        self.log.named(host);
+        // Who logs in was let in before.
+        let is_new = self.user.is_none();
+        match &selection {
+            Selection::Refused { reason, .. } => {
+                if is_new && *reason == CloseReason::Busy {
+                    self.log.allowed(&name);
+                }
+                self.log.turned_away(&name, *reason, detail.as_deref());
+            }
+            Selection::LogIn(_) => self.log.allowed(&name),
+            Selection::Accepted(_) if is_new => self.log.allowed(&name),
+            Selection::Accepted(_) => {}
+        }
+        self.pinned = pinned;
+        if let Some(Pinned { generation, place, .. }) = &self.pinned {
+            Span::current().record("generation", generation.number());
+            let log = self.server.modules[*place].log.clone();
+            self.log.entered(&name, log, self.server.journals[*place].clone(), self.user.as_deref());
+        }
+        self.session.module_selected(selection, now);
+    }
+
+    fn listed(&mut self, built: Result<Arc<FileList>, WireError>, now: Instant) {
+        if let Ok(list) = &built {
+            self.log.texts(list.texts());
+        }
+        self.session.list_built(built, now);
     }
 
     fn written(&mut self, len: usize) {
@@ -242,13 +304,22 @@ impl Connection<'_> {
         }
     }
 
-    fn report(&self, started: Instant, ended: &io::Result<CloseReason>) {
+    fn report(&mut self, started: Instant, ended: &io::Result<CloseReason>, span: &Span) {
         let summary = self.session.summary();
+        self.log.ended(&self.session, ended.as_ref().ok().copied());
         let reason = match ended {
             Ok(reason) => reason.as_str(),
             Err(_) => "connection_lost",
         };
         let error = ended.as_ref().err().map(tracing::field::display);
+        let known = self.module.as_deref().filter(|name| self.server.module(name).is_some());
+        let seconds = started.elapsed().as_secs_f64();
+        self.server.figures.ended(known.unwrap_or_default(), reason, seconds, &summary);
+        span.record("protocol", summary.protocol);
+        span.record("reason", reason);
+        span.record("files_sent", summary.files_sent);
+        span.record("read_bytes", summary.read);
+        span.record("written_bytes", summary.written);
         tracing::info!(
             host = %self.host,
             module = self.module.as_deref().map(str::escape_debug).map(tracing::field::display),

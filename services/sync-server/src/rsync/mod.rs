@@ -7,7 +7,9 @@
 
 mod admission;
 mod connection;
+mod figures;
 mod lists;
+mod log;
 mod login;
 mod motd;
 mod names;
@@ -17,11 +19,12 @@ mod tree;
 mod turns;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use rsync_wire::prologue;
+use rsync_wire::session::Summary;
 use rsyncd_conf::hosts::HostAccess;
 use rsyncd_conf::refuse::RefusedOptions;
 use service_kit::config::Networks;
@@ -31,11 +34,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tree_store::Generation;
 
+pub use log::{LogTarget, ModuleLog};
 pub use login::LoginRules;
 pub use motd::Motd;
 pub use names::Lookups;
 
+use figures::Figures;
 use lists::Lists;
+use log::{Journal, Journals, Writer};
 use names::Resolver;
 use slots::Slots;
 
@@ -65,6 +71,8 @@ pub struct Module {
     pub login: Option<Arc<LoginRules>>,
     /// What it does not grant.
     pub refused: Arc<RefusedOptions>,
+    /// What is logged of it beside the process's own log.
+    pub log: Arc<ModuleLog>,
     /// Asked once for each connection.
     pub live: Live,
 }
@@ -80,6 +88,8 @@ pub struct Limits {
     pub queue_timeout: Duration,
     /// Who begins each connection with a PROXY protocol header that says whom it is for.
     pub proxy_protocol_from: Networks,
+    /// Where connections are logged, beside the process's own log, before their module is known.
+    pub log: Option<LogTarget>,
 }
 
 impl Default for Limits {
@@ -89,6 +99,7 @@ impl Default for Limits {
             connections_per_address: 50,
             queue_timeout: Duration::from_secs(10),
             proxy_protocol_from: Networks::default(),
+            log: None,
         }
     }
 }
@@ -115,6 +126,12 @@ pub struct RsyncServer {
     hashing: Arc<Semaphore>,
     /// Who is served from which generation.
     pins: Pins,
+    /// The daemon's own log, then that of each module.
+    journal: Option<Journal>,
+    journals: Vec<Option<Journal>>,
+    /// What writes them, until it is taken to run.
+    writers: Mutex<Vec<Writer>>,
+    figures: Figures,
 }
 
 /// Sockets beyond the connections that may use a module.
@@ -126,7 +143,14 @@ impl RsyncServer {
     pub fn new(modules: Vec<Module>, motd: Motd, limits: &Limits) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let slots = Slots::new(limits);
+        let mut journals = Journals::default();
+        let journal = journals.of(limits.log.as_ref());
+        let of_modules = modules.iter().map(|module| journals.of(module.log.target.as_ref())).collect();
         Self {
+            journal,
+            journals: of_modules,
+            writers: Mutex::new(journals.into_writers()),
+            figures: Figures::default(),
             modules,
             motd,
             resolver: Resolver::default(),
@@ -167,6 +191,10 @@ pub async fn serve(listener: TcpListener, server: Arc<RsyncServer>, tasks: Tasks
     let address = listener.local_addr().context("the rsync listener has no address")?;
     tracing::info!(%address, modules = server.modules.len(), "rsync: listening");
     let soft = tasks.soft();
+    // They end when the last connection has, as nobody can log anything then.
+    for writer in std::mem::take(&mut *server.writers.lock().unwrap_or_else(PoisonError::into_inner)) {
+        drop(tasks.spawn("rsync log", writer.run()));
+    }
     loop {
         let accepted = tokio::select! {
             () = soft.cancelled() => return Ok(()),
@@ -181,15 +209,15 @@ pub async fn serve(listener: TcpListener, server: Arc<RsyncServer>, tasks: Tasks
                 continue;
             }
         };
-        match server.sockets.clone().try_acquire_owned() {
-            Ok(socket) => {
-                let server = server.clone();
-                drop(tasks.spawn("rsync connection", async move {
-                    connection::run(stream, peer, &server).await;
-                    drop(socket);
-                }));
-            }
-            Err(_) => drop(tasks.spawn("rsync refusal", turn_away(stream, peer, server.slots.max()))),
+        if let Ok(socket) = server.sockets.clone().try_acquire_owned() {
+            let server = server.clone();
+            drop(tasks.spawn("rsync connection", async move {
+                connection::run(stream, peer, &server).await;
+                drop(socket);
+            }));
+        } else {
+            server.figures.ended("", "too_many_sockets", 0.0, &Summary::default());
+            drop(tasks.spawn("rsync refusal", turn_away(stream, peer, server.slots.max())));
         }
     }
 }

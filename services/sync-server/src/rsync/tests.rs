@@ -2,6 +2,7 @@
 
 mod bench;
 mod crowd;
+mod figures;
 mod login;
 mod matrix;
 mod proxied;
