@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: figures for docs/benchmarks.md. Nothing here decides whether a change is good.
 
+mod proxy;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,12 +38,17 @@ pub(crate) enum Bench {
     },
     /// maintenance's index at the size of a large farm: imports, differences, status, plan, objects.
     Index,
+    /// Plain hits: the replica, the candidate engines, nginx, squid and apt-cacher-ng side by side.
+    Proxy(proxy::Options),
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         let Self::Trees { list, metadata, copies, verify, generations, changed, dir } = self else {
-            return example("maintenance", "index_bench", &[]);
+            return match self {
+                Self::Proxy(options) => proxy::run(&options),
+                Self::Index | Self::Trees { .. } => example("maintenance", "index_bench", &[]),
+            };
         };
         let dir = dir.unwrap_or_else(|| in_memory().join(format!("rookery-bench-{}", std::process::id())));
         if dir.exists() {

@@ -89,6 +89,45 @@ fn install_programs() -> Result<()> {
     apt_get(&arguments)
 }
 
+/// What `bench proxy` compares with, from Debian; none of the services that come with it is started.
+pub(crate) fn install_measuring_programs(with_squid: bool, with_apt_cacher_ng: bool) -> Result<()> {
+    let wanted = [
+        ("wrk", true),
+        ("curl", true),
+        ("nginx", true),
+        ("squid", with_squid),
+        ("apt-cacher-ng", with_apt_cacher_ng),
+    ];
+    let missing: Vec<_> = wanted
+        .into_iter()
+        .filter(|(name, is_wanted)| *is_wanted && !is_installed(name))
+        .map(|(name, _)| name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_installed("apt-get") || !is_root() {
+        let missing = missing.join(" ");
+        bail!("missing: {missing}. Install them (Debian: `apt-get install {missing}`) or run this as root");
+    }
+    println!("installing {}", missing.join(" "));
+    apt_get(&["update"])?;
+    // Debian's way to say that a package's service is not to be started.
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    let is_ours = !policy.exists();
+    if is_ours {
+        fs::write(policy, "#!/bin/sh\nexit 101\n")?;
+        fs::set_permissions(policy, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    }
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(missing);
+    let installed = apt_get(&arguments);
+    if is_ours {
+        fs::remove_file(policy)?;
+    }
+    installed
+}
+
 pub(crate) fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"))
 }
