@@ -16,7 +16,10 @@
 //! This crate must not hold decoders of its own, and nothing may need it.
 
 mod gentoo;
+mod rsync;
 mod trees;
+
+use std::time::Duration;
 
 /// A name and what it does with octets.
 pub type Target = (&'static str, fn(&[u8]));
@@ -37,7 +40,32 @@ pub const TARGETS: &[Target] = &[
     ("tree-seen", trees::seen),
     ("tree-known", trees::known),
     ("tree-frame", trees::frame),
+    ("rsync-prologue", rsync::prologue),
+    ("rsync-login", rsync::login),
+    ("rsync-arguments", rsync::arguments),
+    ("rsync-filters", rsync::filters),
+    ("rsync-files-from", rsync::files_from),
+    ("rsync-requests", rsync::requests),
+    ("rsync-sum-heads", rsync::sum_heads),
+    ("rsync-frames", rsync::frames_of_client),
+    ("rsyncd-conf", rsync::conf),
+    ("rsyncd-log-line", rsync::log_line),
 ];
+
+/// What one input may take; libFuzzer's own bounds are for what never comes back.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Time of the processor.
+    pub time: Duration,
+    /// Memory beyond what there was before, at any moment.
+    pub memory_bytes: usize,
+}
+
+/// The bounds of a target, if it has any: strangers send what the daemon's targets get.
+#[must_use]
+pub fn bounds(name: &str) -> Option<Bounds> {
+    name.starts_with("rsync").then_some(Bounds { time: Duration::from_millis(50), memory_bytes: 16 << 20 })
+}
 
 /// The function of a target.
 #[must_use]
