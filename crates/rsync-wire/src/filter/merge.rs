@@ -2,7 +2,7 @@
 //! a node of the tree that is served, never one of the server's own.
 
 use super::pattern::Subject;
-use super::rule::{self, Parsed, Rule, Sides};
+use super::rule::{self, Inherited, Parsed, Rule, SIDES_TWICE};
 use super::{FilterList, Item, MatchBudget};
 use crate::limits::{MERGE_FILE_LEN_MAX, RULES_MAX};
 use crate::options::join;
@@ -31,7 +31,7 @@ pub(super) struct Merge {
     pub(super) form: LineForm,
     /// White space ends a rule, not only a line end.
     pub(super) words: bool,
-    pub(super) sides: Sides,
+    pub(super) inherited: Inherited,
 }
 
 /// The rules of one file.
@@ -176,14 +176,19 @@ fn read_file(merge: &Merge, tree: &impl TreeView, directory: &[u8]) -> Result<Fo
             Ok(more) => at += more,
         }
     }
-    parse(merge, &text, directory).map_err(|line| {
-        let text = format!("Unknown filter rule: <rule from /{shown} line {line}>");
+    parse(merge, &text, directory).map_err(|(line, error)| {
+        let what = if error == SIDES_TWICE {
+            "specified-side merge file contains specified-side filter"
+        } else {
+            "Unknown filter rule"
+        };
+        let text = format!("{what}: <rule from /{shown} line {line}>");
         WireError::Refused(Refusal::new(ExitCode::Usage, text))
     })
 }
 
-/// The rules of a file, or the number of the line that is none.
-fn parse(merge: &Merge, text: &[u8], directory: &[u8]) -> Result<Found, usize> {
+/// The rules of a file, or the number of the line that is none and why.
+fn parse(merge: &Merge, text: &[u8], directory: &[u8]) -> Result<Found, (usize, WireError)> {
     let mut found = Found::default();
     for (number, line) in (1..).zip(text.split(|&o| matches!(o, b'\n' | b'\r' | 0))) {
         let is_blank = |o: &u8| o.is_ascii_whitespace();
@@ -195,15 +200,17 @@ fn parse(merge: &Merge, text: &[u8], directory: &[u8]) -> Result<Found, usize> {
             }
             let parsed = match merge.form {
                 LineForm::Patterns { .. } if rule == b"!" => Ok(Parsed::Clear),
-                LineForm::Patterns { hides } => rule::of_pattern(rule, hides, merge.sides),
-                LineForm::Rules => rule::parse(rule, merge.sides),
+                LineForm::Patterns { hides } => rule::of_pattern(rule, hides, merge.inherited),
+                LineForm::Rules => rule::parse(rule, merge.inherited),
             };
-            match parsed.map_err(|_| number)? {
+            match parsed.map_err(|error| (number, error))? {
                 Parsed::Rule(rule) => found.rules.push(rule.below(directory)),
                 Parsed::Clear => found = Found { rules: Vec::new(), clears: true },
                 Parsed::Ignored => {}
                 // A file that names another one: there is no end to that.
-                Parsed::Merge { .. } | Parsed::Cvs(_) => return Err(number),
+                Parsed::Merge { .. } | Parsed::Cvs(_) => {
+                    return Err((number, WireError::Malformed("filter rule that names further ones")));
+                }
             }
         }
     }

@@ -14,7 +14,7 @@ pub use glob::{Glob, is_wild};
 pub use merge::LocalRules;
 use merge::Merge;
 pub use pattern::Subject;
-use rule::{Parsed, Rule, Sides};
+use rule::{Inherited, Parsed, Rule};
 
 /// How many more steps matching may take, over all names and rules of one list. Patterns come from the peer.
 #[derive(Debug)]
@@ -69,13 +69,14 @@ impl FilterList {
         if self.received > RULES_MAX {
             return Err(WireError::Limit { what: "the number of filter rules", limit: RULES_MAX });
         }
-        match rule::parse(rule, Sides::default())? {
+        match rule::parse(rule, Inherited::default())? {
             Parsed::Rule(rule) => self.items.push(Item::Rule(rule)),
             Parsed::Clear => self.items.clear(),
             Parsed::Ignored => {}
             Parsed::Cvs(rules) => self.items.extend(rules.into_iter().map(Item::Rule)),
             Parsed::Merge { merge, hides_itself } => {
-                if hides_itself && let Parsed::Rule(rule) = rule::of_pattern(&merge.name, true, merge.sides)?
+                if hides_itself
+                    && let Parsed::Rule(rule) = rule::of_pattern(&merge.name, true, merge.inherited)?
                 {
                     self.items.push(Item::Rule(rule));
                 }

@@ -29,12 +29,29 @@ impl Rule {
     }
 }
 
+/// What a merge file's rule says for all rules of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Inherited {
+    pub(super) sides: Sides,
+    /// They are compared with paths from the module's root.
+    pub(super) from_module: bool,
+}
+
 /// Whom the rules of a merge file are for, if it says so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Sides {
     pub(super) sender: bool,
     pub(super) receiver: bool,
 }
+
+impl Sides {
+    fn any(self) -> bool {
+        self.sender || self.receiver
+    }
+}
+
+/// A rule says whom it is for, although the file that it is from has said so.
+pub(super) const SIDES_TWICE: WireError = WireError::Malformed("filter rule with sides of its own");
 
 /// What one rule comes to.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,8 +117,9 @@ impl Modifiers {
     }
 }
 
-/// Reads one rule; `sides` is what the file that it is from says.
-pub(super) fn parse(text: &[u8], sides: Sides) -> Result<Parsed, WireError> {
+/// Reads one rule; `inherited` is what the file that it is from says.
+pub(super) fn parse(text: &[u8], inherited: Inherited) -> Result<Parsed, WireError> {
+    let Inherited { sides, from_module } = inherited;
     let (kind, rest) = split_type(text)?;
     let (hides, kind_sides) = match kind {
         Kind::Clear => return Ok(Parsed::Clear),
@@ -109,13 +127,19 @@ pub(super) fn parse(text: &[u8], sides: Sides) -> Result<Parsed, WireError> {
         Kind::DirMerge => return dir_merge(rest, sides),
         Kind::Filter { hides, sender, receiver } => (hides, Sides { sender, receiver }),
     };
-    let sides =
-        Sides { sender: sides.sender || kind_sides.sender, receiver: sides.receiver || kind_sides.receiver };
-    let Some((modifiers, pattern)) = split_pattern(rest) else {
-        let modifiers = Modifiers::read(rest, sides, false)?;
-        return if modifiers.cvs && hides { Ok(cvs()) } else { Err(no_pattern()) };
-    };
-    let modifiers = Modifiers::read(modifiers, sides, false)?;
+    let (modifiers, pattern) = split_pattern(rest).unwrap_or((rest, b""));
+    let mut modifiers = Modifiers::read(modifiers, kind_sides, false)?;
+    modifiers.from_module |= from_module;
+    if sides.any() {
+        if modifiers.sides.any() {
+            return Err(SIDES_TWICE);
+        }
+        modifiers.sides = sides;
+    }
+    // Clients send it with a space behind.
+    if modifiers.cvs && hides && pattern.is_empty() {
+        return Ok(cvs());
+    }
     if modifiers.cvs {
         return Err(refused("CVS patterns (C) with a pattern", text));
     }
@@ -123,8 +147,9 @@ pub(super) fn parse(text: &[u8], sides: Sides) -> Result<Parsed, WireError> {
 }
 
 /// A line that is nothing but a pattern.
-pub(super) fn of_pattern(pattern: &[u8], hides: bool, sides: Sides) -> Result<Parsed, WireError> {
-    pattern_rule(pattern, hides, &Modifiers { sides, ..Modifiers::default() })
+pub(super) fn of_pattern(pattern: &[u8], hides: bool, inherited: Inherited) -> Result<Parsed, WireError> {
+    let Inherited { sides, from_module } = inherited;
+    pattern_rule(pattern, hides, &Modifiers { from_module, sides, ..Modifiers::default() })
 }
 
 fn pattern_rule(pattern: &[u8], hides: bool, modifiers: &Modifiers) -> Result<Parsed, WireError> {
@@ -172,7 +197,7 @@ fn dir_merge(rest: &[u8], sides: Sides) -> Result<Parsed, WireError> {
         inherits: !(modifiers.no_inherit || modifiers.cvs),
         form,
         words: modifiers.words || modifiers.cvs,
-        sides: modifiers.sides,
+        inherited: Inherited { sides: modifiers.sides, from_module: modifiers.from_module },
     };
     Ok(Parsed::Merge { merge, hides_itself: modifiers.hides_itself })
 }

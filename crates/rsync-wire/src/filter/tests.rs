@@ -228,3 +228,22 @@ fn bad_lines_of_a_directorys_rules_are_named() {
     assert!(enter("b").is_err() && matches!(enter("c"), Err(WireError::Limit { .. })));
     assert_eq!(enter("d"), Ok(()), "a link is not followed");
 }
+
+/// What clients send for `--filter=-C` has a space behind.
+#[test]
+fn cvs_patterns_come_with_and_without_a_space() {
+    for rule in ["-C", "-C "] {
+        assert!(hides(&[rule], "", "core") && hides(&[rule], "", "a.o") && !hides(&[rule], "", "a.c"));
+    }
+    assert!(FilterList::default().push(b"-C x").is_err());
+}
+
+#[test]
+fn a_file_that_says_whom_its_rules_are_for_has_none_that_say_it_again() {
+    use super::rule::{Inherited, SIDES_TWICE, Sides, parse};
+    let inherited = Inherited { sides: Sides { sender: true, receiver: false }, from_module: false };
+    for rule in ["-s x", "-r x", "H x", "P x"] {
+        assert_eq!(parse(rule.as_bytes(), inherited), Err(SIDES_TWICE), "{rule}");
+    }
+    assert!(matches!(parse(b"- x", inherited), Ok(Parsed::Rule(_))));
+}
