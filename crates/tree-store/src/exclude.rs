@@ -3,9 +3,9 @@
 //! Implemented from rsync(1), "PATTERN MATCHING RULES": a leading `/` anchors at the tree's root; a
 //! pattern with another `/` or with `**` is matched against the whole path, at any depth unless
 //! anchored; any other one against the last name; a trailing `/` means directories only; `*` and `?`
-//! don't match `/`, `**` does; `/***` at the end is a directory and all below it; `[…]` is a class; `\` quotes. The
-//! first pattern that matches decides: `+ PATTERN` keeps a name that a later one would leave out. An
-//! excluded directory takes with it all that is below.
+//! don't match `/`, `**` does; `/***` at the end is a directory and all below it, and so is the `/` of a pattern that
+//! leaves out; `[…]` is a class; `\` quotes. The first pattern that matches decides: `+ PATTERN` keeps a name that
+//! a later one would leave out. An excluded directory takes with it all that is below.
 
 use crate::TreeError;
 
@@ -73,6 +73,10 @@ impl Pattern {
             Some(pattern) => (pattern, true),
             None => (given.strip_prefix("- ").unwrap_or(given), false),
         };
+        // As the stock daemon reads a module's: what is below an excluded directory can't be kept by name.
+        let deep = pattern.strip_suffix('/').filter(|rest| !includes && !rest.is_empty());
+        let deep = deep.map(|rest| format!("{rest}/***"));
+        let pattern = deep.as_deref().unwrap_or(pattern);
         let (pattern, directories_only) = match pattern.strip_suffix('/') {
             Some(rest) => (rest, true),
             None => (pattern, false),
@@ -86,7 +90,7 @@ impl Pattern {
         }
         let tokens = tokenise(pattern.as_bytes()).map_err(refuse)?;
         let whole_path = anchored || pattern.contains('/') || tokens.contains(&Token::AnyInPath);
-        let or_directory = pattern.ends_with("/***");
+        let or_directory = pattern.ends_with("***");
         Ok(Self { includes, tokens, anchored, whole_path, directories_only, or_directory })
     }
 
@@ -99,6 +103,10 @@ impl Pattern {
         }
         if self.anchored {
             return matches_tokens(&self.tokens, path);
+        }
+        // `**/x` is also an `x` at the top.
+        if self.tokens.first() == Some(&Token::AnyInPath) {
+            return matches_tokens(&self.tokens, &[b"/", path].concat());
         }
         if !self.whole_path {
             let name = path.rsplit(|&octet| octet == b'/').next().unwrap_or(path);
@@ -146,21 +154,56 @@ fn tokenise_class(rest: &[u8]) -> Option<(Token, usize)> {
     let first = at;
     let mut ranges = Vec::new();
     loop {
-        let low = *rest.get(at)?;
-        if low == b']' && at > first {
+        if *rest.get(at)? == b']' && at > first {
             return Some((Token::Class { negated, ranges }, at + 1));
         }
-        match (rest.get(at + 1), rest.get(at + 2)) {
-            (Some(b'-'), Some(&high)) if high != b']' => {
-                ranges.push((low, high));
-                at += 3;
-            }
-            _ => {
-                ranges.push((low, low));
-                at += 1;
-            }
+        if let Some((named, used)) = named_class(&rest[at..]) {
+            ranges.extend_from_slice(named);
+            at += used;
+            continue;
         }
+        let (low, used) = class_octet(&rest[at..])?;
+        at += used;
+        let mut high = low;
+        if rest.get(at) == Some(&b'-') && rest.get(at + 1).is_some_and(|&octet| octet != b']') {
+            let (end, used) = class_octet(&rest[at + 1..])?;
+            at += 1 + used;
+            high = end;
+        }
+        ranges.push((low, high));
     }
+}
+
+fn class_octet(rest: &[u8]) -> Option<(u8, usize)> {
+    match rest {
+        [b'\\', quoted, ..] => Some((*quoted, 2)),
+        [octet, ..] => Some((*octet, 1)),
+        [] => None,
+    }
+}
+
+/// `[:alpha:]` and the like, and how many octets it takes. A name that is none matches nothing.
+fn named_class(rest: &[u8]) -> Option<(&'static [(u8, u8)], usize)> {
+    let inner = rest.strip_prefix(b"[:")?;
+    let end = inner.windows(2).position(|pair| pair == b":]")?;
+    let name = &inner[..end];
+    let ranges: &[(u8, u8)] = match name {
+        b"alnum" => &[(b'0', b'9'), (b'A', b'Z'), (b'a', b'z')],
+        b"alpha" => &[(b'A', b'Z'), (b'a', b'z')],
+        b"blank" => &[(b' ', b' '), (b'\t', b'\t')],
+        b"cntrl" => &[(0, 0x1F), (0x7F, 0x7F)],
+        b"digit" => &[(b'0', b'9')],
+        b"graph" => &[(b'!', b'~')],
+        b"lower" => &[(b'a', b'z')],
+        b"print" => &[(b' ', b'~')],
+        b"punct" => &[(b'!', b'/'), (b':', b'@'), (b'[', b'`'), (b'{', b'~')],
+        b"space" => &[(b' ', b' '), (b'\t', b'\r')],
+        b"upper" => &[(b'A', b'Z')],
+        b"xdigit" => &[(b'0', b'9'), (b'A', b'F'), (b'a', b'f')],
+        name if name.iter().all(u8::is_ascii_lowercase) => &[],
+        _ => return None,
+    };
+    Some((ranges, end + 4))
 }
 
 /// Follows all ways to match at once, so that the time is pattern × text and never exponential.
@@ -223,6 +266,13 @@ mod tests {
         assert!(matches("/a**z", "a/b/z", false));
         assert!(matches("[a-c]x", "d/bx", false));
         assert!(!matches("[!a-c]x", "d/bx", false));
+        assert!(matches("[[:alpha:]_]1", "d/x1", false) && !matches("[[:alpha:]_]1", "d/-1", false));
+        assert!(matches("[]x]", "]", false) && matches("[\\]]", "]", false));
+        assert!(
+            matches("**/x", "x", false) && matches("**/x", "a/b/x", false) && !matches("**/x", "ax", false)
+        );
+        assert!(matches("x/", "a/x/b", false) && matches("x/", "x", true) && !matches("x/", "x", false));
+        assert!(!matches("+ x/", "a/x/b", false));
         assert!(matches("\\*", "*", false));
         assert!(!matches("\\*", "a", false));
         assert!(matches("- /x", "x", false));
