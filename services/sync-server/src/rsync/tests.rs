@@ -3,6 +3,7 @@
 mod bench;
 mod crowd;
 mod figures;
+mod filters;
 mod login;
 mod matrix;
 mod proxied;

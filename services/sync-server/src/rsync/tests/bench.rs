@@ -106,11 +106,11 @@ impl Bench {
     }
 
     /// The module `m` of another tree.
-    pub(super) async fn of_tree(write: fn(&Path)) -> Self {
+    pub(super) async fn of_tree(write: impl FnOnce(&Path)) -> Self {
         Self::serving(write, Limits::default(), &[]).await
     }
 
-    async fn serving(write: fn(&Path), limits: Limits, more: &[(&str, bool, HostAccess)]) -> Self {
+    async fn serving(write: impl FnOnce(&Path), limits: Limits, more: &[(&str, bool, HostAccess)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("source");
         fs::create_dir(&source).unwrap();

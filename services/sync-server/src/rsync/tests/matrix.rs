@@ -8,7 +8,8 @@ mod trees;
 use std::collections::BTreeSet;
 
 use super::bench::Bench;
-use run::{Outcome, StockDaemon};
+use run::Outcome;
+pub(super) use run::StockDaemon;
 
 const COMBINATIONS: &str = include_str!("matrix/combinations.txt");
 const EXPLAINED: &str = include_str!("matrix/explained.txt");

@@ -11,17 +11,22 @@ use super::super::bench::Bench;
 use super::trees;
 
 /// rsync's own daemon over the same directory.
-pub(super) struct StockDaemon {
+pub(in super::super) struct StockDaemon {
     child: Child,
     address: SocketAddr,
 }
 
 impl StockDaemon {
     pub(super) fn start(source: &Path, state: &Path) -> Self {
+        Self::with(source, state, "")
+    }
+
+    /// With further modules.
+    pub(in super::super) fn with(source: &Path, state: &Path, modules: &str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let conf = state.join("rsyncd.conf");
         let text = format!(
-            "use chroot = no\nmunge symlinks = no\nuid = 0\ngid = 0\naddress = {}\nport = {}\nlog file = {}\n[m]\npath = {}\ncomment = a test tree\n",
+            "use chroot = no\nmunge symlinks = no\nuid = 0\ngid = 0\naddress = {}\nport = {}\nlog file = {}\n[m]\npath = {}\ncomment = a test tree\n{modules}",
             address.ip(),
             address.port(),
             state.join("log").display(),
@@ -51,7 +56,7 @@ impl StockDaemon {
         daemon
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(in super::super) fn url(&self, path: &str) -> String {
         format!("rsync://{}/{path}", self.address)
     }
 }
