@@ -16,11 +16,6 @@ use crate::farm::{Executed, Outcome};
 use crate::fetch::flight::FailureKind;
 use crate::via::Via;
 
-/// A blob gets its name a moment after its last byte was found right.
-const COMMIT_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How often that is looked for.
-const COMMIT_LOOK_EVERY: Duration = Duration::from_millis(20);
-
 /// What a damaged blob's contents were found to be worth.
 enum Healed {
     /// They are here again.
@@ -136,14 +131,10 @@ async fn fetch(app: &Arc<App>, known: &KnownDistfile, digest: &BlobDigest) -> Re
         Err(failure) if failure.kind == FailureKind::Stored => {}
         Err(failure) => return Err(failure.why),
     }
-    let deadline = tokio::time::Instant::now() + COMMIT_WAIT_MAX;
-    while app.store.info(digest).is_none() {
-        if tokio::time::Instant::now() > deadline {
-            return Err("what came was not stored, or was another file".to_owned());
-        }
-        tokio::time::sleep(COMMIT_LOOK_EVERY).await;
-    }
-    Ok(())
+    // A blob gets its name a moment after its last byte was found right.
+    follower.over().await;
+    let is_here = app.store.info(digest).is_some();
+    is_here.then_some(()).ok_or_else(|| "what came was not stored, or was another file".to_owned())
 }
 
 /// Keeps a reader below so many bytes a second.

@@ -9,6 +9,7 @@ use blob_store::{PartReader, PartState};
 use gentoo_repo::DistfileName;
 use http::StatusCode;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::KnownDistfile;
 
@@ -89,6 +90,8 @@ pub(crate) struct Flight {
     has_arrived: watch::Sender<bool>,
     /// Another replica is fetching it, and we wait for that one.
     is_elsewhere: AtomicBool,
+    /// Set when it is out of the way: committed, or failed.
+    over: CancellationToken,
 }
 
 impl Flight {
@@ -162,11 +165,10 @@ impl Follower {
         }
     }
 
-    /// Waits until a flight that has failed is out of the way, so that the next one can start.
+    /// Waits until the flight is out of the way: what came is in the store under its name, or the next flight
+    /// can start.
     pub(crate) async fn over(&self) {
-        let mut state = self.flight.state.subscribe();
-        // We hold the flight, so its sender lives.
-        drop(state.wait_for(|state| matches!(state, FlightState::Failed(_))).await);
+        self.flight.over.cancelled().await;
     }
 
     /// Waits until all of it is here and right.
@@ -222,6 +224,7 @@ impl Flights {
             followers: watch::Sender::new(1),
             has_arrived: watch::Sender::new(false),
             is_elsewhere: AtomicBool::new(false),
+            over: CancellationToken::new(),
         });
         map.insert(key.clone(), Arc::clone(&flight));
         let outcome =
@@ -256,11 +259,14 @@ impl Drop for Pilot {
         if let Err(failure) = std::mem::replace(&mut self.outcome, Ok(())) {
             self.flight.state.send_replace(FlightState::Failed(failure));
         }
+        self.flight.over.cancel();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn key() -> FlightKey {
@@ -280,10 +286,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waits_for_the_end_hears_of_it_after_the_flight_has_landed() {
+        let flights = Flights::default();
+        let (follower, pilot) = flights.join(&key());
+        let mut over = std::pin::pin!(follower.over());
+        assert!(over.as_mut().now_or_never().is_none(), "nothing has landed yet");
+        pilot.unwrap().land(Ok(()));
+        over.await;
+        assert!(flights.join_running(&key()).is_none());
+    }
+
+    #[tokio::test]
     async fn a_flight_whose_task_dies_is_over() {
         let flights = Flights::default();
         let (follower, pilot) = flights.join(&key());
         drop(pilot);
+        follower.over().await;
         assert_eq!(follower.ready().await.unwrap_err().kind, FailureKind::Deserted);
         assert!(flights.join_running(&key()).is_none());
         assert!(flights.join(&key()).1.is_some());
