@@ -33,7 +33,7 @@ pub(super) fn one_miss(farm: &Farm<'_>) -> Result<()> {
         let trace: Vec<Value> = spans.filter(|span| span["trace"] == TRACE).cloned().collect();
         let whole =
             ["http_request", "fetch", "fetch_source"].iter().all(|name| by_name(&trace, name).is_some())
-                && both_sides(&trace, "AcquireFetch").is_some();
+                && ["AcquireFetch", "CommitFetch"].iter().all(|call| both_sides(&trace, call).is_some());
         Ok(whole.then_some((trace, all)))
     })?;
     print(&trace, PARENT, 1);
@@ -56,6 +56,11 @@ pub(super) fn one_miss(farm: &Farm<'_>) -> Result<()> {
         answered["service"] == "maintenance" && is_child(answered, asked),
         "maintenance's side: {answered}"
     );
+    // It is sent when the request is over, and belongs to it all the same.
+    let report = span("report")?;
+    ensure!(is_child(report, fetch), "the report is not the fetch's child: {report}");
+    let (told, heard) = both_sides(&trace, "CommitFetch").context("no CommitFetch")?;
+    ensure!(is_child(told, report) && is_child(heard, told), "the commit's two sides: {told} {heard}");
     let ids: Vec<&Value> = trace.iter().map(|span| &span["id"]).collect();
     let orphan = trace.iter().find(|span| span["parent"] != PARENT && !ids.contains(&&span["parent"]));
     ensure!(orphan.is_none(), "a span of the trace has no parent in it: {orphan:?}");

@@ -29,6 +29,24 @@ pub fn adopt(span: &Span, headers: &HeaderMap) {
     drop(span.set_parent(extract(headers)));
 }
 
+/// The trace that work belongs to which is done later, maybe when the span that asked for it is over.
+#[derive(Debug, Clone, Default)]
+pub struct TraceContext(Context);
+
+impl TraceContext {
+    /// That of the current span.
+    #[must_use]
+    pub fn current() -> Self {
+        Self(Span::current().context())
+    }
+
+    /// Makes it the parent of `span`, which must not have been entered yet.
+    pub fn adopt(&self, span: &Span) {
+        // Fails only where no exporter is configured, and then nobody misses it.
+        drop(span.set_parent(self.0.clone()));
+    }
+}
+
 /// The same as [`inject`] for gRPC metadata; `grpc::connect`'s channels do it by themselves.
 pub fn inject_metadata(metadata: &mut tonic::metadata::MetadataMap) {
     let mut headers = std::mem::take(metadata).into_headers();

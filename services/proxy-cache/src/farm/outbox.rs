@@ -8,15 +8,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rookery_proto::v1;
+use service_kit::telemetry::propagation::TraceContext;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::link::{Link, is_transient};
 
 /// More than a day of misses at one every ten seconds.
 const WAITING_MAX: usize = 10_000;
+
+/// One report, and the trace of what it reports: that is over when the report is sent.
+#[derive(Debug, Clone)]
+struct Queued {
+    report: Report,
+    origin: TraceContext,
+}
 
 /// One report.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,13 +61,15 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    reports: VecDeque<Report>,
+    reports: VecDeque<Queued>,
     /// Number of the first of `reports`, counted from the start of the process.
     first: u64,
 }
 
 impl Outbox {
+    /// What is sent because of it belongs to the caller's trace.
     pub(super) fn push(&self, report: Report) {
+        let queued = Queued { report, origin: TraceContext::current() };
         let mut waiting = self.lock();
         if waiting.reports.len() == WAITING_MAX {
             waiting.reports.pop_front();
@@ -67,7 +77,7 @@ impl Outbox {
             self.inventory_due.notify_one();
             debug!("too many reports wait for maintenance; the next inventory will tell");
         }
-        waiting.reports.push_back(report);
+        waiting.reports.push_back(queued);
         drop(waiting);
         self.changed.notify_one();
     }
@@ -75,7 +85,7 @@ impl Outbox {
     /// Takes back the release of a lease that was granted again meanwhile.
     pub(super) fn keep_lease(&self, lease_id: &str, fence: u64) {
         let mut waiting = self.lock();
-        let is_release = |report: &Report| match report {
+        let is_release = |queued: &Queued| match &queued.report {
             Report::Release(release) => release.lease_id == lease_id && release.fence == fence,
             Report::Commit(_) | Report::Acknowledge(_) | Report::Import(_) => false,
         };
@@ -103,7 +113,7 @@ impl Outbox {
         let mut retry = link.retry();
         let mut registrations = link.registrations();
         loop {
-            let Some((number, report)) = self.first() else {
+            let Some((number, Queued { report, origin })) = self.first() else {
                 if soft.is_cancelled() && self.leases.load(Ordering::Relaxed) == 0 {
                     return Ok(());
                 }
@@ -114,7 +124,9 @@ impl Outbox {
                 continue;
             };
             let order = self.order.lock().await;
-            let sent = send(link, &report).await;
+            let span = info_span!("report", kind = report.as_str());
+            origin.adopt(&span);
+            let sent = send(link, &report).instrument(span).await;
             drop(order);
             match sent {
                 Ok(()) => self.remove(number),
@@ -138,7 +150,7 @@ impl Outbox {
         }
     }
 
-    fn first(&self) -> Option<(u64, Report)> {
+    fn first(&self) -> Option<(u64, Queued)> {
         let waiting = self.lock();
         Some((waiting.first, waiting.reports.front()?.clone()))
     }
@@ -147,9 +159,9 @@ impl Outbox {
     fn postpone(&self, number: u64) {
         let mut waiting = self.lock();
         if waiting.first == number
-            && let Some(report) = waiting.reports.pop_front()
+            && let Some(queued) = waiting.reports.pop_front()
         {
-            waiting.reports.push_back(report);
+            waiting.reports.push_back(queued);
             waiting.first += 1;
         }
     }
@@ -212,14 +224,14 @@ mod tests {
         for number in 0..WAITING_MAX {
             outbox.push(release(number));
         }
-        let (number, report) = outbox.first().unwrap();
-        assert_eq!((number, report), (0, release(0)));
+        let first = || outbox.first().map(|(number, queued)| (number, queued.report));
+        assert_eq!(first(), Some((0, release(0))));
         outbox.push(release(WAITING_MAX));
         assert_eq!(outbox.len(), WAITING_MAX);
         outbox.remove(0);
-        assert_eq!(outbox.first().unwrap(), (1, release(1)), "0 was dropped, so nothing else is");
+        assert_eq!(first(), Some((1, release(1))), "0 was dropped, so nothing else is");
         outbox.remove(1);
-        assert_eq!(outbox.first().unwrap(), (2, release(2)));
+        assert_eq!(first(), Some((2, release(2))));
     }
 
     #[test]

@@ -9,3 +9,4 @@ mod outages;
 mod replica;
 mod reports;
 mod scrub;
+mod trace;

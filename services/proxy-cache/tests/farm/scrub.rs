@@ -13,16 +13,16 @@ use service_kit::Kit;
 use crate::fake::Fake;
 use crate::replica::until;
 
-const NAME: &str = "foo-1.tar.gz";
+pub(crate) const NAME: &str = "foo-1.tar.gz";
 
 /// A replica with one distfile in its catalogue, and where it comes from.
-struct Rig {
-    fake: Fake,
+pub(crate) struct Rig {
+    pub(crate) fake: Fake,
     upstream: Upstream,
     contents: Contents,
     dir: tempfile::TempDir,
-    base: String,
-    kit: Kit,
+    pub(crate) base: String,
+    pub(crate) kit: Kit,
 }
 
 impl Drop for Rig {
@@ -33,7 +33,7 @@ impl Drop for Rig {
 }
 
 impl Rig {
-    async fn start(restriction: v1::Restriction) -> Self {
+    pub(crate) async fn start(restriction: v1::Restriction) -> Self {
         service_kit::process::install_crypto_provider();
         let (fake, upstream) = (Fake::start(), Upstream::start().await.unwrap());
         let contents = Contents::new(3, NAME, 100_000);
