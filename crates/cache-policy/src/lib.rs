@@ -14,6 +14,7 @@
 pub mod eviction;
 pub mod import;
 pub mod lease;
+pub mod reuse;
 pub mod scrub;
 pub mod source;
 pub mod standing;
