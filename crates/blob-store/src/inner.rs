@@ -120,7 +120,7 @@ impl Inner {
         }
     }
 
-    fn disk_free_bytes(&self) -> u64 {
+    pub(crate) fn disk_free_bytes(&self) -> u64 {
         match rustix::fs::statvfs(self.layout.root()) {
             Ok(disk) => (disk.f_bavail * disk.f_frsize).saturating_sub(DISK_MARGIN_BYTES),
             // Not knowing is no reason to refuse: a write will tell.

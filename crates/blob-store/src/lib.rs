@@ -14,6 +14,7 @@
 //!   parts/KEY.part  parts/KEY.state  bytes so far, and what they are meant to become
 //!   quarantine/                      what turned out wrong, for people; bounded
 //!   tmp/                             emptied at each start
+//!   responses/                       what passed through, unverified: see [`Responses`]
 //! ```
 //!
 //! # Why a `kill -9`, or a power cut, never leaves a wrong file behind a name
@@ -46,6 +47,7 @@ mod part;
 mod quarantine;
 mod reader;
 mod reconcile;
+mod responses;
 mod slot;
 mod store;
 mod verifier;
@@ -60,5 +62,8 @@ pub use layout::Scope;
 pub use part::{Committed, Part, PartReader, PartState, Progress};
 pub use reader::OpenBlob;
 pub use reconcile::Fault;
+pub use responses::{
+    Draft, DraftReader, DraftState, Filled, KeepError, Response, ResponseKey, ResponseLimits, Responses,
+};
 pub use store::{Evicted, Options, Store, Verified};
 pub use verifier::Verifier;

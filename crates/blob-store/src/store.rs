@@ -82,6 +82,10 @@ impl Store {
         Ok((Self { inner: Arc::new(inner) }, faults))
     }
 
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     /// The directory of this replica: `cache_dir/rN`.
     #[must_use]
     pub fn slot_dir(&self) -> &Path {
