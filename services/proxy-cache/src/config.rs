@@ -46,6 +46,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What clients may take of us.
     pub limits: Limits,
+    /// What is kept of that which no tree lists.
+    pub uncatalogued: Uncatalogued,
 }
 
 impl Default for Config {
@@ -67,6 +69,7 @@ impl Default for Config {
             maintenance: MaintenanceConfig::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            uncatalogued: Uncatalogued::default(),
         }
     }
 }
@@ -277,6 +280,42 @@ impl Default for Limits {
             request_head: ByteSize(16 << 10),
             client_rate: ByteSize(1 << 10),
         }
+    }
+}
+
+/// The `[proxy.uncatalogued]` table: what passes through and may be kept by the rules of RFC 9111.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Uncatalogued {
+    /// Of `proxy.capacity`, of which it is never more than a tenth; 0: nothing is kept.
+    pub capacity: ByteSize,
+    /// Larger ones pass through.
+    pub object_max: ByteSize,
+    /// How long after it went stale a response is a better answer than none, unless it says so itself.
+    pub stale_if_error: HumanDuration,
+}
+
+impl Default for Uncatalogued {
+    fn default() -> Self {
+        Self {
+            capacity: ByteSize(1 << 30),
+            object_max: ByteSize(256 << 20),
+            stale_if_error: HumanDuration(Duration::from_hours(7 * 24)),
+        }
+    }
+}
+
+impl Config {
+    /// What of the capacity is for responses that no tree lists.
+    #[must_use]
+    pub fn uncatalogued_bytes(&self) -> u64 {
+        self.uncatalogued.capacity.0.min(self.capacity.0 / 10)
+    }
+
+    /// What of the capacity is for blobs and parts.
+    #[must_use]
+    pub fn blob_bytes(&self) -> u64 {
+        self.capacity.0 - self.uncatalogued_bytes()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod alias;
 pub(crate) mod body;
+mod cache_status;
 mod checked;
 mod client_files;
 mod clients;
@@ -24,6 +25,8 @@ mod router;
 pub(crate) mod server;
 mod tally;
 mod target;
+mod uncatalogued;
 pub(crate) mod window;
 
 pub(crate) use alias::trimmed as alias_prefix;
+pub(crate) use uncatalogued::KeptResponses;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use blob_store::{Options, Store};
+use blob_store::{Options, ResponseLimits, Responses, Store};
 use service_kit::Kit;
 use service_kit::readiness::Part;
 use tokio::net::TcpListener;
@@ -43,9 +43,12 @@ use crate::fetch::candidate::Demotions;
 use crate::fetch::flight::Flights;
 use crate::fetch::refusals::Refusals;
 use crate::fetch::upstream::Upstreams;
+use crate::http::KeptResponses;
 
 /// The local copy of the catalogue, in the replica's slot.
 const CATALOGUE_FILE: &str = "catalogue.db";
+/// Heads of responses are in memory.
+const RESPONSES_MAX: usize = 16_384;
 /// Deadline of calls to maintenance; streams that watch have none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a new replica says that it is not ready because it has no catalogue.
@@ -97,6 +100,7 @@ async fn wait_for_catalogue(app: Arc<App>, part: Part) {
 /// A replica of which nothing runs yet.
 async fn build(config: Config, kit: &Kit) -> anyhow::Result<(Arc<App>, TcpListener)> {
     let store = open_store(&config).await?;
+    let responses = open_responses(&config, &store).await?;
     let catalogue_path = store.slot_dir().join(CATALOGUE_FILE);
     let catalogue = Catalogue::open(&catalogue_path).await?;
     let listener = service_kit::listen::bind(config.listen, "proxy.listen").await?;
@@ -116,6 +120,7 @@ async fn build(config: Config, kit: &Kit) -> anyhow::Result<(Arc<App>, TcpListen
         demotions: Demotions::default(),
         refusals,
         flights: Flights::default(),
+        responses,
         tasks: kit.tasks.clone(),
         readiness: kit.readiness.clone(),
         catalogue_settled: CancellationToken::new(),
@@ -147,7 +152,7 @@ pub async fn ask_health(config: Config, endpoint: Option<String>, timeout: Durat
 
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let options =
-        Options { cache_dir: config.cache_dir.clone(), capacity_bytes: config.capacity.0, faults: None };
+        Options { cache_dir: config.cache_dir.clone(), capacity_bytes: config.blob_bytes(), faults: None };
     let opened = tokio::task::spawn_blocking(move || Store::open(options)).await?;
     let (store, faults) =
         opened.with_context(|| format!("proxy.cache_dir: {}", config.cache_dir.display()))?;
@@ -162,6 +167,30 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
         "the store is open"
     );
     Ok(store)
+}
+
+/// What passes through is kept beside the blobs; if that can't be done, it passes through all the same.
+async fn open_responses(config: &Config, store: &Store) -> anyhow::Result<Option<KeptResponses>> {
+    let capacity_bytes = config.uncatalogued_bytes();
+    if capacity_bytes == 0 {
+        return Ok(None);
+    }
+    let limits = ResponseLimits {
+        capacity_bytes,
+        body_bytes_max: config.uncatalogued.object_max.0.min(capacity_bytes),
+        responses_max: RESPONSES_MAX,
+    };
+    let store = store.clone();
+    match tokio::task::spawn_blocking(move || Responses::open(&store, limits)).await? {
+        Ok((responses, removed)) => {
+            info!(used_bytes = responses.used_bytes(), removed, "responses that no tree lists are kept");
+            Ok(Some(KeptResponses::new(responses)))
+        }
+        Err(error) => {
+            warn!(%error, "responses that no tree lists are not kept");
+            Ok(None)
+        }
+    }
 }
 
 async fn farm(
@@ -180,7 +209,7 @@ async fn farm(
     let identity = Identity {
         replica_id: store.replica_id().to_owned(),
         advertise: advertise::address(&config.advertise, http_addr, endpoint).await?,
-        capacity_bytes: config.capacity.0,
+        capacity_bytes: config.blob_bytes(),
     };
     Ok(Farm::new(channel, identity, catalogue.clone(), kit.tasks.clone(), Timing::default()))
 }

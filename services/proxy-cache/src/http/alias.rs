@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use super::body;
+use super::cache_status::CacheStatus;
 use super::conditional::Validators;
-use super::file_reply::{CacheStatus, FileHead};
+use super::file_reply::FileHead;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use crate::app::App;
@@ -27,7 +28,7 @@ pub(crate) async fn answer(app: &App, request: &ClientRequest, prefix: &str, seg
     let head = FileHead {
         size_bytes: metadata.len(),
         validators: Validators { etag: Some(etag), modified },
-        status: CacheStatus::Hit,
+        status: CacheStatus::HIT,
     };
     head.reply(&request.method, &request.headers, |part| body::file(Arc::new(file), metadata.len(), part))
 }

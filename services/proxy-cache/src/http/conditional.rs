@@ -78,7 +78,7 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 /// Reads an HTTP date of any of the usual forms.
-fn parse_date(text: &str) -> Option<SystemTime> {
+pub(crate) fn parse_date(text: &str) -> Option<SystemTime> {
     let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(time.as_second()).ok()?))
 }

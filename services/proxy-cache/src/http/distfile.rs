@@ -10,8 +10,9 @@ use tracing::warn;
 use url::Url;
 
 use super::body::{self, Witness};
+use super::cache_status::CacheStatus;
 use super::conditional::Validators;
-use super::file_reply::{CacheStatus, FileHead};
+use super::file_reply::FileHead;
 use super::lookup::{self, Lookup};
 use super::passthrough;
 use super::reply::{self, Reply};
@@ -64,7 +65,7 @@ fn etag(digest: &[u8]) -> String {
 
 fn hit(app: &App, request: &ClientRequest, name: &DistfileName, digest: BlobDigest, blob: OpenBlob) -> Reply {
     let validators = Validators { etag: Some(etag(digest.as_bytes())), modified: blob.modified() };
-    let head = FileHead { size_bytes: blob.size_bytes(), validators, status: CacheStatus::Hit };
+    let head = FileHead { size_bytes: blob.size_bytes(), validators, status: CacheStatus::HIT };
     head.reply(&request.method, &request.headers, |part| {
         let bytes = part.end - part.start;
         let tally = Tally::new(&app.farm, name, Some(digest), request.client, AccessOutcome::Hit, bytes);
@@ -84,7 +85,7 @@ async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, as
         return reply::not_found("it may not be fetched for you (RESTRICT=fetch), and nobody imported it");
     }
     if request.method == Method::HEAD {
-        return head_of(known, CacheStatus::Stored)
+        return head_of(known, CacheStatus::STORED)
             .reply(&request.method, &request.headers, |_| body::empty());
     }
     let deadline = Instant::now() + app.config.timeouts.first_byte.0;
@@ -140,7 +141,7 @@ async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, as
             Err(_) if follower.is_elsewhere() => {
                 // The client would go to the public source now; through us it gets verified bytes.
                 warn!(name = distfile.name.as_str(), "passes through: another replica fetches it too slowly");
-                return pass_through(app, request, known, asked, CacheStatus::BypassHeld).await;
+                return pass_through(app, request, known, asked, CacheStatus::BYPASS_HELD).await;
             }
             Err(_) => {
                 record_failure(app, request, &distfile.name);
@@ -180,7 +181,7 @@ async fn failed(
         FailureKind::WrongDigest | FailureKind::Deserted | FailureKind::Stored => return None,
         FailureKind::NoRoom | FailureKind::Unverifiable => {
             warn!(name = known.distfile.name.as_str(), "passes through: {}", failure.why);
-            return Some(pass_through(app, request, known, asked, CacheStatus::Bypass).await);
+            return Some(pass_through(app, request, known, asked, CacheStatus::BYPASS).await);
         }
         FailureKind::Sources(_) | FailureKind::Disk => {}
     }
@@ -219,7 +220,7 @@ fn follow(
     follower: Follower,
     reader: &PartReader,
 ) -> Reply {
-    let status = if follower.is_late { CacheStatus::Collapsed } else { CacheStatus::Stored };
+    let status = if follower.is_late { CacheStatus::COLLAPSED } else { CacheStatus::STORED };
     let name = &known.distfile.name;
     let digest =
         known.distfile.digests.get(HashAlgorithm::Blake2b).and_then(|d| BlobDigest::try_from(d).ok());

@@ -9,42 +9,10 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 
 use super::body::{self, ResponseBody};
+use super::cache_status::CacheStatus;
 use super::conditional::{Validators, format_date};
 use super::range::{self, Wanted};
 use super::reply::Reply;
-
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
-/// How the cache came by the file (RFC 9211).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CacheStatus {
-    /// It was there.
-    Hit,
-    /// This request made us fetch it.
-    Stored,
-    /// Another request had.
-    Collapsed,
-    /// It goes through without being kept.
-    Bypass,
-    /// The same, because the replica that fetches it for the farm is too slow for the client.
-    BypassHeld,
-}
-
-impl CacheStatus {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "rookery; hit",
-            Self::Stored => "rookery; fwd=miss; stored",
-            Self::Collapsed => "rookery; fwd=miss; stored; collapsed",
-            Self::Bypass => "rookery; fwd=bypass",
-            Self::BypassHeld => "rookery; fwd=bypass; detail=held-by-another-replica",
-        }
-    }
-
-    pub(crate) fn header(self) -> (HeaderName, HeaderValue) {
-        (CACHE_STATUS, HeaderValue::from_static(self.as_str()))
-    }
-}
 
 /// A file about to be sent.
 #[derive(Debug, Clone)]
@@ -108,7 +76,7 @@ impl FileHead {
             // Never a Content-Encoding: what is compressed is the file itself.
             put(CONTENT_TYPE, "application/octet-stream".to_owned());
         }
-        if self.status == CacheStatus::Hit
+        if self.status == CacheStatus::HIT
             && let Some(modified) = self.validators.modified
         {
             put(AGE, modified.elapsed().unwrap_or_default().as_secs().to_string());

@@ -8,10 +8,10 @@ use url::{Host, Url};
 
 use super::distfile;
 use super::lookup::{self, Lookup};
-use super::passthrough;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use super::target::distfile_in_url;
+use super::uncatalogued;
 use crate::app::App;
 
 /// Longest URL that is looked at.
@@ -51,7 +51,7 @@ pub(crate) async fn answer(app: &Arc<App>, request: &ClientRequest) -> Reply {
             return reply;
         }
     }
-    passthrough::forward(app, request, &url).await
+    uncatalogued::answer(app, request, &url).await
 }
 
 /// Under which name a source's file belongs: a name that another module defines otherwise stays that

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use http::header::{
-    ACCEPT, ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    DATE, ETAG, EXPIRES, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, PRAGMA, RANGE, VARY,
+    ACCEPT, ACCEPT_RANGES, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, PRAGMA, RANGE, VARY,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use url::Url;
 
 use super::body::{self, ResponseBody, Witness};
+use super::cache_status::CacheStatus;
 use super::checked;
-use super::file_reply::CacheStatus;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use super::window::VERIFIED_FIRST_BYTES_MAX;
@@ -29,6 +30,7 @@ use crate::via::Via;
 /// Passed on to the upstream when one URL is relayed; everything else stays here.
 const REQUEST_HEADERS: &[HeaderName] = &[
     ACCEPT,
+    AUTHORIZATION,
     CACHE_CONTROL,
     IF_MATCH,
     IF_MODIFIED_SINCE,
@@ -39,7 +41,7 @@ const REQUEST_HEADERS: &[HeaderName] = &[
     RANGE,
 ];
 /// Passed on to the client. No hop-by-hop header, no cookie.
-const RESPONSE_HEADERS: &[HeaderName] = &[
+pub(super) const RESPONSE_HEADERS: &[HeaderName] = &[
     ACCEPT_RANGES,
     AGE,
     CACHE_CONTROL,
@@ -53,9 +55,10 @@ const RESPONSE_HEADERS: &[HeaderName] = &[
     LAST_MODIFIED,
     LOCATION,
     VARY,
+    WWW_AUTHENTICATE,
 ];
 
-fn pick(from: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
+pub(super) fn pick(from: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
     let mut picked = HeaderMap::new();
     for name in names {
         for value in from.get_all(name) {
@@ -130,7 +133,7 @@ pub(crate) async fn from_candidates(
         let answer =
             app.upstreams.follow(method, &candidate.url, candidate.trust, headers, &request.via).await;
         let fault = match answer {
-            Ok(response) => return relay(app, request, response),
+            Ok(response) => return relay(app, request, response, CacheStatus::BYPASS),
             // The client's own mistake.
             Err(SourceFault::Status(416)) => {
                 return reply::text(StatusCode::RANGE_NOT_SATISFIABLE, "nothing of that range is there");
@@ -156,20 +159,38 @@ fn is_of_size(response: &Response, size_bytes: Option<u64>) -> bool {
 }
 
 /// The forward role for what is no distfile: one request, its answer as it is.
-pub(crate) async fn forward(app: &Arc<App>, request: &ClientRequest, url: &Url) -> Reply {
+pub(super) async fn forward(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    url: &Url,
+    status: CacheStatus,
+) -> Reply {
     let headers = pick(&request.headers, REQUEST_HEADERS);
     match app.upstreams.send(request.method.clone(), url, Trust::Checked, headers, &request.via).await {
-        Ok(response) => relay(app, request, response),
-        Err(SourceFault::Refused(why)) => reply::text(StatusCode::FORBIDDEN, &why),
-        Err(fault) => reply::text(status_of(std::slice::from_ref(&fault)), &fault.to_string()),
+        Ok(response) => relay(app, request, response, status),
+        Err(fault) => failed(&fault),
     }
 }
 
-fn relay(app: &Arc<App>, request: &ClientRequest, response: Response) -> Reply {
+/// What a client is told when the one that was to be asked gave nothing.
+pub(super) fn failed(fault: &SourceFault) -> Reply {
+    if let SourceFault::Refused(why) = fault {
+        return reply::text(StatusCode::FORBIDDEN, why);
+    }
+    reply::text(status_of(std::slice::from_ref(fault)), &fault.to_string())
+}
+
+/// An upstream's answer, as it comes.
+pub(super) fn relay(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    response: Response,
+    status: CacheStatus,
+) -> Reply {
     let mut reply = Reply::new(body::empty());
     *reply.status_mut() = response.status();
     *reply.headers_mut() = pick(response.headers(), RESPONSE_HEADERS);
-    let (name, value) = CacheStatus::Bypass.header();
+    let (name, value) = status.answered_with(response.status()).header();
     reply.headers_mut().insert(name, value);
     let has_body = request.method != Method::HEAD
         && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

@@ -11,6 +11,8 @@ mod hostile;
 mod limits;
 mod loops;
 mod misses;
+mod origin;
 mod relay;
 mod replica;
 mod restarts;
+mod uncatalogued;

@@ -219,7 +219,7 @@ async fn names_that_the_catalogue_lacks_pass_through_unstored() {
     for _ in 0..2 {
         let answer = replica.get("/distfiles/unknown-1.tar").await;
         answer.assert_is(&unknown);
-        assert_eq!(answer.header("cache-status"), Some("rookery; fwd=bypass"));
+        assert_eq!(answer.header("cache-status"), Some("rookery; fwd=bypass; fwd-status=200"));
     }
     let part = replica.get_range("/distfiles/unknown-1.tar", "bytes=10-19").await;
     assert_eq!((part.status, part.body), (206, unknown.bytes()[10..20].to_vec()));
