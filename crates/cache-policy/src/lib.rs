@@ -1,8 +1,10 @@
 //! What the farm decides about its cache, as pure functions: which blob goes, who may fetch, whom to ask
-//! last and which of them fail, what is adopted, and what is read again.
+//! first and last and which of them fail, how fast, what is adopted, what is read again, and what of unlisted
+//! responses is kept.
 //!
 //! Start reading at [`eviction::plan_eviction`], then [`lease::LeaseSlot`], [`standing::Standings`],
-//! [`import::plan_import`], [`scrub::plan_scrub`] and [`source::judge`].
+//! [`import::plan_import`], [`scrub::plan_scrub`], [`source::judge`], [`score::Scores`], [`bandwidth::Bucket`] and
+//! [`reuse::decide_storage`].
 //!
 //! This crate must not know where its facts come from or who carries a decision out: no clock (`now` is
 //! an argument), no randomness, no files, no tokio. A caller loads the facts, asks, stores the answer in
@@ -11,10 +13,12 @@
 //! Every answer is an enum with a reason, and each reason's `as_str` is what logs, metrics and the
 //! operator's screen call it.
 
+pub mod bandwidth;
 pub mod eviction;
 pub mod import;
 pub mod lease;
 pub mod reuse;
+pub mod score;
 pub mod scrub;
 pub mod source;
 pub mod standing;
