@@ -38,6 +38,15 @@ pub struct Config {
     pub rsync_port: u16,
     /// A PEM file with one more authority for `https` upstreams; empty: only the system's.
     pub upstream_ca: PathBuf,
+    /// Through which everything outside the farm is asked; empty: nothing.
+    pub upstream_proxy: UpstreamProxy,
+    /// Hosts and networks that are asked directly all the same, as `NO_PROXY` lists them.
+    pub upstream_proxy_except: Vec<String>,
+    /// How many bytes a second come from outside the farm, all together; 0 for no limit.
+    pub bandwidth: ByteSize,
+    /// After so long without an answer the next source is asked, too, and the first that answers is taken; 0:
+    /// never. It costs a second request.
+    pub hedge_after: HumanDuration,
     /// Directories served as they are, http-replicator's `--alias`.
     pub aliases: Vec<Alias>,
     /// Where the index is.
@@ -65,6 +74,10 @@ impl Default for Config {
             advertise: Advertise::Address,
             rsync_port: crate::client_config::RSYNC_PORT,
             upstream_ca: PathBuf::new(),
+            upstream_proxy: UpstreamProxy::default(),
+            upstream_proxy_except: Vec::new(),
+            bandwidth: ByteSize(0),
+            hedge_after: HumanDuration(Duration::ZERO),
             aliases: Vec::new(),
             maintenance: MaintenanceConfig::default(),
             timeouts: Timeouts::default(),
@@ -120,6 +133,60 @@ impl From<MirrorUrl> for String {
 impl fmt::Display for MirrorUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// `http://HOST:PORT` or `socks5://HOST:PORT`, with `USER:PASSWORD@` if it wants them; empty for none. Names are
+/// resolved there, not here.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UpstreamProxy(Option<url::Url>);
+
+impl UpstreamProxy {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn proxy(&self, except: &[String]) -> anyhow::Result<Option<reqwest::Proxy>> {
+        let Some(url) = &self.0 else { return Ok(None) };
+        let text = url.as_str();
+        // With the plain scheme names would be resolved here, past the rules for addresses.
+        let text = text
+            .strip_prefix("socks5://")
+            .map_or_else(|| text.to_owned(), |rest| format!("socks5h://{rest}"));
+        let except = reqwest::NoProxy::from_string(&except.join(","));
+        Ok(Some(reqwest::Proxy::all(text)?.no_proxy(except)))
+    }
+}
+
+impl TryFrom<String> for UpstreamProxy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let expected = "expected http://HOST:PORT, socks5://HOST:PORT or nothing";
+        let url = url::Url::parse(&text).map_err(|error| format!("{expected} ({error})"))?;
+        let is_usable = matches!(url.scheme(), "http" | "socks5" | "socks5h")
+            && url.has_host()
+            && matches!(url.path(), "" | "/")
+            && url.query().is_none();
+        if is_usable { Ok(Self(Some(url))) } else { Err(expected.to_owned()) }
+    }
+}
+
+impl From<UpstreamProxy> for String {
+    fn from(proxy: UpstreamProxy) -> Self {
+        proxy.0.map(Self::from).unwrap_or_default()
+    }
+}
+
+/// Its password is nobody's business.
+impl fmt::Debug for UpstreamProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.0.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
+        write!(f, "UpstreamProxy({host})")
     }
 }
 
@@ -330,6 +397,20 @@ mod tests {
         assert_eq!(mirror("http://m/gentoo").unwrap().as_str(), "http://m/gentoo");
         for wrong in ["", "distfiles.gentoo.org", "ftp://m/gentoo", "http://m/?a=b", "file:///etc"] {
             assert!(mirror(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_proxy_is_http_or_socks5_and_its_password_is_not_told() {
+        let proxy = |text: &str| UpstreamProxy::try_from(text.to_owned());
+        for text in ["", "http://p:3128/", "socks5://me:secret@p:1080"] {
+            let proxy = proxy(text).unwrap();
+            assert_eq!(String::from(proxy.clone()), text);
+            assert!(!format!("{proxy:?}").contains("secret"));
+            assert_eq!(proxy.proxy(&["10.0.0.0/8".to_owned()]).unwrap().is_some(), !text.is_empty());
+        }
+        for wrong in ["p:3128", "https://p", "ftp://p", "http://p/path", "socks4://p", "http://"] {
+            assert!(proxy(wrong).is_err(), "{wrong}");
         }
     }
 

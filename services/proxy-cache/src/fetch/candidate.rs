@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cache_policy::UnixMs;
+use cache_policy::score::{self, Observed, Scores};
 use cache_policy::standing::{Standing, Standings, Terms};
 use gentoo_repo::layout::hash_directory;
 use gentoo_repo::{Distfile, DistfileName, Restriction};
@@ -65,17 +66,22 @@ impl Candidate {
     }
 }
 
-/// Sources that gave wrong files lately.
+/// What sources gave lately: wrong files, and how quickly.
 #[derive(Debug)]
 pub(crate) struct Demotions {
     standings: Mutex<Standings>,
+    scores: Mutex<Scores>,
     /// Files that several sources gave wrongly together, and whom to ask first, alone.
     mixed: Mutex<HashMap<DistfileName, (Url, Instant)>>,
 }
 
 impl Default for Demotions {
     fn default() -> Self {
-        Self { standings: Mutex::new(Standings::new(Terms::DEFAULT)), mixed: Mutex::default() }
+        Self {
+            standings: Mutex::new(Standings::new(Terms::DEFAULT)),
+            scores: Mutex::new(Scores::new(score::Terms::DEFAULT)),
+            mixed: Mutex::default(),
+        }
     }
 }
 
@@ -84,6 +90,23 @@ impl Demotions {
     pub(crate) fn demote(&self, origin: &str, name: &DistfileName) {
         let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
         standings.note_wrong(origin, name.as_str(), UnixMs::new(now_ms()));
+    }
+
+    /// How quickly a place outside the farm answered, or that it did not.
+    pub(crate) fn observe(&self, candidate: &Candidate, observed: Observed) {
+        if candidate.kind != Kind::Peer {
+            let mut scores = self.scores.lock().unwrap_or_else(PoisonError::into_inner);
+            scores.note(&candidate.origin(), observed, UnixMs::new(now_ms()));
+        }
+    }
+
+    /// Puts those first that answer much better than those before them.
+    fn order(&self, candidates: &[Candidate]) -> Vec<Candidate> {
+        let origins: Vec<String> = candidates.iter().map(Candidate::origin).collect();
+        let origins: Vec<&str> = origins.iter().map(String::as_str).collect();
+        let scores = self.scores.lock().unwrap_or_else(PoisonError::into_inner);
+        let order = scores.order(&origins, UnixMs::new(now_ms()));
+        order.into_iter().filter_map(|at| candidates.get(at).cloned()).collect()
     }
 
     /// How `origin` stands when it is to give `name`.
@@ -143,11 +166,12 @@ pub(crate) fn from_peer(advertise: &str, name: &DistfileName, module: Option<&st
         None => base.to_owned(),
     };
     let url = mirror_url(&base, name, true).filter(|url| matches!(url.scheme(), "http" | "https"))?;
-    Some(Candidate { url, trust: Trust::Operator, kind: Kind::Peer })
+    Some(Candidate { url, trust: Trust::Peer, kind: Kind::Peer })
 }
 
-/// Mirrors unless they are not to be asked, the distfile's own sources, last the URL that the client
-/// asked for. Who gave wrong files lately comes last of all. Nothing for RESTRICT=fetch.
+/// Mirrors unless they are not to be asked, then the distfile's own sources; of these, who answers much better
+/// lately comes first. Then the URL that the client asked for. Who gave wrong files lately comes last of all.
+/// Nothing for RESTRICT=fetch.
 pub(crate) fn for_distfile(
     distfile: &Distfile,
     mirrors: &[MirrorUrl],
@@ -160,13 +184,18 @@ pub(crate) fn for_distfile(
         Restriction::None => from_mirrors(mirrors, &distfile.name),
     };
     let sources = distfile.sources.iter().filter_map(|source| Url::parse(source).ok());
-    let sources = sources.map(|url| (url, Kind::Source)).chain(asked.map(|url| (url.clone(), Kind::Asked)));
-    for (url, kind) in sources {
+    let new = |candidates: &[Candidate], url: Url, kind: Kind| {
         let is_new = candidates.iter().all(|known| known.url != url);
-        if is_new && matches!(url.scheme(), "http" | "https") {
-            candidates.push(Candidate { url, trust: Trust::Checked, kind });
-        }
+        let is_usable = is_new && matches!(url.scheme(), "http" | "https");
+        is_usable.then_some(Candidate { url, trust: Trust::Checked, kind })
+    };
+    for url in sources {
+        let source = new(&candidates, url, Kind::Source);
+        candidates.extend(source);
     }
+    let asked = asked.and_then(|url| new(&candidates, url.clone(), Kind::Asked));
+    let mut candidates = demotions.order(&candidates);
+    candidates.extend(asked);
     // Stable: the order among equals stays.
     candidates.sort_by_cached_key(|candidate| demotions.standing(&candidate.origin(), &distfile.name));
     candidates
@@ -235,6 +264,21 @@ mod tests {
         let demotions = Demotions::default();
         demotions.demote("http://m.example", &distfile(Restriction::None).name);
         assert_eq!(urls(Restriction::None, None, &demotions), [A, C, HASHED, FLAT]);
+    }
+
+    #[test]
+    fn who_failed_or_is_slow_comes_after_the_others_but_the_url_asked_for_stays_last() {
+        let demotions = Demotions::default();
+        let mirror = from_mirrors(
+            &[MirrorUrl::try_from("http://m.example".to_owned()).unwrap()],
+            &"x".parse().unwrap(),
+        );
+        demotions.observe(&mirror[0], Observed::Failed);
+        let asked = "http://d.example/x";
+        assert_eq!(urls(Restriction::None, Some(asked), &demotions), [A, C, HASHED, FLAT, asked]);
+        demotions.observe(&mirror[0], Observed::FirstByte { after_ms: 1 });
+        demotions.observe(&mirror[0], Observed::FirstByte { after_ms: 1 });
+        assert_eq!(urls(Restriction::None, Some(asked), &demotions), [HASHED, FLAT, A, C, asked]);
     }
 
     #[test]

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use blob_store::{Part, StoreError};
 use bytes::Bytes;
+use cache_policy::score::Observed;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue};
 use reqwest::Response;
-use tracing::{Instrument as _, info_span};
+use tokio::time::{Duration, Instant};
+use tracing::{Instrument as _, Span, info_span};
 
 use super::candidate::{Candidate, Kind};
 use super::fault::SourceFault;
@@ -98,20 +100,23 @@ impl Download {
             let before = self.bytes();
             let mut dead_hosts = HashSet::new();
             let mut missing_at = None;
-            for candidate in candidates {
+            for (at, named) in candidates.iter().enumerate() {
                 if self.missing_bytes() == 0 {
                     return Ok(());
                 }
-                let origin = candidate.origin();
+                let mut origin = named.origin();
                 let is_pointless = dead_hosts.contains(&origin)
-                    || (self.is_alone && self.contributors.iter().any(|other| other != candidate))
-                    || (candidate.kind == Kind::FlatMirror && missing_at.as_ref() != Some(&origin));
+                    || (self.is_alone && self.contributors.iter().any(|other| other != named))
+                    || (named.kind == Kind::FlatMirror && missing_at.as_ref() != Some(&origin));
                 if is_pointless {
                     continue;
                 }
-                match self.try_one(candidate, lease).await? {
+                let (candidate, tried) =
+                    self.try_one(named, self.hedge(named, &candidates[at + 1..]), lease).await?;
+                match tried {
                     Ok(()) => {}
                     Err(fault) => {
+                        origin = candidate.origin();
                         tracing::info!(
                             url = redacted(&candidate.url),
                             fault = fault.as_str(),
@@ -137,29 +142,78 @@ impl Download {
         Err(Stop::Sources(faults))
     }
 
-    async fn try_one(
+    /// Who is asked, too, if `first` keeps us waiting.
+    fn hedge<'c>(&self, first: &Candidate, others: &'c [Candidate]) -> Option<&'c Candidate> {
+        if self.app.config.hedge_after.0.is_zero() || self.is_alone || first.kind == Kind::Peer {
+            return None;
+        }
+        let is_another = |other: &&Candidate| {
+            matches!(other.kind, Kind::Mirror | Kind::Source) && other.origin() != first.origin()
+        };
+        others.iter().find(is_another)
+    }
+
+    /// Asks `first`, and `second` too when that keeps us waiting: whose answer it was, and what came of it.
+    async fn try_one<'c>(
         &mut self,
-        candidate: &Candidate,
+        first: &'c Candidate,
+        second: Option<&'c Candidate>,
         lease: Option<&LeaseHold>,
-    ) -> Result<Result<(), SourceFault>, Stop> {
-        let span = info_span!(
-            "fetch_source",
-            otel.kind = "client",
-            url = redacted(&candidate.url),
-            start = self.bytes()
-        );
-        let started = self.start(candidate).instrument(span.clone());
-        let (mut response, skip) = tokio::select! {
-            started = started => match started {
-                Ok(started) => started,
-                Err(fault) => return Ok(Err(fault)),
-            },
+    ) -> Result<(&'c Candidate, Result<(), SourceFault>), Stop> {
+        let (candidate, span, started) = tokio::select! {
+            started = self.first_to_start(first, second) => started,
             () = self.abandoned() => return Err(Stop::Deserted),
+        };
+        let (mut response, skip) = match started {
+            Ok(started) => started,
+            Err(fault) => return Ok((candidate, Err(fault))),
         };
         let (before, has_length) = (self.bytes(), response.headers().contains_key(CONTENT_LENGTH));
         let drained = self.drain(&mut response, skip, candidate, lease).instrument(span).await?;
         let is_tainted = drained == Err(SourceFault::Short) && !has_length && self.bytes() > before;
-        if is_tainted { Err(Stop::Tainted(Box::new(candidate.clone()))) } else { Ok(drained) }
+        if is_tainted { Err(Stop::Tainted(Box::new(candidate.clone()))) } else { Ok((candidate, drained)) }
+    }
+
+    async fn first_to_start<'c>(
+        &self,
+        first: &'c Candidate,
+        second: Option<&'c Candidate>,
+    ) -> (&'c Candidate, Span, Result<(Response, u64), SourceFault>) {
+        let (span, began) = (self.span(first), Instant::now());
+        let asking = self.start(first).instrument(span.clone());
+        let Some(second) = second else { return (first, span, asking.await) };
+        tokio::pin!(asking);
+        if let Ok(started) = tokio::time::timeout(self.app.config.hedge_after.0, asking.as_mut()).await {
+            return (first, span, started);
+        }
+        let second_span = self.span(second);
+        let asking_too = self.start(second).instrument(second_span.clone());
+        tokio::pin!(asking_too);
+        tokio::select! {
+            started = asking.as_mut() => match started {
+                Ok(_) => (first, span, started),
+                Err(fault) => {
+                    first.note(&self.app.farm, Some(&fault));
+                    (second, second_span, asking_too.await)
+                }
+            },
+            started = asking_too.as_mut() => match started {
+                Ok(_) => {
+                    // It would have taken longer still.
+                    let after_ms = elapsed_ms(began);
+                    self.app.demotions.observe(first, Observed::FirstByte { after_ms });
+                    (second, second_span, started)
+                }
+                Err(fault) => {
+                    second.note(&self.app.farm, Some(&fault));
+                    (first, span, asking.await)
+                }
+            },
+        }
+    }
+
+    fn span(&self, candidate: &Candidate) -> Span {
+        info_span!("fetch_source", otel.kind = "client", url = redacted(&candidate.url), start = self.bytes())
     }
 
     /// Ends when nobody waits and it is not worth finishing for its own sake.
@@ -174,6 +228,22 @@ impl Download {
     /// Sends the request and checks that what will come belongs where we are; the number is how many
     /// bytes of it to skip.
     async fn start(&self, candidate: &Candidate) -> Result<(Response, u64), SourceFault> {
+        let began = Instant::now();
+        let started = self.request(candidate).await;
+        match &started {
+            Ok((response, _)) => {
+                self.flight.note_status(response.status());
+                let after_ms = elapsed_ms(began);
+                self.app.demotions.observe(candidate, Observed::FirstByte { after_ms });
+            }
+            // That it has not this file says nothing about others.
+            Err(SourceFault::Missing(_)) => {}
+            Err(_) => self.app.demotions.observe(candidate, Observed::Failed),
+        }
+        started
+    }
+
+    async fn request(&self, candidate: &Candidate) -> Result<(Response, u64), SourceFault> {
         let (start, size) = (self.bytes(), self.size_bytes());
         let mut extra = HeaderMap::new();
         if candidate.kind == Kind::Peer
@@ -204,19 +274,47 @@ impl Download {
         }
     }
 
-    /// Moves the body into the part.
+    /// Moves the body into the part, and remembers how fast it came.
     async fn drain(
+        &mut self,
+        response: &mut Response,
+        skip: u64,
+        candidate: &Candidate,
+        lease: Option<&LeaseHold>,
+    ) -> Result<Result<(), SourceFault>, Stop> {
+        let (mut came, before) = (Duration::ZERO, self.bytes());
+        let drained = self.drain_timed(response, skip, candidate, lease, &mut came).await;
+        let (bytes, in_ms) = (self.bytes() - before, u64::try_from(came.as_millis()).unwrap_or(u64::MAX));
+        self.app.demotions.observe(candidate, Observed::Body { bytes, in_ms });
+        if let Ok(Err(_)) = &drained {
+            self.app.demotions.observe(candidate, Observed::Failed);
+        }
+        drained
+    }
+
+    /// `came` grows by the time that is spent waiting for bytes; not by that for which we held them back.
+    async fn drain_timed(
         &mut self,
         response: &mut Response,
         mut skip: u64,
         candidate: &Candidate,
         lease: Option<&LeaseHold>,
+        came: &mut Duration,
     ) -> Result<Result<(), SourceFault>, Stop> {
+        let is_paced = candidate.kind != Kind::Peer;
         while self.missing_bytes() > 0 {
+            if is_paced {
+                tokio::select! {
+                    () = self.app.upstreams.wait_for_bandwidth() => {}
+                    () = self.abandoned() => return Err(Stop::Deserted),
+                }
+            }
+            let began = Instant::now();
             let chunk = tokio::select! {
-                chunk = self.app.upstreams.chunk(response) => chunk,
+                chunk = self.app.upstreams.chunk_at_once(response) => chunk,
                 () = self.abandoned() => return Err(Stop::Deserted),
             };
+            *came += began.elapsed();
             let first = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return Ok(Err(SourceFault::Short)),
@@ -226,7 +324,8 @@ impl Download {
             let mut batch_bytes = 0;
             let mut next = Some(first);
             while let Some(mut chunk) = next.take() {
-                if candidate.kind != Kind::Peer {
+                if is_paced {
+                    self.app.upstreams.took(chunk.len());
                     self.upstream_bytes += chunk.len() as u64;
                 }
                 let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
@@ -274,4 +373,8 @@ impl Download {
         }
         Ok(written?)
     }
+}
+
+fn elapsed_ms(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

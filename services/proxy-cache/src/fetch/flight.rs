@@ -1,7 +1,7 @@
 //! Single flight: one download per distfile, owned by the cache, followed by any number of clients.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ pub(crate) struct Flight {
     has_arrived: watch::Sender<bool>,
     /// Another replica is fetching it, and we wait for that one.
     is_elsewhere: AtomicBool,
+    /// What the source that is read answered; 0 before one did.
+    source_status: AtomicU16,
     /// Set when it is out of the way: committed, or failed.
     over: CancellationToken,
 }
@@ -108,6 +110,11 @@ impl Flight {
     /// A byte has come.
     pub(crate) fn note_arrival(&self) {
         self.has_arrived.send_if_modified(|arrived| !std::mem::replace(arrived, true));
+    }
+
+    /// A source is about to be read.
+    pub(crate) fn note_status(&self, status: StatusCode) {
+        self.source_status.store(status.as_u16(), Ordering::Relaxed);
     }
 
     /// Another replica is fetching it for us, or is not any more.
@@ -152,6 +159,11 @@ impl Follower {
 }
 
 impl Follower {
+    /// What the source answered; `None` if nobody was asked.
+    pub(crate) fn source_status(&self) -> Option<u16> {
+        Some(self.flight.source_status.load(Ordering::Relaxed)).filter(|&status| status > 0)
+    }
+
     /// Whether another replica is fetching it for us now.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.flight.is_elsewhere.load(Ordering::Relaxed)
@@ -224,6 +236,7 @@ impl Flights {
             followers: watch::Sender::new(1),
             has_arrived: watch::Sender::new(false),
             is_elsewhere: AtomicBool::new(false),
+            source_status: AtomicU16::new(0),
             over: CancellationToken::new(),
         });
         map.insert(key.clone(), Arc::clone(&flight));

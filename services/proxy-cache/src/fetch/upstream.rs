@@ -3,11 +3,13 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use cache_policy::UnixMs;
+use cache_policy::bandwidth::Bucket;
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, RANGE, VIA};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response};
@@ -15,16 +17,21 @@ use url::{Host, Url};
 
 use super::address::AddressPolicy;
 use super::fault::SourceFault;
+use crate::app::now_ms;
 use crate::config::{Config, Timeouts};
 use crate::via::Via;
 
+/// What may come at once after a pause, if there is a limit.
+const BURST_BYTES: u64 = 256 << 10;
 /// Redirects followed for one request.
 const REDIRECTS_MAX: usize = 5;
 
 /// Who named a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// The operator, or maintenance: it may be in a private network.
+    /// Maintenance: another replica. Never asked through a proxy.
+    Peer,
+    /// The operator: it may be in a private network.
     Operator,
     /// The tree, a client or a redirect: only where the address policy permits.
     Checked,
@@ -33,8 +40,12 @@ pub(crate) enum Trust {
 /// The clients, one for each kind of trust.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstreams {
+    peer: Client,
     operator: Client,
     checked: Client,
+    /// Names are resolved by a proxy, so that the address that they have there can't be pinned.
+    is_proxied: bool,
+    bucket: Arc<Mutex<Bucket>>,
     policy: Arc<AddressPolicy>,
     timeouts: Timeouts,
     /// What we call ourselves in `Via`.
@@ -94,9 +105,19 @@ impl Upstreams {
             }
             Ok(builder)
         };
+        let resolver = || Arc::new(CheckingResolver(Arc::clone(&policy)));
+        let (operator, checked) = match config.upstream_proxy.proxy(&config.upstream_proxy_except)? {
+            None => (builder()?, builder()?.dns_resolver(resolver())),
+            // What would be resolved here is the proxy's own name.
+            Some(proxy) => (builder()?.proxy(proxy.clone()), builder()?.proxy(proxy)),
+        };
+        let bucket = Bucket::new(config.bandwidth.0, BURST_BYTES, UnixMs::new(now_ms()));
         Ok(Self {
-            operator: builder()?.build()?,
-            checked: builder()?.dns_resolver(Arc::new(CheckingResolver(Arc::clone(&policy)))).build()?,
+            peer: builder()?.build()?,
+            operator: operator.build()?,
+            checked: checked.build()?,
+            is_proxied: config.upstream_proxy.is_set(),
+            bucket: Arc::new(Mutex::new(bucket)),
             policy,
             timeouts: config.timeouts,
             pseudonym: pseudonym.to_owned(),
@@ -114,9 +135,11 @@ impl Upstreams {
         via: &Via,
     ) -> Result<Response, SourceFault> {
         let client = match trust {
+            Trust::Peer => &self.peer,
             Trust::Operator => &self.operator,
             Trust::Checked => {
                 self.check_literal(url)?;
+                self.check_name(url).await?;
                 &self.checked
             }
         };
@@ -180,12 +203,50 @@ impl Upstreams {
         Err(SourceFault::BadRedirect(format!("more than {REDIRECTS_MAX} redirects")))
     }
 
-    /// The next piece of a body; `None` at its clean end.
+    /// The next piece of a body from outside the farm, no faster than `proxy.bandwidth`; `None` at its clean end.
     pub(crate) async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, SourceFault> {
+        self.wait_for_bandwidth().await;
+        let chunk = self.chunk_at_once(response).await?;
+        self.took(chunk.as_ref().map_or(0, Bytes::len));
+        Ok(chunk)
+    }
+
+    /// Bytes came that were not waited for.
+    pub(crate) fn took(&self, bytes: usize) -> Duration {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        Duration::from_millis(bucket.take(bytes as u64, UnixMs::new(now_ms())))
+    }
+
+    /// Returns when more bytes may come.
+    pub(crate) async fn wait_for_bandwidth(&self) {
+        loop {
+            let wait = self.took(0);
+            if wait.is_zero() {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// The next piece of a body as soon as it is there.
+    pub(crate) async fn chunk_at_once(&self, response: &mut Response) -> Result<Option<Bytes>, SourceFault> {
         match tokio::time::timeout(self.timeouts.chunk.0, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => Err(fault_of(&error)),
             Err(_) => Err(SourceFault::TimedOut("its body")),
+        }
+    }
+
+    /// Behind a proxy it is the proxy that connects. What is private as seen from here is refused all the same;
+    /// what can't be resolved here is left to it.
+    async fn check_name(&self, url: &Url) -> Result<(), SourceFault> {
+        let Some(Host::Domain(name)) = url.host().filter(|_| self.is_proxied) else { return Ok(()) };
+        let Ok(found) = tokio::net::lookup_host((name, 0)).await else { return Ok(()) };
+        let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+        if found.is_empty() || found.iter().all(|address| self.policy.permits(*address)) {
+            Ok(())
+        } else {
+            Err(SourceFault::Refused(RefusedName(name.to_owned()).to_string()))
         }
     }
 

@@ -221,6 +221,7 @@ fn follow(
     reader: &PartReader,
 ) -> Reply {
     let status = if follower.is_late { CacheStatus::COLLAPSED } else { CacheStatus::STORED };
+    let status = status.answered(follower.source_status());
     let name = &known.distfile.name;
     let digest =
         known.distfile.digests.get(HashAlgorithm::Blake2b).and_then(|d| BlobDigest::try_from(d).ok());

@@ -15,4 +15,5 @@ mod origin;
 mod relay;
 mod replica;
 mod restarts;
+mod sources;
 mod uncatalogued;

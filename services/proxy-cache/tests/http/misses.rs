@@ -20,7 +20,7 @@ async fn each_form_gives_the_file_and_only_the_first_one_asks_upstream() {
     let hashed = file.mirror_path().replace('+', "%2B");
     let first = replica.get(&hashed).await;
     first.assert_is(&file);
-    assert_eq!(first.header("cache-status"), Some("rookery; fwd=miss; stored"));
+    assert_eq!(first.header("cache-status"), Some("rookery; fwd=miss; fwd-status=200; stored"));
     until("the blob has its name", || named(dir.path()) == ["gtk+-3.24.tar.xz"]).await;
     for path in ["/distfiles/gtk+-3.24.tar.xz", "/gtk%2B-3.24.tar.xz", "/m/gentoo/distfiles/gtk+-3.24.tar.xz"]
     {
@@ -73,7 +73,10 @@ async fn a_late_joiner_and_its_ranges_follow_the_growing_file() {
     first.body_bytes(2_000_000).await;
 
     let mut late = Client::get(&replica, &path).await;
-    assert_eq!(late.head().await.header("cache-status"), Some("rookery; fwd=miss; stored; collapsed"));
+    assert_eq!(
+        late.head().await.header("cache-status"),
+        Some("rookery; fwd=miss; fwd-status=200; stored; collapsed")
+    );
     late.body_bytes(2_000_000).await;
     assert!(late.so_far() == &bytes[..2_000_000]);
     // Inside of what is here.

@@ -53,7 +53,7 @@ pub(super) async fn fill(
             Ok(None) => break,
             Err(fault) => return tracing::info!(%fault, "a response broke off; it is not kept"),
         };
-        let batch = with_what_is_here(first, &mut response);
+        let batch = with_what_is_here(&upstreams, first, &mut response);
         draft = match append(draft.take(), batch).await {
             Ok(draft) => Some(draft),
             Err(error) => return tracing::warn!(%error, "a response could not be kept"),
@@ -66,12 +66,13 @@ pub(super) async fn fill(
     finish(draft, key, &growing.stored).await;
 }
 
-fn with_what_is_here(first: Bytes, response: &mut Response) -> Vec<Bytes> {
+fn with_what_is_here(upstreams: &Upstreams, first: Bytes, response: &mut Response) -> Vec<Bytes> {
     let mut bytes = first.len() as u64;
     let mut batch = vec![first];
     while bytes < READ_BYTES {
         // An error or the end shows at the next read.
         let Some(chunk) = response.chunk().now_or_never().and_then(Result::ok).flatten() else { break };
+        upstreams.took(chunk.len());
         bytes += chunk.len() as u64;
         batch.push(chunk);
     }
