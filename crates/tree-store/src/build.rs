@@ -14,10 +14,11 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::TreeError;
+use crate::compare::may_be_served_later;
 use crate::contents::Contents;
 use crate::exclude::Excludes;
 use crate::generation::Generation;
-use crate::index::{Changes, FORMAT_DIRECTORY, FORMAT_FILE, FORMAT_SYMLINK, Index, NodeRecord};
+use crate::index::{FORMAT_DIRECTORY, FORMAT_FILE, Index, NodeRecord};
 use crate::name::ContentDigest;
 use crate::parallel;
 use crate::sightings::Sightings;
@@ -135,7 +136,8 @@ fn reuse(
     for (at, seen) in look.seen.iter().enumerate().filter(|(_, seen)| is_file(seen)) {
         let Some(old_at) = matched[at] else { continue };
         let Some(old) = base.nodes.get(old_at as usize) else { continue };
-        let same_time = (old.mtime_s, old.mtime_ns) == (seen.stat.mtime_s, seen.stat.mtime_ns);
+        let same_time = (old.mtime_s, old.mtime_ns) == (seen.stat.mtime_s, seen.stat.mtime_ns)
+            || may_be_served_later(seen.stat.mtime_s, old.mtime_s);
         let same_size = base.content(old).is_some_and(|content| content.length == seen.stat.size);
         if same_time && same_size && sightings.fits(old_at as usize, &seen.stat) {
             content_of[at] = contents.take(old.first);
@@ -258,75 +260,5 @@ fn check_stat(file: &File, path: &Path, expected: &Stat) -> Result<(), TreeError
         Ok(())
     } else {
         Err(TreeError::SourceChanged { path: PathBuf::from(path) })
-    }
-}
-
-/// How an index differs from the one before, and whether at all: directories are not counted, but make
-/// a difference.
-pub(crate) fn compare(index: &Index, base: Option<&Index>) -> (Changes, bool) {
-    let Some(base) = base else {
-        let added = index.nodes.iter().filter(|node| node.format() != FORMAT_DIRECTORY).count() as u64;
-        return (Changes { added, ..Changes::default() }, true);
-    };
-    let mut changes = Changes::default();
-    let mut differs = false;
-    let mut pairs = vec![(Some(0), Some(0))];
-    while let Some((new, old)) = pairs.pop() {
-        let new_node = new.and_then(|at: u32| index.nodes.get(at as usize));
-        let old_node = old.and_then(|at: u32| base.nodes.get(at as usize));
-        let same = matches!((new_node, old_node), (Some(new), Some(old)) if is_same(index, new, base, old));
-        differs |= !same;
-        let counts = |node: Option<&NodeRecord>| node.is_some_and(|node| node.format() != FORMAT_DIRECTORY);
-        match (counts(new_node), counts(old_node)) {
-            (true, true) if !same => changes.changed += 1,
-            (true, false) => changes.added += 1,
-            (false, true) => changes.removed += 1,
-            (true, true) | (false, false) => {}
-        }
-        pair_children(index, new_node, base, old_node, &mut pairs);
-    }
-    (changes, differs)
-}
-
-fn is_same(index: &Index, new: &NodeRecord, base: &Index, old: &NodeRecord) -> bool {
-    let same_content = match new.format() {
-        FORMAT_FILE => {
-            let digest = |index: &Index, node| index.content(node).map(|content| content.digest);
-            digest(index, new) == digest(base, old)
-        }
-        FORMAT_SYMLINK => index.octets(new.first, new.count) == base.octets(old.first, old.count),
-        _ => true,
-    };
-    same_content && (new.mode, new.mtime_s, new.mtime_ns) == (old.mode, old.mtime_s, old.mtime_ns)
-}
-
-type Pair = (Option<u32>, Option<u32>);
-
-fn pair_children(
-    index: &Index,
-    new: Option<&NodeRecord>,
-    base: &Index,
-    old: Option<&NodeRecord>,
-    pairs: &mut Vec<Pair>,
-) {
-    let range = |node: Option<&NodeRecord>| match node {
-        Some(node) if node.format() == FORMAT_DIRECTORY => node.first..node.first + node.count,
-        _ => 0..0,
-    };
-    let (mut news, mut olds) = (range(new).peekable(), range(old).peekable());
-    loop {
-        let order = match (news.peek(), olds.peek()) {
-            (None, None) => break,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(&new), Some(&old)) => {
-                index.name(&index.nodes[new as usize]).cmp(base.name(&base.nodes[old as usize]))
-            }
-        };
-        pairs.push(match order {
-            std::cmp::Ordering::Less => (news.next(), None),
-            std::cmp::Ordering::Greater => (None, olds.next()),
-            std::cmp::Ordering::Equal => (news.next(), olds.next()),
-        });
     }
 }

@@ -15,6 +15,7 @@ mod build;
 mod candidate;
 mod catalogue;
 mod codec;
+mod compare;
 mod contents;
 mod durable;
 mod error;

@@ -38,9 +38,10 @@ use crate::TreeError;
 use crate::build::{self, BuildRequest};
 use crate::candidate::{Built, Candidate};
 use crate::catalogue;
+use crate::compare::{self, Compared};
 use crate::contents::{Contents, Packed};
 use crate::durable::{StepHook, Steps};
-use crate::generation::{Generation, Inner};
+use crate::generation::{self, Generation, Inner};
 use crate::index::{Index, Summary};
 use crate::lend::Adopted;
 use crate::name::ModuleName;
@@ -200,21 +201,18 @@ impl Store {
         let drawn = build::draw(request, trusted, sightings.as_ref(), &mut contents)?;
         let packed = contents.finish(|id| self.pack_path(id))?;
         let Packed { packs, pack_records, records, writer, adopted } = packed;
-        let index = Arc::new(Index {
-            packs: pack_records,
-            contents: records,
-            nodes: drawn.nodes,
-            arena: drawn.arena,
-        });
-        let (changes, differs) = build::compare(&index, base.as_ref().map(|base| &**base.index()));
-        if let Some(base) = base.as_ref().filter(|_| !differs && !request.afresh) {
+        let mut index =
+            Index { packs: pack_records, contents: records, nodes: drawn.nodes, arena: drawn.arena };
+        let compared = self.compare(&mut index, base.as_ref());
+        if let Some(base) = base.as_ref().filter(|_| !compared.differs && !request.afresh) {
             if drawn.files_read > 0 {
                 self.write_sightings(&drawn.sightings, base.number(), request.source);
             }
             return Ok(Built::Unchanged(base.clone()));
         }
+        let Compared { changes, .. } = compared;
         let summary = Summary { files: drawn.files, bytes: drawn.bytes, changes, ..Summary::default() };
-        let inner = Inner { module: self.module.clone(), number, summary, index, packs };
+        let inner = Inner { module: self.module.clone(), number, summary, index: Arc::new(index), packs };
         Ok(Built::Candidate(Candidate {
             generation: Generation::new(Arc::new(inner)),
             writer: Box::new(writer),
@@ -226,6 +224,20 @@ impl Store {
             memory: Mutex::default(),
             _sweep: sweep,
         }))
+    }
+
+    fn compare(&self, index: &mut Index, base: Option<&Generation>) -> Compared {
+        let compared = compare::compare(index, base.map(|base| &**base.index()));
+        if let Some(first) = compared.later_first {
+            let (path, files) = (generation::path_of(index, first), compared.later_count);
+            tracing::info!(
+                module = %self.module,
+                path = %String::from_utf8_lossy(&path),
+                files,
+                "changed, but not to a later second: served a second later, or boxes would keep the old ones"
+            );
+        }
+        compared
     }
 
     /// The number of the next generation, and the pack for what is new in it.

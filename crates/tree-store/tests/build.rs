@@ -94,6 +94,49 @@ fn a_change_that_hides_behind_size_and_mtime_is_found() {
     assert_eq!(generation.read(id, 9).unwrap(), b"ONE");
 }
 
+/// The content and second of the ebuild in the live generation.
+fn served(store: &Store) -> (Vec<u8>, i64) {
+    let live = store.live().unwrap();
+    let id = live.lookup(b"app-misc/a/a-1.ebuild").unwrap();
+    (live.read(id, 9).unwrap(), live.node(id).mtime_s)
+}
+
+#[test]
+fn a_change_within_one_second_is_served_a_second_later_once_and_for_good() {
+    let bench = populated();
+    let store = bench.open();
+    let ebuild = bench.source().join("app-misc/a/a-1.ebuild");
+    let change = |octets: &str| {
+        bench.write("app-misc/a/a-1.ebuild", octets);
+        set_mtime(&ebuild, 1_000_000_000);
+    };
+    change("one");
+    bench.publish(&store);
+    assert_eq!(served(&store), (b"one".to_vec(), 1_000_000_000));
+    change("ONE");
+    bench.publish(&store);
+    assert_eq!(served(&store), (b"ONE".to_vec(), 1_000_000_001));
+    // It is no change any more, with hints or without them.
+    assert!(matches!(bench.build(&store).unwrap(), Built::Unchanged(_)));
+    fs::remove_file(bench.state().join("m/generations/00000002.seen")).unwrap();
+    assert!(matches!(bench.build(&store).unwrap(), Built::Unchanged(_)));
+    // A box that passed over the second one has to fetch the third.
+    bench.write("other", "x");
+    bench.publish(&store);
+    assert_eq!(bench.candidate_after(&store, || change("two")).files_read(), 1);
+    let generation = bench.publish(&store);
+    assert_eq!((generation.summary().changes.changed, served(&store).1), (1, 1_000_000_002));
+    // A time of the source's own that is later needs nothing.
+    bench.write("app-misc/a/a-1.ebuild", "TWO");
+    set_mtime(&ebuild, 1_000_000_100);
+    bench.publish(&store);
+    assert_eq!(served(&store), (b"TWO".to_vec(), 1_000_000_100));
+    // Going back to what was there in between is a change like any other.
+    let revived = store.revive(2, b"metadata/timestamp.chk", b"x", 5, &[]).unwrap();
+    store.publish(revived, &Catalogue::default(), 1, 2).unwrap();
+    assert_eq!(served(&store), (b"ONE".to_vec(), 1_000_000_101));
+}
+
 #[test]
 fn a_file_that_had_just_changed_is_read_again() {
     let bench = populated();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use common::{Bench, copy_directory, facts_of_directory, facts_of_generation};
+use common::{Bench, copy_directory, facts_of_directory, facts_of_generation, write_later};
 use gentoo_repo::catalogue::Catalogue;
 use proptest::prelude::*;
 use tree_store::{BuildRequest, Built, Candidate, Excludes, Generation, StepHook, Store, TreeError};
@@ -23,9 +23,7 @@ fn source_of(bench: &Bench, module: &str) -> PathBuf {
 }
 
 fn write(bench: &Bench, module: &str, path: &str, octets: impl AsRef<[u8]>) {
-    let path = source_of(bench, module).join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, octets).unwrap();
+    write_later(&source_of(bench, module).join(path), octets);
 }
 
 fn open(state: &Path, module: &str) -> Store {

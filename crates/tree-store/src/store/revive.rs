@@ -7,8 +7,8 @@ use blake2::{Blake2b512, Digest as _};
 
 use super::Store;
 use crate::TreeError;
-use crate::build;
 use crate::candidate::Candidate;
+use crate::compare::Compared;
 use crate::contents::{Contents, Packed};
 use crate::generation::{Generation, Inner};
 use crate::index::{FORMAT_FILE, Index, Summary};
@@ -56,8 +56,8 @@ impl Store {
         let packed = contents.finish(|pack| self.pack_path(pack))?;
         let Packed { packs, pack_records, records, writer, adopted } = packed;
         let arena = old.index().arena.clone();
-        let index = Arc::new(Index { packs: pack_records, contents: records, nodes, arena });
-        let (changes, _) = build::compare(&index, base.as_ref().map(|base| &**base.index()));
+        let mut index = Index { packs: pack_records, contents: records, nodes, arena };
+        let Compared { changes, .. } = self.compare(&mut index, base.as_ref());
         let replaced = old.content(id).map_or(0, |content| content.length);
         let before = old.summary();
         let summary = Summary {
@@ -66,7 +66,8 @@ impl Store {
             changes,
             ..Summary::default()
         };
-        let inner = Inner { module: self.module.clone(), number: new_number, summary, index, packs };
+        let inner =
+            Inner { module: self.module.clone(), number: new_number, summary, index: Arc::new(index), packs };
         Ok(Candidate {
             generation: Generation::new(Arc::new(inner)),
             writer: Box::new(writer),

@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use gentoo_repo::catalogue::Catalogue;
@@ -39,9 +39,7 @@ impl Bench {
     }
 
     pub fn write(&self, path: &str, octets: impl AsRef<[u8]>) {
-        let path = self.source().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, octets).unwrap();
+        write_later(&self.source().join(path), octets);
     }
 
     pub fn open(&self) -> Store {
@@ -69,6 +67,11 @@ impl Bench {
             Built::Candidate(candidate) => candidate,
             Built::Unchanged(_) => panic!("unchanged"),
         }
+    }
+
+    pub fn candidate_after(&self, store: &Store, change: impl FnOnce()) -> Candidate {
+        change();
+        self.candidate(store)
     }
 
     pub fn publish(&self, store: &Store) -> Generation {
@@ -136,6 +139,15 @@ pub fn facts_of_generation(generation: &Generation) -> BTreeMap<Vec<u8>, Fact> {
         facts.insert(path, Fact { mode: node.mode, mtime: (node.mtime_s, node.mtime_ns), octets });
     }
     facts
+}
+
+/// Writes a file that changed in a later second than any before: what changes within one second is served as changed
+/// later than the source has it.
+pub fn write_later(path: &Path, octets: impl AsRef<[u8]>) {
+    static SECOND: AtomicU64 = AtomicU64::new(1_100_000_000);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, octets).unwrap();
+    set_mtime(path, SECOND.fetch_add(1, Ordering::Relaxed));
 }
 
 pub fn set_mtime(path: &Path, seconds: u64) {
