@@ -44,8 +44,11 @@ impl Process {
             at("tree").display()
         );
         fs::write(at("rookery.toml"), config).unwrap();
-        // Somebody else may not reach the place where it was built.
-        fs::copy(env!("CARGO_BIN_EXE_sync-server"), at("sync-server")).unwrap();
+        // Somebody else may not reach the place where it was built. Written by another process: a child that the other
+        // test starts meanwhile would inherit the open file, and who is being written to can't be run.
+        let copied =
+            Command::new("cp").arg(env!("CARGO_BIN_EXE_sync-server")).arg(at("sync-server")).status();
+        assert!(copied.unwrap().success());
         let mut command = command(&at("sync-server"));
         command.arg("--config").arg(at("rookery.toml")).stdin(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
