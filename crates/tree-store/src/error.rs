@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::report::{Fault, FaultKind, Refusal};
+
 /// Why a generation could not be built, verified, published or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,13 +84,8 @@ pub enum TreeError {
         number: u64,
     },
     /// The tree was read well, but must not be published.
-    #[error("{path}: {why}")]
-    Refused {
-        /// Path within the tree, with `:LINE` where one line is at fault.
-        path: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// A setting under which nothing can be published.
     #[error("{what}: {why}")]
     Setting {
@@ -113,8 +110,9 @@ impl TreeError {
         move |error| Self::Source { path, doing, error }
     }
 
-    pub(crate) fn refused(path: &[u8], why: impl Into<String>) -> Self {
-        Self::Refused { path: String::from_utf8_lossy(path).into_owned(), why: why.into() }
+    /// A tree with one fault.
+    pub(crate) fn refused(kind: FaultKind, path: &[u8], why: impl Into<String>) -> Self {
+        Self::Refused(Fault::new(kind, path, why).into())
     }
 
     /// Whether the same source may well be published a moment later: it was being written to.

@@ -231,7 +231,7 @@ impl Task {
             }
             Ok(Err(TreeError::Stopped)) => Err(LookError::Stopped),
             Ok(Err(error)) => {
-                if let (Some(upstream), TreeError::Refused { .. }) = (upstream, &error) {
+                if let (Some(upstream), TreeError::Refused(_)) = (upstream, &error) {
                     upstream.note_refused().await?;
                 }
                 Err(error.into())

@@ -14,6 +14,7 @@ use crate::generation::{Generation, Inner};
 use crate::index::{FORMAT_FILE, Index, Summary};
 use crate::name::ContentDigest;
 use crate::pack::Pack;
+use crate::report::FaultKind;
 use crate::sightings::Sightings;
 
 impl Store {
@@ -35,7 +36,8 @@ impl Store {
         let _changing = self.changing();
         let base = self.live();
         let id = old.lookup(path).filter(|&id| old.content(id).is_some());
-        let id = id.ok_or_else(|| TreeError::refused(path, "no such file in that generation"))?;
+        let id = id
+            .ok_or_else(|| TreeError::refused(FaultKind::Missing, path, "no such file in that generation"))?;
         let (new_number, writer, sweep) = self.new_pack()?;
         let adopt = |pack: &Pack| self.adopt(pack);
         let mut contents = Contents::new(Some(&old), others, &adopt, writer);

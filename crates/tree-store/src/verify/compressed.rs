@@ -3,16 +3,14 @@
 use std::io::{self, Read};
 
 use super::MANIFEST_BYTES_MAX;
-use crate::TreeError;
 
 /// An xz dictionary of the largest preset is 64 MiB.
 const XZ_MEMORY_BYTES_MAX: u64 = 128 << 20;
 
-/// A Manifest's own octets, by the extension of its name.
-pub(super) fn unpack(path: &str, octets: Vec<u8>) -> Result<Vec<u8>, TreeError> {
-    let refused = |why: String| TreeError::refused(path.as_bytes(), why);
+/// A Manifest's own octets, by the extension of its name, which need not begin with `Manifest`; or why there are none.
+pub(super) fn unpack(path: &str, octets: Vec<u8>) -> Result<Vec<u8>, String> {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let extension = name.strip_prefix("Manifest").and_then(|rest| rest.rsplit_once('.'));
+    let extension = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty());
     let packed = octets.as_slice();
     let unpacked = match extension.map(|(_, extension)| extension) {
         Some("gz") => read_bounded(flate2::bufread::MultiGzDecoder::new(packed)),
@@ -26,9 +24,9 @@ pub(super) fn unpack(path: &str, octets: Vec<u8>) -> Result<Vec<u8>, TreeError> 
         Some("zst") => zstd::Decoder::with_buffer(packed).and_then(read_bounded),
         _ => return Ok(octets),
     };
-    let unpacked = unpacked.map_err(|error| refused(format!("can't be unpacked: {error}")))?;
+    let unpacked = unpacked.map_err(|error| format!("can't be unpacked: {error}"))?;
     if unpacked.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err(refused(format!("more than {MANIFEST_BYTES_MAX} octets unpacked")));
+        return Err(format!("more than {MANIFEST_BYTES_MAX} octets unpacked"));
     }
     Ok(unpacked)
 }
@@ -85,14 +83,15 @@ mod tests {
             assert_eq!(unpack(&path, whole.clone()).unwrap(), text, "{extension}");
             for end in 1..whole.len() {
                 match unpack(&path, whole[..end].to_vec()) {
-                    Err(error) => assert!(error.to_string().starts_with(&path), "{error}"),
+                    Err(why) => assert!(why.starts_with("can't be unpacked: "), "{why}"),
                     // A trailer that says nothing new may be missing.
                     Ok(unpacked) => assert_eq!(unpacked, text, "{extension} cut at {end}"),
                 }
             }
         }
         assert_eq!(unpack("a/Manifest.files", b"x".to_vec()).unwrap(), b"x");
-        assert_eq!(unpack("a/b.gz", b"x".to_vec()).unwrap(), b"x", "not a Manifest's name");
+        assert_eq!(unpack("a/.gz", b"x".to_vec()).unwrap(), b"x", "a name without an extension");
+        assert_eq!(unpack("a/list.gz", packed("gz", &text)).unwrap(), text);
     }
 
     #[test]
@@ -100,7 +99,7 @@ mod tests {
         let zeros = vec![0; usize::try_from(MANIFEST_BYTES_MAX).unwrap() + 1];
         for extension in ["gz", "zst"] {
             let error = unpack(&format!("Manifest.{extension}"), packed(extension, &zeros)).unwrap_err();
-            assert!(error.to_string().contains("octets unpacked"), "{error}");
+            assert!(error.contains("octets unpacked"), "{error}");
         }
     }
 }

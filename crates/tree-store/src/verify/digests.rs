@@ -1,9 +1,9 @@
 //! Digests as Manifests list them, computed from the pack.
 
-use gentoo_repo::{Digests, HashAlgorithm};
-use sha2::{Digest as _, Sha256, Sha512};
+use gentoo_repo::{Digests, HashAlgorithm, Hashers};
 
 use crate::generation::{Generation, NodeId};
+use crate::report::{Fault, FaultKind};
 
 /// What a file must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,64 +13,66 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// Takes in what another line says of the same file. `false` if the two contradict each other.
+    /// Takes in what another line says of the same file: together they list all digests that either does. `false` if
+    /// the two contradict each other.
     pub(super) fn absorb(&mut self, other: &Self) -> bool {
-        let agrees = self.size_bytes == other.size_bytes && self.digests.agrees_with(&other.digests);
+        let differs = |(algorithm, digest)| self.digests.get(algorithm).is_some_and(|known| known != digest);
+        let agrees = self.size_bytes == other.size_bytes && !other.digests.iter().any(differs);
         self.digests.absorb(&other.digests);
         agrees
     }
 }
 
-/// What is wrong with a file, `None` if nothing is.
-///
-/// Algorithms that we can't compute are passed over as long as a strong one that we can is listed.
+/// What is wrong with a file, `None` if nothing is: every listed digest has to fit, and one of them has to be of an
+/// algorithm that is worth something.
 pub(super) fn fault(
     generation: &Generation,
     id: NodeId,
+    path: &str,
     expected: &Expected,
     buffer: &mut [u8],
-) -> Option<String> {
+) -> Option<Fault> {
     let node = generation.node(id);
     if node.size != expected.size_bytes {
-        return Some(format!("{} octets, but its Manifest says {}", node.size, expected.size_bytes));
+        let why = format!("{} octets, but its Manifest says {}", node.size, expected.size_bytes);
+        let fault = Fault::new(FaultKind::Size, path, why);
+        return Some(fault.expected(expected.size_bytes.to_string()).found(node.size.to_string()));
     }
-    let wanted = |algorithm| expected.digests.get(algorithm);
+    if !expected.digests.iter().any(|(algorithm, _)| algorithm.is_collision_resistant()) {
+        let why = "its Manifest lists no digest that can be relied on".to_owned();
+        return Some(Fault::new(FaultKind::Digest, path, why));
+    }
     // The digest that contents are named by is the one that Manifests call BLAKE2B.
-    let blake2b = wanted(HashAlgorithm::Blake2b);
-    if let (Some(blake2b), Some(found)) = (blake2b, node.digest)
-        && blake2b != found.as_bytes()
-    {
-        return Some("BLAKE2B differs from its Manifest".to_owned());
+    let known = node.digest.map(|digest| (HashAlgorithm::Blake2b, digest.as_bytes().to_vec()));
+    let known: Digests = known.into_iter().collect();
+    if let Some(fault) = difference(path, &expected.digests, &known) {
+        return Some(fault);
     }
-    let (sha512, sha256) = (wanted(HashAlgorithm::Sha512), wanted(HashAlgorithm::Sha256));
-    if blake2b.is_none() && sha512.is_none() && sha256.is_none() {
-        return Some("its Manifest lists none of BLAKE2B, SHA512, SHA256".to_owned());
+    let unknown = expected.digests.iter().map(|(algorithm, _)| algorithm);
+    let mut hashers = Hashers::new(unknown.filter(|&algorithm| known.get(algorithm).is_none()));
+    if hashers.is_empty() {
+        return None;
     }
-    let mut hashers = (sha512.map(|_| Sha512::new()), sha256.map(|_| Sha256::new()));
-    if hashers.0.is_some() || hashers.1.is_some() {
-        let mut offset = 0;
-        loop {
-            match generation.read_at(id, offset, buffer) {
-                Ok(0) => break,
-                Ok(read) => {
-                    if let Some(hasher) = &mut hashers.0 {
-                        hasher.update(&buffer[..read]);
-                    }
-                    if let Some(hasher) = &mut hashers.1 {
-                        hasher.update(&buffer[..read]);
-                    }
-                    offset += read as u64;
-                }
-                Err(error) => return Some(error.to_string()),
+    let mut offset = 0;
+    loop {
+        match generation.read_at(id, offset, buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                hashers.update(&buffer[..read]);
+                offset += read as u64;
             }
+            Err(error) => return Some(Fault::new(FaultKind::Unreadable, path, error.to_string())),
         }
     }
-    let differs = |found: Option<Vec<u8>>, wanted: Option<&[u8]>| found.as_deref() != wanted;
-    if differs(hashers.0.map(|hasher| hasher.finalize().to_vec()), sha512) {
-        return Some("SHA512 differs from its Manifest".to_owned());
-    }
-    if differs(hashers.1.map(|hasher| hasher.finalize().to_vec()), sha256) {
-        return Some("SHA256 differs from its Manifest".to_owned());
-    }
-    None
+    difference(path, &expected.digests, &hashers.finish())
+}
+
+/// The first digest that differs.
+fn difference(path: &str, expected: &Digests, found: &Digests) -> Option<Fault> {
+    found.iter().find_map(|(algorithm, found)| {
+        let expected = expected.get(algorithm).filter(|&expected| expected != found)?;
+        let fault = Fault::new(FaultKind::Digest, path, format!("{algorithm} differs from its Manifest"));
+        let word = |digest| format!("{algorithm} {}", hex::encode(digest));
+        Some(fault.expected(word(expected)).found(word(found)))
+    })
 }

@@ -5,9 +5,11 @@
 
 mod catalogue;
 mod compressed;
+mod cover;
 mod covered;
 mod digests;
 mod fits;
+mod links;
 mod openpgp;
 
 use gentoo_repo::catalogue::facts::Facts;
@@ -18,7 +20,9 @@ use crate::TreeError;
 use crate::candidate::Candidate;
 use crate::generation::{Generation, NodeId, NodeKind};
 use crate::memory::Memory;
+use crate::report::{Fault as TreeFault, FaultKind, Faults};
 use fits::Fits;
+use links::find_file;
 
 pub use openpgp::Keyring;
 
@@ -62,7 +66,7 @@ pub struct Verified {
 /// `masters_mirrors` are the `profiles/thirdpartymirrors` of the repositories that it builds upon.
 ///
 /// # Errors
-/// [`TreeError::Refused`] with the path, and the line where there is one; or our own files can't be read.
+/// [`TreeError::Refused`] with every fault, those that others may follow from first; or our own files can't be read.
 pub fn verify(
     candidate: &Candidate,
     live: Option<&Generation>,
@@ -70,24 +74,31 @@ pub fn verify(
     masters_mirrors: &[Vec<u8>],
 ) -> Result<Verified, TreeError> {
     let (memory, generation) = (candidate.recall(), candidate.generation());
-    let timestamp_ms = check_timestamp(generation, live)?;
+    if generation.nodes_count() <= 1 {
+        return Err(TreeError::refused(FaultKind::Empty, b"the tree", "empty"));
+    }
+    let mut wrong = Faults::default();
+    let timestamp_ms = check_timestamp(generation, live, &mut wrong)?;
     let (facts, earlier) = match memory {
         Some((base, memory)) => (memory.facts, Fits::of_unchanged(generation, base, &memory.fits)),
         None => (Facts::default(), Fits::default()),
     };
     let mut fits = Vec::new();
     if let Verify::Signed(keyring) = mode {
-        let covered = covered::check(generation, keyring, &earlier)?;
-        check_signed_time(covered.time_s, live)?;
-        fits = covered.fits;
+        if let Some(covered) = covered::check(generation, keyring, &earlier, &mut wrong)? {
+            check_signed_time(covered.time_s, live, &mut wrong)?;
+            fits = covered.fits;
+        }
+        std::mem::take(&mut wrong).refuse()?;
     }
     let (catalogue, faults, facts) = catalogue::collect(generation, masters_mirrors, facts)?;
-    candidate.remember(Memory { facts, fits });
-    if matches!(mode, Verify::Consistent)
-        && let Some(fault) = faults.iter().find(|fault| fault.kind.breaks_consistency())
-    {
-        return Err(TreeError::Refused { path: fault.path.clone(), why: fault.detail.clone() });
+    if matches!(mode, Verify::Consistent) {
+        let breaking = faults.iter().filter(|fault| fault.kind.breaks_consistency());
+        breaking
+            .for_each(|fault| wrong.push(TreeFault::new(FaultKind::Metadata, &fault.path, &*fault.detail)));
     }
+    wrong.refuse()?;
+    candidate.remember(Memory { facts, fits });
     Ok(Verified { catalogue, faults, timestamp_ms })
 }
 
@@ -101,47 +112,55 @@ pub fn thirdpartymirrors(generation: &Generation) -> Result<Option<Vec<u8>>, Tre
 
 const TIMESTAMP: &[u8] = b"metadata/timestamp.chk";
 
-fn check_timestamp(candidate: &Generation, live: Option<&Generation>) -> Result<i64, TreeError> {
-    let refused = |why: String| TreeError::refused(TIMESTAMP, why);
-    if candidate.nodes_count() <= 1 {
-        return Err(TreeError::Refused { path: "the tree".to_owned(), why: "empty".to_owned() });
-    }
+/// In milliseconds since the Unix epoch; 0 if it is not to be had, which is a fault.
+fn check_timestamp(
+    candidate: &Generation,
+    live: Option<&Generation>,
+    wrong: &mut Faults,
+) -> Result<i64, TreeError> {
+    let mut refused = |why: String| wrong.push(TreeFault::new(FaultKind::Timestamp, TIMESTAMP, why));
     let Some(octets) = read_file(candidate, TIMESTAMP, 1024)? else {
-        return Err(refused("missing, so that no client could sync".to_owned()));
+        refused("missing, so that no client could sync".to_owned());
+        return Ok(0);
     };
-    let seconds = timestamp::parse_chk(&octets).map_err(|error| refused(error.to_string()))?;
-    let timestamp_ms = seconds.saturating_mul(1000);
-    match live.map(|live| live.summary().timestamp_ms) {
-        Some(live_ms) if timestamp_ms < live_ms => {
-            let live = timestamp::format_chk(live_ms / 1000);
-            Err(refused(format!("{} is older than {live}, which is live", timestamp::format_chk(seconds))))
+    let seconds = match timestamp::parse_chk(&octets) {
+        Ok(seconds) => seconds,
+        Err(error) => {
+            refused(error.to_string());
+            return Ok(0);
         }
-        _ => Ok(timestamp_ms),
+    };
+    let timestamp_ms = seconds.saturating_mul(1000);
+    if let Some(live_ms) = live.map(|live| live.summary().timestamp_ms).filter(|&live| timestamp_ms < live) {
+        let [older, live] = [seconds, live_ms / 1000].map(timestamp::format_chk);
+        refused(format!("{older} is older than {live}, which is live"));
     }
+    Ok(timestamp_ms)
 }
 
 /// The signature does not cover `timestamp.chk`: an old signed tree with a new one is told by the
 /// TIMESTAMP line, which it covers.
-fn check_signed_time(signed_s: Option<i64>, live: Option<&Generation>) -> Result<(), TreeError> {
+fn check_signed_time(
+    signed_s: Option<i64>,
+    live: Option<&Generation>,
+    wrong: &mut Faults,
+) -> Result<(), TreeError> {
     let live_s = match live {
         Some(live) => {
             read_file(live, b"Manifest", MANIFEST_BYTES_MAX)?.and_then(|top| covered::time_of(&top))
         }
         None => None,
     };
+    let mut refused = |why: String| wrong.push(TreeFault::new(FaultKind::Timestamp, "Manifest", why));
     match (signed_s, live_s) {
         (Some(signed), Some(live)) if signed < live => {
-            let (signed, live) = (timestamp::format_manifest(signed), timestamp::format_manifest(live));
-            Err(TreeError::refused(
-                b"Manifest",
-                format!("TIMESTAMP {signed} is older than {live}, which is live"),
-            ))
+            let [signed, live] = [signed, live].map(timestamp::format_manifest);
+            refused(format!("TIMESTAMP {signed} is older than {live}, which is live"));
         }
-        (None, Some(_)) => {
-            Err(TreeError::refused(b"Manifest", "no TIMESTAMP line, but the live one has one"))
-        }
-        _ => Ok(()),
+        (None, Some(_)) => refused("no TIMESTAMP line, but the live one has one".to_owned()),
+        _ => {}
     }
+    Ok(())
 }
 
 /// More than any real Manifest has.
@@ -157,7 +176,8 @@ fn read_file(generation: &Generation, path: &[u8], bytes_max: u64) -> Result<Opt
 
 fn read_node(generation: &Generation, id: NodeId, bytes_max: u64) -> Result<Vec<u8>, TreeError> {
     if generation.node(id).size > bytes_max {
-        return Err(TreeError::refused(&generation.path(id), format!("more than {bytes_max} octets")));
+        let why = format!("more than {bytes_max} octets");
+        return Err(TreeError::refused(FaultKind::Manifest, &generation.path(id), why));
     }
     generation.read(id, bytes_max).map_err(|error| {
         let path = String::from_utf8_lossy(&generation.path(id)).into_owned();

@@ -8,12 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gentoo_repo::cleartext;
 
 use crate::TreeError;
+use crate::report::FaultKind;
 
 const KEY_BYTES_MAX: u64 = 16 << 20;
 const BEGIN: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
@@ -73,7 +75,7 @@ impl Keyring {
     /// # Errors
     /// [`TreeError::Refused`] with what is wrong with the signature.
     pub(super) fn verify(&self, octets: &[u8]) -> Result<(), TreeError> {
-        let refused = |why: String| TreeError::refused(b"Manifest", why);
+        let refused = |why: String| TreeError::refused(FaultKind::Signature, b"Manifest", why);
         let text = cleartext::strip(octets).map_err(|error| refused(error.to_string()))?;
         if !text.is_signed {
             return Err(refused("not signed".to_owned()));
@@ -94,7 +96,9 @@ impl Keyring {
             .arg(place("Manifest"))
             .output()
             .map_err(TreeError::store("gpgv", "run"))?;
-        judge(&String::from_utf8_lossy(&output.stdout), output.status.success()).map_err(&refused)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let status = String::from_utf8_lossy(&output.stdout);
+        judge(&status, output.status.success(), now.as_secs()).map_err(&refused)?;
         let signed = fs::read(place("signed")).map_err(TreeError::store(place("signed"), "read"))?;
         if lines(&signed).eq(lines(&text.body)) {
             Ok(())
@@ -111,9 +115,10 @@ fn gpgv() -> Command {
 }
 
 /// Reads gpgv's status lines (`GnuPG`'s doc/DETAILS): one bad signature spoils the good ones.
-fn judge(status: &str, succeeded: bool) -> Result<(), String> {
+fn judge(status: &str, succeeded: bool, now_s: u64) -> Result<(), String> {
     let mut good = false;
     let mut valid = false;
+    let mut unchecked = None;
     for line in status.lines() {
         let Some(words) = line.strip_prefix("[GNUPG:] ") else { continue };
         let mut words = words.split(' ');
@@ -128,17 +133,32 @@ fn judge(status: &str, succeeded: bool) -> Result<(), String> {
                 valid = true;
                 continue;
             }
+            "ERRSIG" => {
+                // A line that says why comes after it, but not if the key or the clock is of the wrong time.
+                let made_s = words.nth(3).and_then(|time| time.parse::<u64>().ok());
+                unchecked.get_or_insert(match made_s {
+                    Some(made_s) if made_s > now_s => format!(
+                        "signed at a time that has not come yet, by a key that is not valid yet: {key}; is this \
+                         host's clock right?"
+                    ),
+                    _ => format!("a signature that can't be checked, made by key: {key}"),
+                });
+                continue;
+            }
             "NO_PUBKEY" => "signed by a key that is not in openpgp_key",
             "EXPKEYSIG" => "signed by a key that has expired",
             "REVKEYSIG" => "signed by a key that was revoked",
             "EXPSIG" => "the signature has expired",
             "BADSIG" => "the signature does not fit the text, made by key",
-            // ERRSIG comes before the line that says why.
             _ => continue,
         };
         return Err(format!("{wrong}: {key}"));
     }
-    if good && valid && succeeded { Ok(()) } else { Err("no good signature".to_owned()) }
+    match unchecked {
+        Some(why) => Err(why),
+        None if good && valid && succeeded => Ok(()),
+        None => Err("no good signature".to_owned()),
+    }
 }
 
 /// Lines as signatures see them (RFC 9580, 7.2): without white space at their ends.
@@ -172,15 +192,25 @@ mod tests {
 
     #[test]
     fn only_good_signatures_count() {
-        assert_eq!(judge(GOOD, true), Ok(()));
-        assert!(judge(GOOD, false).is_err());
-        assert!(judge("", true).is_err());
-        assert!(judge("GOODSIG AB\nVALIDSIG AB\n", true).is_err());
+        assert_eq!(judge(GOOD, true, 5), Ok(()));
+        assert!(judge(GOOD, false, 5).is_err());
+        assert!(judge("", true, 5).is_err());
+        assert!(judge("GOODSIG AB\nVALIDSIG AB\n", true, 5).is_err());
         for bad in ["NO_PUBKEY", "EXPKEYSIG", "REVKEYSIG", "EXPSIG", "BADSIG"] {
-            let error = judge(&format!("{GOOD}[GNUPG:] {bad} 1234 me\n"), true).unwrap_err();
+            let error = judge(&format!("{GOOD}[GNUPG:] {bad} 1234 me\n"), true, 5).unwrap_err();
             assert!(error.ends_with(": 1234"), "{error}");
         }
-        assert!(judge("[GNUPG:] NEWSIG\n[GNUPG:] ERRSIG AB 1 10 01 0 9 CD\n", false).is_err());
+        let unchecked = "[GNUPG:] NEWSIG\n[GNUPG:] ERRSIG AB 22 8 01 9 6 CD\n";
+        let error = judge(unchecked, false, 8).unwrap_err();
+        assert!(error.contains("not valid yet: AB") && error.contains("clock"), "{error}");
+        let error = judge(unchecked, false, 9).unwrap_err();
+        assert!(error.ends_with("can't be checked, made by key: AB"), "{error}");
+        assert!(
+            judge(&format!("{GOOD}{unchecked}"), true, 9).is_err(),
+            "one bad signature spoils the good ones"
+        );
+        let error = judge(&format!("{unchecked}[GNUPG:] NO_PUBKEY AB\n"), false, 8).unwrap_err();
+        assert!(error.contains("openpgp_key"), "{error}");
     }
 
     #[test]

@@ -1,24 +1,19 @@
 //! Symbolic links that lead out of a tree. Nobody here follows them, but a box that does not sync with
 //! `--safe-links` would have them lead into its own file system.
 
-use tree_store::{Generation, NodeKind, TreeError};
+use tree_store::report::{Fault, FaultKind, Faults};
+use tree_store::{Generation, NodeKind};
 
-/// The first one, if there is any.
-///
-/// # Errors
-/// [`TreeError::Refused`] with its path.
-pub(super) fn refuse_outward(generation: &Generation) -> Result<(), TreeError> {
+/// Finds each of them.
+pub(super) fn find_outward(generation: &Generation, faults: &mut Faults) {
     let ids = (0_u32..).map_while(|position| generation.id_at(position));
     for id in ids.filter(|&id| generation.node(id).kind == NodeKind::Symlink) {
         let (path, target) = (generation.path(id), generation.node(id).symlink_target);
         if leads_out(&path, target) {
-            return Err(TreeError::Refused {
-                path: String::from_utf8_lossy(&path).into_owned(),
-                why: format!("a link to {}, which is outside the tree", String::from_utf8_lossy(target)),
-            });
+            let why = format!("a link to {}, which is outside the tree", String::from_utf8_lossy(target));
+            faults.push(Fault::new(FaultKind::Link, path, why));
         }
     }
-    Ok(())
 }
 
 /// As rsync(1) has it for `--safe-links`: absolute, or up more often than down at any point.

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
 use gentoo_repo::{layout_conf, timestamp};
-use tree_store::{BuildRequest, Built, Candidate, Generation, NodeKind, Store, TreeError, Verified};
+use tree_store::report::{Fault, FaultKind, Faults};
+use tree_store::{BuildRequest, Built, Candidate, Generation, NodeKind, Store, TreeError, Verified, Verify};
 
 use super::links;
 use crate::history::Origin;
@@ -81,10 +82,8 @@ pub(super) fn look(
     };
     let live = store.live();
     let newer_than = live.as_ref().filter(|_| !manner.allow_older);
-    refuse_older(candidate.generation(), newer_than)?;
-    links::refuse_outward(candidate.generation())?;
     let mirrors = masters_mirrors(candidate.generation(), module, modules)?;
-    let verified = tree_store::verify(&candidate, newer_than, &plan.verify, &mirrors)?;
+    let verified = judge(&candidate, newer_than, &plan.verify, &mirrors)?;
     log_faults(module.name(), &verified);
     let files_read = candidate.files_read();
     let origin = Origin { verify: plan.config.verify.as_str().to_owned(), copy_of: 0 };
@@ -132,21 +131,43 @@ fn held_back(module: &Module) -> Option<Found> {
     (seconds <= hold.newer_than_s).then(|| Found { note: hold.describe(), ..Found::unchanged(live) })
 }
 
+/// Everything that keeps a candidate from being published, found out at once.
+fn judge(
+    candidate: &Candidate,
+    live: Option<&Generation>,
+    mode: &Verify,
+    mirrors: &[Vec<u8>],
+) -> Result<Verified, TreeError> {
+    let mut faults = Faults::default();
+    let older = older(candidate.generation(), live);
+    // Said once is enough.
+    let live = live.filter(|_| older.is_none());
+    if let Some(older) = older {
+        faults.push(older);
+    }
+    links::find_outward(candidate.generation(), &mut faults);
+    match tree_store::verify(candidate, live, mode, mirrors) {
+        Ok(verified) => faults.refuse().map(|()| verified),
+        Err(TreeError::Refused(refusal)) => Err(TreeError::Refused(faults.followed_by(refusal))),
+        Err(error) => Err(error),
+    }
+}
+
 /// Boxes that have the newer tree would not take the older one anyway; and somebody who replays an old tree,
 /// signed as it is, wants its holes back. A timestamp that can't be read is left to the verification.
-fn refuse_older(candidate: &Generation, live: Option<&Generation>) -> Result<(), TreeError> {
+fn older(candidate: &Generation, live: Option<&Generation>) -> Option<Fault> {
     let octets = read_small(candidate, Path::new(TIMESTAMP)).unwrap_or_default();
-    let (Some(live), Ok(seconds)) = (live, timestamp::parse_chk(&octets)) else { return Ok(()) };
-    let live_seconds = live.summary().timestamp_ms.div_euclid(1000);
+    let seconds = timestamp::parse_chk(&octets).ok()?;
+    let live_seconds = live?.summary().timestamp_ms.div_euclid(1000);
     if seconds >= live_seconds {
-        return Ok(());
+        return None;
     }
     let [candidate, live] = [seconds, live_seconds].map(timestamp::format_chk);
     let why = format!(
         "{candidate} is older than what is served, of {live}; `rookery publish --allow-older` publishes it \
          all the same"
     );
-    Err(TreeError::Refused { path: TIMESTAMP.to_owned(), why })
+    Some(Fault::new(FaultKind::Timestamp, TIMESTAMP, why))
 }
 
 fn publish(store: &Store, candidate: Candidate, verified: &Verified) -> Result<Generation, TreeError> {
