@@ -8,3 +8,4 @@ pub mod distfile;
 pub mod farm;
 pub mod portage;
 pub mod program;
+pub mod signed;
