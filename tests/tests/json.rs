@@ -170,6 +170,13 @@ async fn every_field_is_documented_and_every_documented_field_is_there() -> Resu
     fs::remove_dir_all(farm.tree.dir.join("app-test/passing"))?;
     fs::remove_file(farm.tree.dir.join("metadata/md5-cache/app-test/passing-1"))?;
     fs::write(farm.tree.dir.join("metadata/timestamp.chk"), "Sun, 18 Jan 2026 12:00:00 +0000\n")?;
+    let chk = farm.tree.dir.join("metadata/timestamp.chk");
+    let newer = fs::read(&chk)?;
+    fs::write(&chk, "Sun, 18 Jan 2009 12:00:00 +0000\n")?;
+    let refused = farm.rookery().args(["publish", "gentoo-portage"]).output()?;
+    assert_eq!(refused.status.code(), Some(1));
+    of.check("generations --refused", &["generations", "--refused"], 0)?;
+    fs::write(&chk, newer)?;
     of.check("publish", &["publish", "gentoo-portage"], 0)?;
     eventually("the plan names it", || {
         of.answer(&["plan"], 0)

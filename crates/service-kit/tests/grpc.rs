@@ -13,8 +13,8 @@ use rookery_proto::v1::tree_client::TreeClient;
 use rookery_proto::v1::tree_server::{Tree, TreeServer};
 use rookery_proto::v1::{
     DistfileChanges, Generation, ListGenerationsRequest, ListGenerationsResponse, ListModulesRequest,
-    ListModulesResponse, Module, PublishRequest, PublishResponse, RollbackRequest, RollbackResponse,
-    StreamDistfilesRequest, WatchGenerationsRequest,
+    ListModulesResponse, ListRefusalsRequest, ListRefusalsResponse, Module, PublishRequest, PublishResponse,
+    RollbackRequest, RollbackResponse, StreamDistfilesRequest, WatchGenerationsRequest,
 };
 use service_kit::Kit;
 use service_kit::grpc::{self, ClientChannel, GrpcConfig, TlsConfig};
@@ -75,6 +75,13 @@ impl Tree for Stub {
         &self,
         _: Request<ListGenerationsRequest>,
     ) -> Result<Response<ListGenerationsResponse>, Status> {
+        std::future::pending().await
+    }
+
+    async fn list_refusals(
+        &self,
+        _: Request<ListRefusalsRequest>,
+    ) -> Result<Response<ListRefusalsResponse>, Status> {
         std::future::pending().await
     }
 

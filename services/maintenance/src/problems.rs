@@ -227,8 +227,14 @@ fn source_problem(subject: &str, module: &Module, now: UnixMs) -> Option<Problem
             }
             None => format!("no generation yet: {}", module.last_error),
         };
-        let to_do =
-            format!("correct the source, then `rookery publish {}`; next look in {next}", module.name);
+        let name = &module.name;
+        let mut to_do = format!("correct the source, then `rookery publish {name}`; next look in {next}");
+        if !module.report.is_empty() {
+            to_do = format!(
+                "`rookery generations {name} --refused` names each fault, as {}; {to_do}",
+                module.report
+            );
+        }
         return Some(problem("tree_refused", subject, what, to_do));
     }
     if module.live.is_some() {

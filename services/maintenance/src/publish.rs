@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rookery_proto::v1::{
-    KeptGeneration, ListGenerationsRequest, ListModulesRequest, PublishRequest, PublishResponse,
-    RollbackRequest, RollbackResponse,
+    KeptGeneration, ListGenerationsRequest, ListModulesRequest, ListRefusalsRequest, PublishRequest,
+    PublishResponse, RollbackRequest, RollbackResponse, TreeRefusal,
 };
 use service_kit::grpc::without_deadline;
 use tonic::{Code, Status};
@@ -14,6 +14,9 @@ use crate::trees;
 
 /// A first pull of the whole tree over a slow line.
 const PUBLISH_MAX: Duration = Duration::from_hours(2);
+
+/// Five reports of 10,000 faults each, with 2 MiB of text.
+const REFUSALS_BYTES_MAX: usize = 32 << 20;
 
 /// For the look that is under way to end, and the copy.
 const ROLLBACK_MAX: Duration = Duration::from_mins(10);
@@ -57,6 +60,17 @@ impl Core {
         for module in self.module_names(module).await? {
             let answer = self.tree().list_generations(ListGenerationsRequest { module }).await;
             all.extend(answer.map_err(|status| away(&status))?.into_inner().generations);
+        }
+        Ok(all)
+    }
+
+    /// Why the last candidates of one module, or of every one if `module` is empty, were refused.
+    pub(crate) async fn refusals(&self, module: &str) -> Result<Vec<TreeRefusal>, Status> {
+        let mut all = Vec::new();
+        for module in self.module_names(module).await? {
+            let mut tree = self.tree().max_decoding_message_size(REFUSALS_BYTES_MAX);
+            let answer = tree.list_refusals(ListRefusalsRequest { module }).await;
+            all.extend(answer.map_err(|status| away(&status))?.into_inner().refusals);
         }
         Ok(all)
     }

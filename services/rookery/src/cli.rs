@@ -99,6 +99,9 @@ pub(crate) struct Generations {
     /// The module; without it, all of them.
     #[arg(default_value = "")]
     pub(crate) module: String,
+    /// Why trees were refused instead, with each fault, until one is published.
+    #[arg(long)]
+    pub(crate) refused: bool,
     #[command(flatten)]
     pub(crate) admin: Admin,
 }

@@ -1,6 +1,7 @@
 //! From our types to the contract's.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use gentoo_repo::{Distfile, Restriction};
 use rookery_proto::v1;
@@ -8,6 +9,7 @@ use tree_store::{Generation, TreeError};
 
 use crate::module::Module;
 use crate::pins::Pins;
+use crate::refusals::{FaultRecord, Report};
 
 pub(crate) fn generation(generation: &Generation) -> v1::Generation {
     let summary = generation.summary();
@@ -59,6 +61,25 @@ pub(crate) fn module(module: &Module) -> v1::Module {
         activity: module.activity(),
         hold: module.hold(),
         key_expires_ms: module.key_expires_ms(),
+        report: attempt.report.map_or_else(String::new, |place| place.display().to_string()),
+    }
+}
+
+pub(crate) fn refusal((place, report): (PathBuf, Report)) -> v1::TreeRefusal {
+    let fault = |fault: FaultRecord| {
+        let FaultRecord { path, line, kind, why, expected, found, copy } = fault;
+        v1::TreeFault { path, line, kind, why, expected, found, copy }
+    };
+    v1::TreeRefusal {
+        module: report.module,
+        verify: report.verify,
+        refused_ms: i64::try_from(report.refused_ms).unwrap_or(i64::MAX),
+        last_ms: i64::try_from(report.last_ms).unwrap_or(i64::MAX),
+        times: report.times,
+        files: report.files,
+        faults_count: report.faults_count,
+        faults: report.faults.into_iter().map(fault).collect(),
+        directory: place.display().to_string(),
     }
 }
 

@@ -159,8 +159,10 @@ impl Task {
             return Duration::ZERO;
         }
         let pause = pause_after(&self.module, &outcome).await;
+        let is_refused = matches!(outcome, Err(LookError::Tree(TreeError::Refused(_))));
+        let report = if is_refused { self.module.refusals().latest() } else { None };
         let outcome = outcome.map_err(|error| error.to_string());
-        self.module.note_attempt(&outcome, pause);
+        self.module.note_attempt(&outcome, report, pause);
         match &outcome {
             Err(reason) => tracing::error!(module = self.module.name(), reason, "nothing published"),
             Ok(looked) if !looked.changed => tracing::debug!(module = self.module.name(), "nothing changed"),

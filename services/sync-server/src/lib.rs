@@ -14,6 +14,7 @@ mod history;
 mod key_expiry;
 mod module;
 mod pins;
+mod refusals;
 mod rollback;
 pub mod rsync;
 mod tree_service;

@@ -13,6 +13,7 @@ use crate::config::{Md5CacheMode, ModulePlan, PullConfig, Source};
 use crate::history::History;
 use crate::key_expiry;
 use crate::key_expiry::KeyExpiry;
+use crate::refusals::Refusals;
 use crate::upstream::{self, Upstream};
 
 /// Publish requests that may wait; more than that many callers get an error.
@@ -24,6 +25,7 @@ pub struct Module {
     plan: ModulePlan,
     store: Store,
     history: History,
+    refusals: Refusals,
     /// Where its tree is on this host, and who brings it there if we do.
     dir: PathBuf,
     upstream: Option<Upstream>,
@@ -42,6 +44,8 @@ pub struct Module {
 pub struct Attempt {
     /// Why nothing could be published; empty when it could, or when nothing had changed.
     pub error: String,
+    /// The directory with the report of what is wrong with the tree, if that is why.
+    pub report: Option<PathBuf>,
     /// When it ended, milliseconds since the Unix epoch; 0 for never.
     pub at_ms: u64,
     /// When the next one is due; 0 for now.
@@ -78,6 +82,7 @@ impl Module {
         let part = readiness.part(&format!("module {}", plan.name), "no generation was published yet");
         let store = Store::open(state_dir, plan.name.clone())?;
         let history = History::open(state_dir, &plan.name)?;
+        let refusals = Refusals::new(state_dir, &plan.name);
         let (dir, upstream) = match &plan.source {
             Source::Dir(dir) => (dir.clone(), None),
             Source::Pulled(origins) => {
@@ -102,8 +107,20 @@ impl Module {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let live = watch::Sender::new(live);
         let (attempt, mirrors, key_expiry) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        let module =
-            Self { plan, store, history, dir, upstream, live, attempt, mirrors, key_expiry, requests, part };
+        let module = Self {
+            plan,
+            store,
+            history,
+            refusals,
+            dir,
+            upstream,
+            live,
+            attempt,
+            mirrors,
+            key_expiry,
+            requests,
+            part,
+        };
         Ok((module, inbox))
     }
 
@@ -154,6 +171,11 @@ impl Module {
     /// What is known of them beyond their contents.
     pub(crate) fn history(&self) -> &History {
         &self.history
+    }
+
+    /// Why candidates were refused.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// That an operator rolled back, in words; empty if nobody did.
@@ -212,10 +234,16 @@ impl Module {
         }
     }
 
-    pub(crate) fn note_attempt(&self, outcome: &Result<Looked, String>, pause: Duration) {
+    pub(crate) fn note_attempt(
+        &self,
+        outcome: &Result<Looked, String>,
+        report: Option<PathBuf>,
+        pause: Duration,
+    ) {
         let at_ms = service_kit::clock::now_ms();
         let attempt = Attempt {
             error: outcome.as_ref().err().cloned().unwrap_or_default(),
+            report,
             at_ms,
             next_ms: at_ms.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
         };

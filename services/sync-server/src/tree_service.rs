@@ -114,6 +114,19 @@ impl Tree for TreeService {
         Ok(Response::new(v1::ListGenerationsResponse { generations }))
     }
 
+    async fn list_refusals(
+        &self,
+        request: Request<v1::ListRefusalsRequest>,
+    ) -> Result<Response<v1::ListRefusalsResponse>, Status> {
+        let module = Arc::clone(self.module(&request.into_inner().module)?);
+        let read = move || module.refusals().list();
+        let listed = tokio::task::spawn_blocking(read).await.map_err(|_| Status::internal("a bug"))?;
+        let listed =
+            listed.map_err(|error| Status::internal(format!("reports of refused trees: {error}")))?;
+        let refusals = listed.into_iter().map(convert::refusal).collect();
+        Ok(Response::new(v1::ListRefusalsResponse { refusals }))
+    }
+
     async fn rollback(
         &self,
         request: Request<v1::RollbackRequest>,

@@ -7,9 +7,10 @@ use rookery_proto::v1::{
     EvictRequest, EvictResponse, GetStatusRequest, GetStatusResponse, ImportDirectoryRequest,
     ImportDirectoryResponse, ListDecisionsRequest, ListDecisionsResponse, ListGenerationsRequest,
     ListModuleGenerationsResponse, ListObjectsRequest, ListObjectsResponse, ListPinsRequest,
-    ListPinsResponse, PinRequest, PinResponse, PlanEvictionRequest, PlanEvictionResponse,
-    PublishModuleRequest, PublishModuleResponse, RollbackRequest, RollbackResponse, RunNightlyRequest,
-    RunNightlyResponse, UnpinRequest, UnpinResponse, VerifyRequest, VerifyResponse,
+    ListPinsResponse, ListRefusalsRequest, ListRefusalsResponse, PinRequest, PinResponse,
+    PlanEvictionRequest, PlanEvictionResponse, PublishModuleRequest, PublishModuleResponse, RollbackRequest,
+    RollbackResponse, RunNightlyRequest, RunNightlyResponse, UnpinRequest, UnpinResponse, VerifyRequest,
+    VerifyResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -174,6 +175,14 @@ impl Admin for AdminService {
         let module = input::text("module", request.into_inner().module)?;
         let generations = self.core.generations(&module).await?;
         Ok(Response::new(ListModuleGenerationsResponse { generations }))
+    }
+
+    async fn list_module_refusals(
+        &self,
+        request: Request<ListRefusalsRequest>,
+    ) -> Result<Response<ListRefusalsResponse>, Status> {
+        let module = input::text("module", request.into_inner().module)?;
+        Ok(Response::new(ListRefusalsResponse { refusals: self.core.refusals(&module).await? }))
     }
 
     async fn rollback_module(

@@ -8,8 +8,9 @@ use futures_util::Stream;
 use rookery_proto::v1::tree_server::{Tree, TreeServer};
 use rookery_proto::v1::{
     Distfile, DistfileChanges, Generation, ListGenerationsRequest, ListGenerationsResponse,
-    ListModulesRequest, ListModulesResponse, Module, PublishRequest, PublishResponse, RollbackRequest,
-    RollbackResponse, StreamDistfilesRequest, WatchGenerationsRequest,
+    ListModulesRequest, ListModulesResponse, ListRefusalsRequest, ListRefusalsResponse, Module,
+    PublishRequest, PublishResponse, RollbackRequest, RollbackResponse, StreamDistfilesRequest,
+    WatchGenerationsRequest,
 };
 use service_kit::Kit;
 use tokio::sync::watch;
@@ -230,6 +231,13 @@ impl Tree for FakeTree {
         &self,
         _: Request<ListGenerationsRequest>,
     ) -> Result<Response<ListGenerationsResponse>, Status> {
+        Err(Status::unimplemented("not in this stand-in"))
+    }
+
+    async fn list_refusals(
+        &self,
+        _: Request<ListRefusalsRequest>,
+    ) -> Result<Response<ListRefusalsResponse>, Status> {
         Err(Status::unimplemented("not in this stand-in"))
     }
 

@@ -115,6 +115,13 @@ impl Tree for FakeTree {
         Err(Status::unimplemented("not in this stand-in"))
     }
 
+    async fn list_refusals(
+        &self,
+        _: Request<v1::ListRefusalsRequest>,
+    ) -> Result<Response<v1::ListRefusalsResponse>, Status> {
+        Err(Status::unimplemented("not in this stand-in"))
+    }
+
     async fn rollback(
         &self,
         _: Request<v1::RollbackRequest>,

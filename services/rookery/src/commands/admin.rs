@@ -7,13 +7,15 @@ use std::time::Duration;
 use anyhow::anyhow;
 use rookery_proto::v1::admin_client::AdminClient;
 use rookery_proto::v1::{
-    GetStatusRequest, ListGenerationsRequest, PlanEvictionRequest, PublishModuleRequest, RollbackRequest,
+    GetStatusRequest, ListGenerationsRequest, ListRefusalsRequest, PlanEvictionRequest, PublishModuleRequest,
+    RollbackRequest,
 };
 use service_kit::config::{HumanDuration, Settings};
 use service_kit::grpc::{self, ClientChannel, GrpcConfig};
 use tonic::Code;
 
 use super::generations::{GenerationsView, RollbackView};
+use super::refusals::RefusalsView;
 use super::views::{EvictionView, PublishView, StatusView};
 use super::{block_on, show};
 use crate::all_in_one::endpoint;
@@ -97,11 +99,24 @@ pub(crate) fn publish(cli: &Cli, publish: &cli::Publish) -> anyhow::Result<ExitC
 }
 
 pub(crate) fn generations(cli: &Cli, generations: &cli::Generations) -> anyhow::Result<ExitCode> {
+    if generations.refused {
+        return refusals(cli, generations);
+    }
     let view = block_on(async {
         let mut admin = Admin::connect(cli, &generations.admin, DEADLINE)?;
         let request = ListGenerationsRequest { module: generations.module.clone() };
         let answer = admin.client.list_module_generations(request).await;
         Ok(GenerationsView::from(answer.map_err(|status| admin.explain(&status))?.into_inner()))
+    })?;
+    show(cli, &view)
+}
+
+fn refusals(cli: &Cli, generations: &cli::Generations) -> anyhow::Result<ExitCode> {
+    let view = block_on(async {
+        let mut admin = Admin::connect(cli, &generations.admin, DEADLINE)?;
+        let request = ListRefusalsRequest { module: generations.module.clone() };
+        let answer = admin.client.list_module_refusals(request).await;
+        Ok(RefusalsView::from(answer.map_err(|status| admin.explain(&status))?.into_inner()))
     })?;
     show(cli, &view)
 }

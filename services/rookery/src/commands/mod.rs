@@ -14,6 +14,7 @@ mod migrate_http_replicator;
 pub(crate) mod nightly;
 pub(crate) mod objects;
 pub(crate) mod pin;
+mod refusals;
 pub(crate) mod up;
 pub(crate) mod verify;
 mod views;

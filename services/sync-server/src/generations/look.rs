@@ -7,7 +7,9 @@ use std::time::{Instant, SystemTime};
 
 use gentoo_repo::{layout_conf, timestamp};
 use tree_store::report::{Fault, FaultKind, Faults};
-use tree_store::{BuildRequest, Built, Candidate, Generation, NodeKind, Store, TreeError, Verified, Verify};
+use tree_store::{
+    BuildRequest, Built, Candidate, Generation, NodeKind, Refusal, Store, TreeError, Verified, Verify,
+};
 
 use super::links;
 use crate::history::Origin;
@@ -51,13 +53,25 @@ pub(super) fn look(
     manner: Manner,
     stop: &AtomicBool,
 ) -> Result<Found, TreeError> {
-    let (plan, store) = (module.plan(), module.store());
-    let started = Instant::now();
     if !manner.allow_older
         && let Some(found) = held_back(module)
     {
         return Ok(found);
     }
+    let found = look_at(module, modules, manner, stop)?;
+    // What was wrong with the source before is mended.
+    module.refusals().clear();
+    Ok(found)
+}
+
+fn look_at(
+    module: &Module,
+    modules: &Modules,
+    manner: Manner,
+    stop: &AtomicBool,
+) -> Result<Found, TreeError> {
+    let (plan, store) = (module.plan(), module.store());
+    let started = Instant::now();
     // What is damaged here may lie in a pack that others have, too.
     let others = if manner.afresh { Vec::new() } else { modules.live_besides(module) };
     let build_of = |afresh| {
@@ -83,7 +97,11 @@ pub(super) fn look(
     let live = store.live();
     let newer_than = live.as_ref().filter(|_| !manner.allow_older);
     let mirrors = masters_mirrors(candidate.generation(), module, modules)?;
-    let verified = judge(&candidate, newer_than, &plan.verify, &mirrors)?;
+    let judged = judge(&candidate, newer_than, &plan.verify, &mirrors);
+    if let Err(TreeError::Refused(refusal)) = &judged {
+        keep_refusal(module, candidate.generation(), refusal);
+    }
+    let verified = judged?;
     log_faults(module.name(), &verified);
     let files_read = candidate.files_read();
     let origin = Origin { verify: plan.config.verify.as_str().to_owned(), copy_of: 0 };
@@ -150,6 +168,15 @@ fn judge(
         Ok(verified) => faults.refuse().map(|()| verified),
         Err(TreeError::Refused(refusal)) => Err(TreeError::Refused(faults.followed_by(refusal))),
         Err(error) => Err(error),
+    }
+}
+
+/// Writes down why it was refused. Without that the first fault is still told.
+fn keep_refusal(module: &Module, candidate: &Generation, refusal: &Refusal) {
+    let (verify, now_ms) = (module.plan().config.verify.as_str(), service_kit::clock::now_ms());
+    match module.refusals().keep(verify, candidate, refusal, now_ms) {
+        Ok(place) => tracing::info!(module = module.name(), report = %place.display(), "refused"),
+        Err(error) => tracing::warn!(module = module.name(), %error, "no report of what was refused"),
     }
 }
 

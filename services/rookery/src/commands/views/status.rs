@@ -40,6 +40,7 @@ struct ModuleView {
     last_attempt_ms: i64,
     next_attempt_ms: i64,
     last_error: String,
+    report: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -170,6 +171,7 @@ impl From<v1::ModuleStatus> for ModuleView {
             last_attempt_ms: module.last_attempt_ms,
             next_attempt_ms: module.next_attempt_ms,
             last_error: module.last_error,
+            report: module.report,
         }
     }
 }
