@@ -379,7 +379,7 @@ impl Upstream {
         let mut offered = self.probe(url, held).await?;
         if seconds(&offered)? < live_seconds.unwrap_or(i64::MIN) {
             return Err(Failed::Useless(format!(
-                "its tree of {offered} is older than the one that is served \
+                "{TIMESTAMP}: its tree of {offered} is older than the one that is served \
                  (`rookery publish --allow-older` takes it all the same)"
             )));
         }

@@ -80,6 +80,8 @@ impl Cover {
                 Err(fault) => {
                     faults.push(fault);
                     cover.unclear.insert(directory.to_owned());
+                    // It was judged: once is enough.
+                    cover.files.remove(&path);
                 }
             }
         }
