@@ -85,10 +85,12 @@ async fn hold(
     let seen = sqlx::query(sql).bind(key).bind(to_sql(blob.size_bytes));
     seen.bind(blob.last_access_ms.min(now.get())).execute(&mut *tx).await?;
     // The time is renewed, so that an older decision's late acknowledgement doesn't undo this copy.
-    let sql = "INSERT INTO holders (replica_id, blake2b, added_ms, inventory) VALUES ($1, $2, $3, 0)
+    let sql = "INSERT INTO holders (replica_id, blake2b, size_bytes, added_ms, inventory)
+               VALUES ($1, $2, $3, $4, 0)
                ON CONFLICT (replica_id, blake2b) DO UPDATE SET
-                 added_ms = excluded.added_ms, quarantined = 0";
-    sqlx::query(sql).bind(replica_id).bind(key).bind(now.get()).execute(&mut *tx).await?;
+                 size_bytes = excluded.size_bytes, added_ms = excluded.added_ms, quarantined = 0";
+    let holds = sqlx::query(sql).bind(replica_id).bind(key).bind(to_sql(blob.size_bytes));
+    holds.bind(now.get()).execute(&mut *tx).await?;
     for name in &blob.names {
         let sql = "INSERT INTO names (replica_id, blake2b, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
         sqlx::query(sql).bind(replica_id).bind(key).bind(name).execute(&mut *tx).await?;

@@ -7,11 +7,11 @@ use cache_policy::UnixMs;
 use cache_policy::eviction::brake::{BrakeLimits, Excess, plan_excess};
 use cache_policy::eviction::{BlobKey, Limits, Plan, Protection, Reason, Usage, plan_eviction};
 use service_kit::config::HumanDuration;
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::decision::{EVICT, NewDecision, decide};
 use super::facts::{FarmFacts, candidates};
-use super::{Index, IndexError, catalogue, from_sql, references, replica};
+use super::{Index, IndexError, ROWS_PER_INSERT, catalogue, from_sql, references, replica};
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy)]
@@ -235,7 +235,7 @@ async fn describe(
     usage: Usage,
     limits: Limits,
 ) -> Result<ReplicaPlan, IndexError> {
-    let mut names = if plan.evict.is_empty() { HashMap::new() } else { names(conn, replica_id).await? };
+    let mut names = names(conn, replica_id, plan).await?;
     let evictions = plan.evict.iter().map(|eviction| Planned {
         replica_id: replica_id.to_owned(),
         blob: eviction.blob,
@@ -263,12 +263,21 @@ async fn describe(
 async fn names(
     conn: &mut SqliteConnection,
     replica_id: &str,
+    plan: &Plan,
 ) -> Result<HashMap<Vec<u8>, Vec<String>>, IndexError> {
-    let sql = "SELECT blake2b, name FROM names WHERE replica_id = $1 ORDER BY name";
-    let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(sql).bind(replica_id).fetch_all(conn).await?;
     let mut names: HashMap<Vec<u8>, Vec<String>> = HashMap::new();
-    for (blob, name) in rows {
-        names.entry(blob).or_default().push(name);
+    for part in plan.evict.chunks(ROWS_PER_INSERT) {
+        let mut sql = QueryBuilder::<Sqlite>::new("SELECT blake2b, name FROM names WHERE replica_id = ");
+        sql.push_bind(replica_id.to_owned()).push(" AND blake2b IN (");
+        let mut values = sql.separated(", ");
+        for eviction in part {
+            values.push_bind(eviction.blob.as_bytes().to_vec());
+        }
+        sql.push(") ORDER BY name");
+        let rows: Vec<(Vec<u8>, String)> = sql.build_query_as().fetch_all(&mut *conn).await?;
+        for (blob, name) in rows {
+            names.entry(blob).or_default().push(name);
+        }
     }
     Ok(names)
 }

@@ -58,7 +58,7 @@ pub(super) async fn candidates(
     let sql = "SELECT b.blake2b, b.size_bytes, b.last_access_ms, b.unreferenced_since_ms, b.fetch_restricted,
                  h.added_ms, h.quarantined
                FROM holders h JOIN blobs b ON b.blake2b = h.blake2b
-               WHERE h.replica_id = $1 ORDER BY b.blake2b";
+               WHERE h.replica_id = $1 ORDER BY h.blake2b";
     let rows: Vec<Row> = sqlx::query_as(sql).bind(replica_id).fetch_all(conn).await?;
     rows.into_iter()
         .map(|(blob, size, last_access, since, fetch_restricted, added, quarantined)| {

@@ -174,7 +174,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         // price of FULL.
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(Duration::from_secs(5))
-        .pragma("cache_size", "-16384")
+        .pragma("cache_size", "-32768")
 }
 
 async fn prepare(writer: &SqlitePool, path: &Path, now: UnixMs) -> Result<(), IndexError> {
@@ -223,6 +223,8 @@ mod tests {
 
     use super::*;
 
+    type Held = (String, i64, i64, i64, i64, i64, i64, String);
+
     async fn pages_max(index: &Index, pages: i64) {
         let pragma = format!("PRAGMA max_page_count = {pages}");
         sqlx::query(sqlx::AssertSqlSafe(pragma)).execute(&index.writer).await.unwrap();
@@ -258,5 +260,35 @@ mod tests {
         let again = Index::open(&path, now).await.unwrap();
         assert_eq!(staged(&again).await, 2000);
         assert!(!suffixed(&path, ".corrupt-1700000000000").exists(), "it was not set aside");
+    }
+
+    /// The fifth version's tables are other ones: what the fourth knew is in them.
+    #[tokio::test]
+    async fn an_index_of_the_version_before_keeps_what_it_knew() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        let pool = pool.connect_with(options(&dir.path().join("index.db"))).await.unwrap();
+        let all: Vec<_> = MIGRATIONS.iter().collect();
+        let run = async |from: i64, to: i64| {
+            for migration in all.iter().filter(|one| (from..=to).contains(&one.version)) {
+                sqlx::raw_sql(migration.sql.clone()).execute(&pool).await.unwrap();
+            }
+        };
+        run(1, 4).await;
+        let rows = "INSERT INTO blobs (blake2b, size_bytes, last_access_ms, unreferenced_since_ms) VALUES (x'01', 7, 8, 9);
+                    INSERT INTO holders (replica_id, blake2b, added_ms, inventory, verified_ms, quarantined)
+                    VALUES ('r1', x'01', 3, 4, 5, 1), ('r2', x'02', 3, 4, 0, 0);
+                    INSERT INTO names (replica_id, blake2b, name) VALUES ('r1', x'01', 'a')";
+        sqlx::raw_sql(rows).execute(&pool).await.unwrap();
+        run(5, i64::MAX).await;
+        let sql = "SELECT h.replica_id, h.size_bytes, h.added_ms, h.inventory, h.verified_ms, h.quarantined,
+                     COALESCE(b.unreferenced_since_ms, 0), COALESCE(n.name, '')
+                   FROM holders h LEFT JOIN blobs b ON b.blake2b = h.blake2b
+                     LEFT JOIN names n ON n.blake2b = h.blake2b ORDER BY h.replica_id";
+        let held: Vec<Held> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
+        let row = |id: &str, size, verified, quarantined, since, name: &str| {
+            (id.to_owned(), size, 3, 4, verified, quarantined, since, name.to_owned())
+        };
+        assert_eq!(held, [row("r1", 7, 5, 1, 9, "a"), row("r2", 0, 0, 0, 0, "")]);
     }
 }

@@ -210,8 +210,9 @@ async fn finish_staged_insert(
 
 /// The blobs that the module's distfiles of the staged names mean until now.
 async fn meant_before(tx: &mut SqliteConnection, module: &str) -> Result<Vec<Vec<u8>>, IndexError> {
-    let sql = "SELECT d.blake2b FROM staged_distfiles s
-               JOIN distfiles d ON d.module = $1 AND d.name = s.name AND d.blake2b IS NOT NULL";
+    // CROSS: begun from the few that are staged, and not from all that the module has.
+    let sql = "SELECT d.blake2b FROM staged_distfiles s CROSS JOIN distfiles d
+               WHERE d.module = $1 AND d.name = s.name AND d.blake2b IS NOT NULL";
     Ok(sqlx::query_scalar(sql).bind(module).fetch_all(tx).await?)
 }
 

@@ -116,15 +116,16 @@ async fn insert_holders(
     begun: UnixMs,
 ) -> Result<(), IndexError> {
     let mut sql = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO holders (replica_id, blake2b, added_ms, inventory, quarantined) ",
+        "INSERT INTO holders (replica_id, blake2b, size_bytes, added_ms, inventory, quarantined) ",
     );
     sql.push_values(rows, |mut values, row| {
         values.push_bind(replica_id.to_owned()).push_bind(row.blob.as_bytes().to_vec());
+        values.push_bind(to_sql(row.size_bytes));
         values.push_bind(begun.get()).push_bind(number).push_bind(i64::from(row.quarantined));
     });
     sql.push(
         " ON CONFLICT (replica_id, blake2b) DO UPDATE SET
-            inventory = excluded.inventory,
+            inventory = excluded.inventory, size_bytes = excluded.size_bytes,
             quarantined = CASE WHEN holders.added_ms > excluded.added_ms
                                THEN holders.quarantined ELSE excluded.quarantined END,
             added_ms = CASE WHEN holders.added_ms > excluded.added_ms

@@ -152,7 +152,8 @@ fn filter(sql: &mut QueryBuilder<Sqlite>, query: &ObjectQuery) {
     };
     if !query.name.is_empty() {
         let (before, after) = dialect::contains("n.name");
-        sql.push(" AND EXISTS (SELECT 1 FROM names n WHERE n.blake2b = b.blake2b AND ");
+        // One look at all names, and not one at the names of each blob.
+        sql.push(" AND b.blake2b IN (SELECT n.blake2b FROM names n WHERE ");
         sql.push(before).push_bind(query.name.clone()).push(after).push(")");
     }
 }

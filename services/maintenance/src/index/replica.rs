@@ -44,8 +44,7 @@ impl Index {
 
 /// A replica's size, as (used, capacity) octets. Used is what the blobs that it is known to hold take.
 pub(super) async fn usage(conn: &mut SqliteConnection, replica_id: &str) -> Result<(u64, u64), IndexError> {
-    let sql = "SELECT COALESCE((SELECT SUM(b.size_bytes) FROM holders h
-                                JOIN blobs b ON b.blake2b = h.blake2b
+    let sql = "SELECT COALESCE((SELECT SUM(h.size_bytes) FROM holders h
                                 WHERE h.replica_id = r.replica_id), 0), r.capacity_bytes
                FROM replicas r WHERE r.replica_id = $1";
     let row: Option<(i64, i64)> = sqlx::query_as(sql).bind(replica_id).fetch_optional(conn).await?;

@@ -65,10 +65,8 @@ impl Index {
     /// Every replica that ever registered.
     pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRow>, IndexError> {
         let sql = "SELECT r.replica_id, r.advertise, r.capacity_bytes,
-                     COALESCE(SUM(b.size_bytes), 0), r.last_seen_ms, COUNT(b.blake2b)
-                   FROM replicas r
-                     LEFT JOIN holders h ON h.replica_id = r.replica_id
-                     LEFT JOIN blobs b ON b.blake2b = h.blake2b
+                     COALESCE(SUM(h.size_bytes), 0), r.last_seen_ms, COUNT(h.size_bytes)
+                   FROM replicas r LEFT JOIN holders h ON h.replica_id = r.replica_id
                    GROUP BY r.replica_id ORDER BY r.replica_id";
         let rows: Vec<(String, String, i64, i64, i64, i64)> =
             sqlx::query_as(sql).fetch_all(&self.reader).await?;
