@@ -6,6 +6,7 @@
 
 mod alias;
 pub(crate) mod body;
+mod buffers;
 mod cache_status;
 mod checked;
 mod client_files;

@@ -1,6 +1,6 @@
 //! The bytes of files on their way to a client: the one place that reads them.
 //!
-//! Reads are done off the reactor, one ahead of what the client takes. A body either ends complete or
+//! Reads are done off the reactor, one ahead of what the client takes while there is memory for that. A body either ends complete or
 //! breaks the connection: it never ends cleanly short.
 
 use std::fs::File;
@@ -18,15 +18,13 @@ use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::buffers;
 use super::tally::Tally;
 use super::window::visible_end;
 use crate::fetch::flight::Follower;
 
 /// What every response carries.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, io::Error>;
-
-/// Bytes of one read.
-const READ_BYTES: u64 = 256 << 10;
 
 /// No body.
 pub(crate) fn empty() -> ResponseBody {
@@ -126,7 +124,7 @@ fn read(file: &Arc<File>, from: u64, to: u64) -> JoinHandle<io::Result<Bytes>> {
     tokio::task::spawn_blocking(move || {
         let mut bytes = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, from)?;
-        Ok(Bytes::from(bytes))
+        Ok(buffers::held(bytes))
     })
 }
 
@@ -153,12 +151,14 @@ impl Sending {
             reading
         } else {
             let end = self.visible().await?;
-            read(&self.file, self.left.start, end.min(self.left.start + READ_BYTES))
+            read(&self.file, self.left.start, end.min(self.left.start + buffers::piece_bytes()))
         };
         let bytes = reading.await.map_err(io::Error::other)??;
         self.left.start += bytes.len() as u64;
-        if let Some(end) = self.visible_now().filter(|&end| end > self.left.start) {
-            self.ahead = Some(read(&self.file, self.left.start, end.min(self.left.start + READ_BYTES)));
+        let next = self.visible_now().filter(|&end| end > self.left.start && buffers::is_plenty());
+        if let Some(end) = next {
+            self.ahead =
+                Some(read(&self.file, self.left.start, end.min(self.left.start + buffers::piece_bytes())));
         }
         if let Some(growing) = &mut self.growing {
             growing.tell_before_sending()?;

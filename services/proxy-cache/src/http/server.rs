@@ -107,11 +107,14 @@ async fn connection(app: Arc<App>, socket: TcpStream, peer: SocketAddr, clients:
         let app = Arc::clone(&app);
         async move { Ok::<_, Infallible>(serve(&app, request, peer, local).await) }
     });
+    let head_octets_max = usize::try_from(limits.request_head.0).unwrap_or(usize::MAX).max(HEAD_OCTETS_MIN);
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeouts.client_head.0)
         .max_headers(limits.request_headers as usize)
-        .max_header_size(usize::try_from(limits.request_head.0).unwrap_or(usize::MAX).max(HEAD_OCTETS_MIN))
+        .max_header_size(head_octets_max)
+        // Of answers, too: what waits here for a client that does not read is memory.
+        .max_buf_size(head_octets_max)
         .serve_connection(TokioIo::new(socket), service);
     tokio::pin!(serving);
     let served = tokio::select! {

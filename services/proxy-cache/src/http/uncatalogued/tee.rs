@@ -16,14 +16,15 @@ use reqwest::Response;
 use tokio::sync::watch;
 
 use super::super::body::{self, ResponseBody};
+use super::super::buffers;
 use super::super::cache_status::CacheStatus;
 use super::super::reply::Reply;
 use super::shared::{Follower, Growing, Lead};
 use crate::app::now_ms;
 use crate::fetch::upstream::Upstreams;
 
-/// Bytes of one read, and of what is written in one go.
-const READ_BYTES: u64 = 256 << 10;
+/// Bytes that are written in one go.
+const WRITE_BYTES: u64 = 256 << 10;
 
 /// Fills a body of which the length is known, whoever reads it; gives it up if nobody does and most of it is
 /// still to come.
@@ -69,7 +70,7 @@ pub(super) async fn fill(
 fn with_what_is_here(upstreams: &Upstreams, first: Bytes, response: &mut Response) -> Vec<Bytes> {
     let mut bytes = first.len() as u64;
     let mut batch = vec![first];
-    while bytes < READ_BYTES {
+    while bytes < WRITE_BYTES {
         // An error or the end shows at the next read.
         let Some(chunk) = response.chunk().now_or_never().and_then(Result::ok).flatten() else { break };
         upstreams.took(chunk.len());
@@ -132,7 +133,7 @@ impl Reading {
         let start = self.left.start;
         let there = self.filled.wait_for(|filled| filled.bytes > start || filled.state == DraftState::Whole);
         let filled = *there.await.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "it broke off"))?;
-        let end = filled.bytes.min(self.left.end).min(start + READ_BYTES);
+        let end = filled.bytes.min(self.left.end).min(start + buffers::piece_bytes());
         if end <= start {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than was announced"));
         }
@@ -140,7 +141,7 @@ impl Reading {
         let reading = tokio::task::spawn_blocking(move || {
             let mut bytes = vec![0; usize::try_from(end - start).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, start)?;
-            Ok::<_, io::Error>(Bytes::from(bytes))
+            Ok::<_, io::Error>(buffers::held(bytes))
         });
         let bytes = reading.await.map_err(io::Error::other)??;
         self.left.start = end;
