@@ -174,6 +174,17 @@ fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {
     workspace.cargo(&[&pure[..], &stores].concat(), &[("PROPTEST_CASES", Path::new("5000"))])?;
     let nights = ["test", "--quiet", "--locked", "-p", "maintenance", "--test", "kills"];
     workspace.cargo(&nights, &[("ROOKERY_KILLS", Path::new("50"))])?;
+    let crowd = [
+        "test",
+        "--quiet",
+        "--locked",
+        "-p",
+        "proxy-cache",
+        "--test",
+        "with_maintenance",
+        "a_hundred_clients",
+    ];
+    workspace.cargo(&crowd, &[("ROOKERY_SOAK_CROWD_BYTES", Path::new("100000000"))])?;
     run_end_to_end(
         workspace,
         tools,

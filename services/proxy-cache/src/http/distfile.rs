@@ -179,11 +179,12 @@ async fn failed(
 ) -> Option<Reply> {
     match failure.kind {
         FailureKind::WrongDigest | FailureKind::Deserted | FailureKind::Stored => return None,
-        FailureKind::NoRoom | FailureKind::Unverifiable => {
+        // Without a disk it is still a mirror: what can't be stored passes through.
+        FailureKind::NoRoom | FailureKind::Unverifiable | FailureKind::Disk => {
             warn!(name = known.distfile.name.as_str(), "passes through: {}", failure.why);
             return Some(pass_through(app, request, known, asked, CacheStatus::BYPASS).await);
         }
-        FailureKind::Sources(_) | FailureKind::Disk => {}
+        FailureKind::Sources(_) => {}
     }
     record_failure(app, request, &known.distfile.name);
     Some(match failure.kind {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod behind;
+mod disk;
 mod faults;
 mod forward;
 mod hits;
