@@ -13,11 +13,14 @@ use tokio::net::TcpStream;
 
 use crate::config::Networks;
 
+/// A connection behind its header, if it had one.
+pub type Socket = ProxiedStream<TcpStream>;
+
 /// A connection and its true ends.
 #[derive(Debug)]
 pub struct Connected {
     /// What is left to read and to write.
-    pub socket: ProxiedStream<TcpStream>,
+    pub socket: Socket,
     /// The client.
     pub peer: SocketAddr,
     /// Where the client connected to.

@@ -17,7 +17,7 @@ use crate::fetch::candidate::Demotions;
 use crate::fetch::flight::Flights;
 use crate::fetch::refusals::Refusals;
 use crate::fetch::upstream::Upstreams;
-use crate::http::KeptResponses;
+use crate::http::{KeptResponses, Tunnels};
 
 /// Says that another replica asks, and which one: it gets what we have or are fetching, and 404 for
 /// the rest, so that two replicas never wait for each other.
@@ -40,6 +40,7 @@ pub(crate) struct App {
     pub(crate) flights: Flights,
     /// `None`: nothing is kept of what no tree lists.
     pub(crate) responses: Option<KeptResponses>,
+    pub(crate) tunnels: Tunnels,
     pub(crate) tasks: Tasks,
     pub(crate) readiness: Readiness,
     /// Set when a new replica need not wait for its first catalogue any longer.

@@ -1,5 +1,7 @@
 //! The `[proxy]` section.
 
+mod tunnel_rule;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use service_kit::config::{ByteSize, HumanDuration, Networks};
+
+pub use tunnel_rule::TunnelRule;
 
 /// What an operator may say about one replica. Every key has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +61,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is kept of that which no tree lists.
     pub uncatalogued: Uncatalogued,
+    /// Where CONNECT may lead to.
+    pub tunnels: Tunnels,
 }
 
 impl Default for Config {
@@ -83,6 +89,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             uncatalogued: Uncatalogued::default(),
+            tunnels: Tunnels::default(),
         }
     }
 }
@@ -369,6 +376,24 @@ impl Default for Uncatalogued {
             object_max: ByteSize(256 << 20),
             stale_if_error: HumanDuration(Duration::from_hours(7 * 24)),
         }
+    }
+}
+
+/// The `[proxy.tunnels]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tunnels {
+    /// `HOST:PORT` or `*.DOMAIN:PORT`; empty: CONNECT is refused.
+    pub allow: Vec<TunnelRule>,
+    /// How long nothing may go either way.
+    pub idle: HumanDuration,
+    /// At the same time; more get 503.
+    pub connections: u32,
+}
+
+impl Default for Tunnels {
+    fn default() -> Self {
+        Self { allow: Vec::new(), idle: HumanDuration(Duration::from_mins(2)), connections: 256 }
     }
 }
 

@@ -26,8 +26,10 @@ mod router;
 pub(crate) mod server;
 mod tally;
 mod target;
+mod tunnel;
 mod uncatalogued;
 pub(crate) mod window;
 
 pub(crate) use alias::trimmed as alias_prefix;
+pub(crate) use tunnel::Tunnels;
 pub(crate) use uncatalogued::KeptResponses;

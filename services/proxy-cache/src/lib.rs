@@ -43,7 +43,7 @@ use crate::fetch::candidate::Demotions;
 use crate::fetch::flight::Flights;
 use crate::fetch::refusals::Refusals;
 use crate::fetch::upstream::Upstreams;
-use crate::http::KeptResponses;
+use crate::http::{KeptResponses, Tunnels};
 
 /// The local copy of the catalogue, in the replica's slot.
 const CATALOGUE_FILE: &str = "catalogue.db";
@@ -121,6 +121,7 @@ async fn build(config: Config, kit: &Kit) -> anyhow::Result<(Arc<App>, TcpListen
         refusals,
         flights: Flights::default(),
         responses,
+        tunnels: Tunnels::new(config.tunnels.connections),
         tasks: kit.tasks.clone(),
         readiness: kit.readiness.clone(),
         catalogue_settled: CancellationToken::new(),

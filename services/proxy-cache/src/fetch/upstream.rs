@@ -13,6 +13,7 @@ use cache_policy::bandwidth::Bucket;
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, RANGE, VIA};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response};
+use tokio::net::TcpStream;
 use url::{Host, Url};
 
 use super::address::AddressPolicy;
@@ -201,6 +202,29 @@ impl Upstreams {
             }
         }
         Err(SourceFault::BadRedirect(format!("more than {REDIRECTS_MAX} redirects")))
+    }
+
+    /// A connection to one of the addresses of `host`, if these may be used; to the very address that was checked.
+    pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, SourceFault> {
+        if self.is_proxied {
+            return Err(SourceFault::Refused("tunnels don't go through proxy.upstream_proxy".to_owned()));
+        }
+        let connecting = async {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            let broken = |error: std::io::Error| SourceFault::Broken(error.to_string());
+            let found = tokio::net::lookup_host((bare, port)).await.map_err(broken)?;
+            let mut last = SourceFault::Refused(RefusedName(host.to_owned()).to_string());
+            for address in found.filter(|address| self.policy.permits(address.ip())) {
+                match TcpStream::connect(address).await {
+                    Ok(socket) => return Ok(socket),
+                    Err(error) => last = broken(error),
+                }
+            }
+            Err(last)
+        };
+        tokio::time::timeout(self.timeouts.connect.0, connecting)
+            .await
+            .unwrap_or(Err(SourceFault::TimedOut("the connection")))
     }
 
     /// The next piece of a body from outside the farm, no faster than `proxy.bandwidth`; `None` at its clean end.

@@ -2,7 +2,8 @@
 //!
 //! A parser that takes a lone LF for a line's end, behind or before one that doesn't, reads other requests
 //! than its neighbour does (RFC 9112, section 2.2). Ours takes it, and can't be told otherwise. No request
-//! here has a body, so every octet that a client sends is of a head, and no head has a lone LF.
+//! here has a body, so every octet that a client sends is of a head, and no head has a lone LF. Only what goes through
+//! a tunnel is of none.
 
 use std::io;
 use std::pin::Pin;
@@ -41,6 +42,11 @@ pub(crate) struct Strict<S> {
 impl<S> Strict<S> {
     pub(crate) fn new(socket: S) -> Self {
         Self { socket, line_ends: LineEnds::default() }
+    }
+
+    /// The connection without that: what comes is no head any more.
+    pub(crate) fn into_inner(self) -> S {
+        self.socket
     }
 }
 

@@ -77,6 +77,11 @@ impl<S> Paced<S> {
         Self { socket, pace: Pace::new(min), alarm: None }
     }
 
+    /// The connection without that.
+    pub(crate) fn into_inner(self) -> S {
+        self.socket
+    }
+
     fn judge<T>(
         &mut self,
         cx: &mut Context<'_>,

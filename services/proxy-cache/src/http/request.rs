@@ -1,9 +1,11 @@
 //! A request, looked at before anything is done for it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, RANGE, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Uri, Version, request};
+use hyper::upgrade::OnUpgrade;
 
 use super::reply::{self, Reply};
 use crate::app::{App, HOP_HEADER};
@@ -21,12 +23,15 @@ pub(crate) struct ClientRequest {
     pub(crate) client: IpAddr,
     /// At which of our addresses.
     pub(crate) local: SocketAddr,
+    /// What makes the connection a tunnel.
+    upgrade: Mutex<Option<OnUpgrade>>,
 }
 
 impl ClientRequest {
     /// Refuses what could be read in two ways, and what no request to us has: a body.
     pub(crate) fn check(head: request::Parts, client: IpAddr, local: SocketAddr) -> Result<Self, Box<Reply>> {
-        let headers = head.headers;
+        let (headers, mut extensions) = (head.headers, head.extensions);
+        let upgrade = Mutex::new(extensions.remove::<OnUpgrade>());
         let refuse = |line: &str| Err(Box::new(reply::bad_request(line)));
         if headers.contains_key(TRANSFER_ENCODING) {
             return refuse("a request here has no body");
@@ -44,7 +49,12 @@ impl ClientRequest {
             let why = "this request has been through too many caches";
             return Err(Box::new(reply::text(StatusCode::LOOP_DETECTED, why)));
         };
-        Ok(Self { method: head.method, uri: head.uri, headers, via, client, local })
+        Ok(Self { method: head.method, uri: head.uri, headers, via, client, local, upgrade })
+    }
+
+    /// The right to take the connection over once it was answered; only once.
+    pub(crate) fn take_upgrade(&self) -> Option<OnUpgrade> {
+        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether another replica asks.

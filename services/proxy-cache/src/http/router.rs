@@ -13,6 +13,7 @@ use super::passthrough;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use super::target::{Form, RequestTarget, parse_path};
+use super::tunnel;
 use super::{alias, forward};
 use crate::app::App;
 use crate::fetch::candidate;
@@ -31,9 +32,7 @@ pub(crate) async fn answer(app: &Arc<App>, request: &ClientRequest) -> Reply {
 
 async fn route(app: &Arc<App>, request: &ClientRequest) -> Reply {
     if request.method == Method::CONNECT {
-        let why = "CONNECT is off: this cache can't see into https. Point GENTOO_MIRRORS at it; it fetches \
-                   https sources itself (see /client/make.conf)";
-        return reply::closing(reply::text(StatusCode::FORBIDDEN, why));
+        return tunnel::answer(app, request).await;
     }
     if request.method != Method::GET && request.method != Method::HEAD {
         return reply::method_not_allowed();

@@ -115,7 +115,8 @@ async fn connection(app: Arc<App>, socket: TcpStream, peer: SocketAddr, clients:
         .max_header_size(head_octets_max)
         // Of answers, too: what waits here for a client that does not read is memory.
         .max_buf_size(head_octets_max)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
     tokio::pin!(serving);
     let served = tokio::select! {
         served = serving.as_mut() => served,

@@ -17,4 +17,5 @@ mod relay;
 mod replica;
 mod restarts;
 mod sources;
+mod tunnels;
 mod uncatalogued;

@@ -1,0 +1,149 @@
+//! CONNECT: only where the operator said, only to addresses that may be used, and octets as they are.
+
+use std::time::Duration;
+
+use proxy_cache::Config;
+use proxy_cache::config::TunnelRule;
+use service_kit::config::{HumanDuration, Networks};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::replica::{DEADLINE, Replica, config};
+
+/// A server that gives back what it gets, and how its port is asked for.
+async fn echo() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = format!("localhost:{}", listener.local_addr().unwrap().port());
+    (listener, place)
+}
+
+fn allowing(dir: &std::path::Path, places: &[&str]) -> Config {
+    let mut config = config(dir, &[]);
+    config.tunnels.allow =
+        places.iter().map(|place| TunnelRule::try_from((*place).to_owned()).unwrap()).collect();
+    config
+}
+
+/// The head of the answer, and the connection behind it.
+async fn connect(replica: &Replica, place: &str) -> (String, TcpStream) {
+    let mut socket = TcpStream::connect(replica.address).await.unwrap();
+    socket.write_all(format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let octet = tokio::time::timeout(DEADLINE, socket.read_u8()).await.expect("an answer in time");
+        head.push(octet.unwrap());
+    }
+    (String::from_utf8(head).unwrap(), socket)
+}
+
+#[tokio::test]
+async fn octets_go_through_both_ways_as_they_are_and_each_end_is_passed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, place) = echo().await;
+    let replica = Replica::start(allowing(dir.path(), &[&place])).await;
+    let (head, mut client) = connect(&replica, &place).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(
+        !head.to_lowercase().contains("content-length") && !head.to_lowercase().contains("transfer-encoding")
+    );
+    let (mut server, _) = listener.accept().await.unwrap();
+    // Lone line feeds, zeros, and what looks like a request.
+    let octets: Vec<u8> = (0..=255).chain(*b"\n\nGET / HTTP/1.1\n\r\n").cycle().take(300_000).collect();
+    let sent = octets.clone();
+    let sending = async {
+        client.write_all(&sent).await.unwrap();
+        client.shutdown().await.unwrap();
+    };
+    let mut got = Vec::new();
+    tokio::join!(sending, async { server.read_to_end(&mut got).await.unwrap() });
+    assert!(got == octets, "what came differs");
+    server.write_all(b"and back\n").await.unwrap();
+    drop(server);
+    let mut back = Vec::new();
+    client.read_to_end(&mut back).await.unwrap();
+    assert_eq!(back, b"and back\n");
+}
+
+#[tokio::test]
+async fn a_tunnel_leads_only_where_it_is_allowed_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, place) = echo().await;
+    let port = listener.local_addr().unwrap().port();
+    let off = Replica::start(config(dir.path(), &[])).await;
+    let (head, _) = connect(&off, &place).await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "off by default: {head}");
+    let listed = format!("*.example.org:{port}");
+    let replica = Replica::start(allowing(dir.path(), &[&place, &listed])).await;
+    for (place, status) in [
+        (format!("127.0.0.1:{port}"), 403),
+        ("localhost:1".to_owned(), 403),
+        (format!("example.org:{port}"), 403),
+        (format!("localhost.evil.example:{port}"), 403),
+    ] {
+        let (head, _) = connect(&replica, &place).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{place}: {head}");
+    }
+    let id = std::fs::read_to_string(dir.path().join("r1/replica-id")).unwrap();
+    let looped = format!("CONNECT {place} HTTP/1.1\r\nHost: x\r\nVia: 1.1 rookery-{}\r\n\r\n", &id[..12]);
+    assert!(replica.raw(looped.as_bytes()).await.starts_with("HTTP/1.1 508 "));
+    let mut accepting = std::pin::pin!(listener.accept());
+    assert!(futures_util::poll!(accepting.as_mut()).is_pending(), "somebody got through");
+}
+
+#[tokio::test]
+async fn a_listed_name_with_a_private_address_is_refused_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_listener, place) = echo().await;
+    let mut settings = allowing(dir.path(), &[&place]);
+    settings.allow_private_upstreams = Networks::default();
+    let replica = Replica::start(settings).await;
+    let (head, _) = connect(&replica, &place).await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+}
+
+#[tokio::test]
+async fn a_tunnel_through_which_nothing_goes_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, place) = echo().await;
+    let mut settings = allowing(dir.path(), &[&place]);
+    settings.tunnels.idle = HumanDuration(Duration::from_millis(50));
+    let replica = Replica::start(settings).await;
+    let (head, mut client) = connect(&replica, &place).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let _server = listener.accept().await.unwrap();
+    let mut rest = Vec::new();
+    tokio::time::timeout(DEADLINE, client.read_to_end(&mut rest)).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn there_are_no_more_tunnels_than_configured_and_a_place_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, place) = echo().await;
+    let mut settings = allowing(dir.path(), &[&place]);
+    settings.tunnels.connections = 1;
+    let replica = Replica::start(settings).await;
+    let (head, client) = connect(&replica, &place).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let (head, _) = connect(&replica, &place).await;
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.to_lowercase().contains("retry-after"), "{head}");
+    drop(client);
+    // Its connection ends with it.
+    drop(listener);
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while connect(&replica, &place).await.0.starts_with("HTTP/1.1 503 ") {
+        assert!(tokio::time::Instant::now() < deadline, "its place was never given back");
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_wait_for_the_answer_gets_no_tunnel() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, place) = echo().await;
+    let replica = Replica::start(allowing(dir.path(), &[&place])).await;
+    let eager = format!("CONNECT {place} HTTP/1.1\r\nHost: x\r\n\r\nearly\noctets");
+    assert!(replica.raw(eager.as_bytes()).await.starts_with("HTTP/1.1 200 "));
+    let (mut server, _) = listener.accept().await.unwrap();
+    let mut got = Vec::new();
+    server.read_to_end(&mut got).await.unwrap();
+    assert!(got.is_empty(), "octets that were read as a head went through");
+}
