@@ -16,6 +16,7 @@
 //! This crate must not hold decoders of its own, and nothing may need it.
 
 mod gentoo;
+mod http;
 mod rsync;
 mod trees;
 
@@ -40,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     ("tree-seen", trees::seen),
     ("tree-known", trees::known),
     ("tree-frame", trees::frame),
+    ("http-response", http::response),
+    ("http-stored-head", http::stored_head),
     ("rsync-prologue", rsync::prologue),
     ("rsync-login", rsync::login),
     ("rsync-arguments", rsync::arguments),
