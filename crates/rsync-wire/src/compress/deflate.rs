@@ -1,4 +1,5 @@
-//! zlib and zlibx: raw deflate, one stream a file, each run of literals ended by a sync flush (9.3).
+//! zlib and zlibx: raw deflate, one stream a file, each run of literals ended by a sync flush (9.3). With zlib the
+//! blocks that a client has are a part of the history: they are compressed, too, and what comes out is dropped.
 
 use super::put_pieces;
 use crate::WireError;
@@ -53,6 +54,18 @@ impl DeflateTokens {
         }
         self.pending.truncate(self.pending.len() - FLUSH_TAIL.len());
         put_pieces(&mut self.pending, true, out);
+        self.used = true;
+        Ok(())
+    }
+
+    /// Takes octets that the client has into the history. What was said before must have been flushed.
+    pub(super) fn remember(&mut self, octets: &[u8]) -> Result<(), WireError> {
+        if octets.is_empty() {
+            return Ok(());
+        }
+        // Up to a boundary of octets, which is where the client goes on.
+        self.run(octets, FlushCompress::Sync)?;
+        self.pending.clear();
         self.used = true;
         Ok(())
     }

@@ -19,7 +19,7 @@ pub enum CompressorKind {
     Lz4,
     /// Deflate, where matched blocks stay out of the history.
     Zlibx,
-    /// Deflate, the oldest form. The same as zlibx without block matches.
+    /// Deflate, the oldest form: matched blocks enter the history on both sides.
     Zlib,
     /// Plain tokens.
     None,
@@ -61,6 +61,8 @@ pub struct TokenWriter {
     form: Form,
     /// In the compressed forms, blocks that follow each other are one token.
     runs: runs::Runs,
+    /// zlib alone.
+    blocks_enter_history: bool,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,8 @@ impl TokenWriter {
             CompressorKind::Lz4 => Form::Lz4(lz4::Lz4Tokens::default()),
             CompressorKind::Zstd => Form::Zstd(zstd::ZstdTokens::new(level)),
         };
-        Self { form, runs: runs::Runs::default() }
+        let blocks_enter_history = kind == CompressorKind::Zlib;
+        Self { form, runs: runs::Runs::default(), blocks_enter_history }
     }
 
     /// Adds literal octets of the current file.
@@ -110,18 +113,23 @@ impl TokenWriter {
         }
     }
 
-    /// Refers to a block that the client has. Not for [`CompressorKind::Zlib`], where it would enter the history.
+    /// Refers to a block that the client has, and whose contents are `octets`.
     ///
     /// # Errors
     /// [`WireError::Compression`].
-    pub fn block(&mut self, number: u32, out: &mut FrameWriter) -> Result<(), WireError> {
+    pub fn block(&mut self, number: u32, octets: &[u8], out: &mut FrameWriter) -> Result<(), WireError> {
         match &mut self.form {
             Form::Plain => {
                 out.data(&(!number).to_le_bytes());
                 return Ok(());
             }
             // What was said before comes first, to its last octet.
-            Form::Deflate(tokens) => tokens.flush(out)?,
+            Form::Deflate(tokens) => {
+                tokens.flush(out)?;
+                if self.blocks_enter_history {
+                    tokens.remember(octets)?;
+                }
+            }
             Form::Lz4(_) => {}
             Form::Zstd(tokens) => tokens.flush(out)?,
         }

@@ -143,3 +143,81 @@ proptest! {
         prop_assert!(round_trip(kind, None, &files, step.max(100)) == files);
     }
 }
+
+/// A client with a basis file: literals and blocks in turn. With zlib each block is put into the history as a stored
+/// block of deflate, which is how clients do it.
+fn with_blocks(
+    kind: CompressorKind,
+    basis: &[u8],
+    block_len: usize,
+    turns: &[(u32, Vec<u8>)],
+) -> (Vec<u8>, usize) {
+    let block = |number: u32| {
+        let at = number as usize * block_len;
+        &basis[at..(at + block_len).min(basis.len())]
+    };
+    let mut tokens = TokenWriter::new(kind, None);
+    let mut frames = FrameWriter::default();
+    for (number, literal) in turns {
+        tokens.block(*number, block(*number), &mut frames).unwrap();
+        tokens.literal(literal, &mut frames).unwrap();
+    }
+    tokens.finish_file(&mut frames).unwrap();
+    let (mut raw, mut data) = (BytesMut::from(&frames.take()[..]), BytesMut::new());
+    let mut reader = FrameReader::default();
+    while reader.read(&mut raw, &mut data) == Ok(Received::Data) {}
+    let mut input = Reader::new(&data);
+    let (mut deflate, mut out, mut previous, mut fed) = (Decompress::new(false), Vec::new(), 0, false);
+    loop {
+        let flag = input.byte().unwrap();
+        if flag & 0xC0 == PIECE {
+            let len = usize::from(flag & 0x3F) << 8 | usize::from(input.byte().unwrap());
+            inflate(&mut deflate, input.take(len).unwrap(), &mut out);
+            fed = true;
+            continue;
+        }
+        if std::mem::take(&mut fed) {
+            inflate(&mut deflate, &[0, 0, 0xFF, 0xFF], &mut out);
+        }
+        let first = match flag {
+            END => return (out, data.len()),
+            0x20 | 0x21 => u32::try_from(input.int().unwrap()).unwrap(),
+            _ => previous + u32::from(flag & 0x3F),
+        };
+        let more = if flag == 0x21 || flag & 0xC0 == 0xC0 { input.short().unwrap() } else { 0 };
+        for number in first..=first + u32::from(more) {
+            let octets = block(number);
+            if kind == CompressorKind::Zlib {
+                let len = u16::try_from(octets.len()).unwrap().to_le_bytes();
+                let stored = [&[0, len[0], len[1], !len[0], !len[1]], octets].concat();
+                inflate(&mut deflate, &stored, &mut out);
+            } else {
+                out.extend_from_slice(octets);
+            }
+            previous = number;
+        }
+    }
+}
+
+#[test]
+fn blocks_enter_the_history_of_zlib_and_not_of_zlibx() {
+    let basis = sample(60_000, 3);
+    for block_len in [700, 5000, 60_000] {
+        let blocks = u32::try_from(basis.len().div_ceil(block_len)).unwrap();
+        // Literals that repeat what is in the block before: what the history is good for.
+        let repeat = |number: u32| basis[number as usize * block_len..][..block_len.min(600)].to_vec();
+        let turns: Vec<_> =
+            (0..blocks).map(|n| (n, if n % 3 == 0 { repeat(n) } else { Vec::new() })).collect();
+        let expected: Vec<u8> = turns
+            .iter()
+            .flat_map(|(n, literal)| {
+                let at = *n as usize * block_len;
+                [&basis[at..(at + block_len).min(basis.len())], literal].concat()
+            })
+            .collect();
+        let (with, with_len) = with_blocks(CompressorKind::Zlib, &basis, block_len, &turns);
+        let (without, without_len) = with_blocks(CompressorKind::Zlibx, &basis, block_len, &turns);
+        assert!(with == expected && without == expected, "{block_len}");
+        assert!(with_len < without_len, "{block_len}: {with_len} {without_len}");
+    }
+}

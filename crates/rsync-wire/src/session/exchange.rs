@@ -3,7 +3,6 @@
 use super::phase::{CloseReason, FilesFrom, Incoming, LoopState, Phase};
 use super::{Command, Session};
 use crate::codec::Reader;
-use crate::compress::CompressorKind;
 use crate::filter::FilterList;
 use crate::flist::{FileList, ListPlan};
 use crate::mux::{Code, Message, Received};
@@ -216,12 +215,9 @@ impl Session {
         })));
     }
 
-    /// How blocks are compared, if they are. In the oldest compressed form they would enter the history, which is not
-    /// worth it.
+    /// How blocks are compared, if they are.
     fn block_checksum(&self, agreement: Agreement) -> Option<BlockChecksum> {
-        let fits = agreement.compressor != CompressorKind::Zlib;
-        let seed_first = self.flags.seed_order_fix();
-        fits.then(|| BlockChecksum::new(agreement.transfer, self.seed, seed_first)).flatten()
+        BlockChecksum::new(agreement.transfer, self.seed, self.flags.seed_order_fix())
     }
 
     /// Reads one word of the loop or of the goodbye, unless too many replies are waiting.

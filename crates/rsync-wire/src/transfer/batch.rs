@@ -2,7 +2,7 @@
 //! whoever runs it can do so away from a reactor.
 
 use super::delta::{Matcher, Piece};
-use super::{Answered, Record, Records, Reply, Request};
+use super::{Answered, BlockSums, Record, Records, Reply, Request};
 use crate::codec::{Ndx, NdxWriter, put_long, put_varint};
 use crate::compress::{CompressorKind, TokenWriter};
 use crate::flist::Entry;
@@ -181,7 +181,9 @@ impl Sender {
         self.put_item_head(&request);
         self.files_sent += 1;
         let covers_all = from == 0 || self.config.sums_appended_only;
-        let sums = request.sums.take().zip(self.config.blocks);
+        let usable =
+            |sums: &BlockSums| self.config.protocol >= Protocol::V31 || !self.is_beyond_old_zlib(sums);
+        let sums = request.sums.take().filter(usable).zip(self.config.blocks);
         let in_place = self.config.in_place;
         let matcher = sums.map(|(sums, kind)| Box::new(Matcher::new(sums, kind, in_place, entry.size)));
         // Most files are one read: no state is kept for them.
@@ -203,6 +205,12 @@ impl Sender {
         }
         self.current = Some(open);
         Ok(())
+    }
+
+    /// Before protocol 31 clients take the first part of such a block into their history again and again (9.3).
+    fn is_beyond_old_zlib(&self, sums: &BlockSums) -> bool {
+        const REMEMBERED_LEN_MAX: usize = 0xFFFF;
+        self.config.compressor == CompressorKind::Zlib && sums.block_len() > REMEMBERED_LEN_MAX
     }
 
     /// The first piece of a file, read before anything is announced; `None` if it can't be read.
@@ -303,7 +311,7 @@ impl Sender {
             }
             Piece::Block(number, octets) => {
                 open.checksum.update(octets);
-                tokens.block(number, frames)
+                tokens.block(number, octets, frames)
             }
         })
     }

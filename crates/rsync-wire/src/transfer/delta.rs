@@ -24,6 +24,10 @@ pub struct BlockSums {
 }
 
 impl BlockSums {
+    pub(super) fn block_len(&self) -> usize {
+        self.head.block_len()
+    }
+
     fn stride(&self) -> usize {
         4 + self.head.strong_len()
     }
