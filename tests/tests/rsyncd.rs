@@ -12,28 +12,9 @@ use farm_sim::tree::{self, TreeSpec};
 use rookery_tests::farm::DEADLINE;
 use rookery_tests::program;
 
-/// As it was published; the path is put in where `{}` stands.
-const RSYNCD_CONF: &str = "\
-# Restrict the number of connections
-max connections = 5
-# Important!! Always use chroot
-use chroot = yes
-# Just in case you are allowed only read only access
-read only = yes
-# The user has no privileges
-uid = nobody
-gid = nobody
-# Recommended: Restrict via IP (subnets or just IP addresses)
-hosts allow = 10.13.18.0/24
-# Everyone else denied
-hosts deny  = *
-
-# The local portage
-[niden-gentoo-portage]
-path = {}
-comment = niden.net Gentoo Portage tree
-exclude = /distfiles /packages
-";
+/// As it was published; another directory is put in.
+const RSYNCD_CONF: &str = include_str!("../../crates/rsyncd-conf/tests/article.conf");
+const PATH: &str = "/usr/portage";
 
 const MIRROR: &str = "10.13.18.101";
 const BOX: &str = "10.13.18.102";
@@ -47,7 +28,7 @@ struct Mirror {
 impl Mirror {
     fn start(dir: &Path, tree: &Path) -> Result<Self> {
         let conf = dir.join("rsyncd.conf");
-        fs::write(&conf, RSYNCD_CONF.replace("{}", &tree.display().to_string()))?;
+        fs::write(&conf, RSYNCD_CONF.replace(PATH, &tree.display().to_string()))?;
         let config = dir.join("rookery.toml");
         let state = dir.display();
         let text = format!(
@@ -184,7 +165,7 @@ fn what_is_not_supported_stops_the_start_with_file_and_line() -> Result<()> {
 fn check_config_and_migrate_show_what_the_file_comes_to() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let conf = dir.path().join("rsyncd.conf");
-    fs::write(&conf, RSYNCD_CONF.replace("{}", &dir.path().display().to_string()))?;
+    fs::write(&conf, RSYNCD_CONF.replace(PATH, &dir.path().display().to_string()))?;
     let config = dir.path().join("rookery.toml");
     fs::write(&config, format!("[sync]\nrsyncd_conf = \"{}\"\n", conf.display()))?;
     let run = |arguments: &[&str]| -> Result<String> {

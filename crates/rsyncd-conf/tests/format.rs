@@ -47,27 +47,8 @@ fn faults(text: &str) -> String {
     faults.join("\n")
 }
 
-const ARTICLE: &str = "\
-# Restrict the number of connections
-max connections = 5
-# Important!! Always use chroot
-use chroot = yes
-# Just in case you are allowed only read only access
-read only = yes
-# The user has no privileges
-uid = nobody
-gid = nobody
-# Recommended: Restrict via IP (subnets or just IP addresses)
-hosts allow = 10.13.18.0/24
-# Everyone else denied
-hosts deny  = *
-
-# The local portage
-[niden-gentoo-portage]
-path = /usr/portage
-comment = niden.net Gentoo Portage tree
-exclude = /distfiles /packages
-";
+/// A file of 2009 as it was published.
+const ARTICLE: &str = include_str!("article.conf");
 
 #[test]
 fn the_file_of_2009_is_read_as_it_is() {
