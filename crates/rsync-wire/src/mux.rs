@@ -202,6 +202,12 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
+    /// Whether there is more to come of a DATA frame.
+    #[must_use]
+    pub fn is_amid_frame(&self) -> bool {
+        self.data_left > 0
+    }
+
     /// Reads one frame: a DATA payload, or what there is of it, is moved from `raw` to `data`. Never more than one,
     /// because what follows a frame is not always one (6.5).
     ///

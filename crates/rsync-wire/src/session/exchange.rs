@@ -114,6 +114,11 @@ impl Session {
         }
         let base = sources.swap_remove(0);
         self.phase = Phase::FilesFrom(Box::new(FilesFrom { filters, base, sources, octets: 0 }));
+        let is_amid_frame = matches!(&self.incoming, Incoming::Framed(reader) if reader.is_amid_frame());
+        // What is left of the frame would be something else each time, depending on how much of it has come.
+        if self.awaits_unframed_names() && (is_amid_frame || !self.data.is_empty()) {
+            return Err(WireError::Malformed("names in the frame of the filters"));
+        }
         Ok(())
     }
 

@@ -51,15 +51,17 @@ impl Session {
                 let (scheme, challenge) = (*scheme, challenge.clone());
                 Ok(self.login(scheme, challenge))
             }
-            Phase::AwaitingModules | Phase::AwaitingModule | Phase::AwaitingLogin | Phase::Closed => {
-                Ok(false)
-            }
+            // What comes behind the last word says nothing, however early it comes.
+            Phase::AwaitingModules
+            | Phase::AwaitingModule
+            | Phase::AwaitingLogin
+            | Phase::Finishing
+            | Phase::Closed => Ok(false),
             Phase::Filters(_)
             | Phase::FilesFrom(_)
             | Phase::AwaitingList
             | Phase::EmptyList { .. }
-            | Phase::Loop(_)
-            | Phase::Finishing => self.framed_step(),
+            | Phase::Loop(_) => self.framed_step(),
         }
     }
 
