@@ -86,5 +86,7 @@ async fn no_client_can_tell_it_from_the_stock_daemon() {
     assert!(all.unexplained.is_empty(), "\n{}", all.unexplained.concat());
     let lines = explained().into_iter().map(|known| known.line);
     let stale: Vec<_> = lines.filter(|line| !all.applied.contains(line)).collect();
-    assert!(stale.is_empty() || !only.is_empty(), "no longer true: {stale:#?}");
+    // Without root all files are one's own, and some lines have nothing to explain.
+    let is_whole = only.is_empty() && trees::is_root();
+    assert!(stale.is_empty() || !is_whole, "no longer true: {stale:#?}");
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,7 +32,7 @@ impl StockDaemon {
             source.display(),
         );
         // Only root may become root.
-        let text = if is_root() { text } else { text.replace("uid = 0\ngid = 0\n", "") };
+        let text = if trees::is_root() { text } else { text.replace("uid = 0\ngid = 0\n", "") };
         fs::write(state.join("motd"), "welcome\n").unwrap();
         let text = text.replacen(
             "use chroot",
@@ -59,10 +58,6 @@ impl StockDaemon {
     pub(in super::super) fn url(&self, path: &str) -> String {
         format!("rsync://{}/{path}", self.address)
     }
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 impl Drop for StockDaemon {
@@ -160,11 +155,22 @@ fn plain(said: &str) -> String {
 /// All that a copy is: names, kinds, modes, sizes, times, link targets, owners, contents.
 fn tree(root: &Path) -> String {
     let listed = Command::new("find")
-        .args([".", "-printf", "%P|%y|%m|%s|%Ts|%l|%U:%G\n", "-type", "f", "-exec", "md5sum", "{}", "+"])
+        .args([".", "-printf", "%P|%y|%m|%s|%Ts|%l|%U:%G|%i\n", "-type", "f", "-exec", "md5sum", "{}", "+"])
         .current_dir(root)
         .output()
         .unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    // How many names in the copy are this file: others may be elsewhere (--link-dest).
+    let inodes: Vec<&str> = listed.lines().filter_map(|line| Some(line.rsplit_once('|')?.1)).collect();
+    let listed: String = listed
+        .lines()
+        .map(|line| match line.rsplit_once('|') {
+            Some((start, inode)) => {
+                format!("{start}|{}\n", inodes.iter().filter(|other| **other == inode).count())
+            }
+            None => format!("{line}\n"),
+        })
+        .collect();
     // What is as young as this run was not given a time.
     let ageless = |line: &str| {
         let mut fields: Vec<&str> = line.split('|').collect();

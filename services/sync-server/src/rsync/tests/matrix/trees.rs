@@ -55,7 +55,20 @@ pub(super) fn source(root: &Path) {
     ] {
         symlink(target, root.join(link)).unwrap();
     }
+    // What a generation does not keep: that two names are one file, and whose they are.
+    fs::write(root.join("links/hard"), "one file\n").unwrap();
+    fs::hard_link(root.join("links/hard"), root.join("links/tame/hard")).unwrap();
+    fs::write(root.join("owned"), "somebody's\n").unwrap();
+    if is_root() {
+        std::os::unix::fs::chown(root.join("owned"), Some(12_345), Some(12_346)).unwrap();
+    }
     set_times(root);
+}
+
+/// Only root may give files away.
+pub(super) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 /// Whole seconds, which every protocol carries; the generation and the source must agree to the last file.
