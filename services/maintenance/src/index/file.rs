@@ -17,6 +17,13 @@ use super::{Index, counter};
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 const READERS_MAX: u32 = 4;
+/// Rows on their way from SQLite's thread: with the library's 50, a question about 200,000 blobs spends its time
+/// on waking the other side.
+const ROWS_BUFFERED: usize = 4096;
+/// How much of the file readers see without a system call for each page: a look at all of 200,000 blobs takes 0.2 s
+/// instead of 1.2 s. The price is that a disk which can't read, or somebody who truncates the file, ends the process
+/// where there would be an error otherwise; the next start repairs or rebuilds the index, and replicas serve on meanwhile.
+const READ_MAPPED_BYTES: &str = "1073741824";
 
 /// What can go wrong with the index.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +163,8 @@ impl Index {
             return Err(error);
         }
         let readers = SqlitePoolOptions::new().max_connections(READERS_MAX);
-        let reader = readers.connect_with(options.read_only(true).create_if_missing(false)).await;
+        let options = options.read_only(true).create_if_missing(false).pragma("mmap_size", READ_MAPPED_BYTES);
+        let reader = readers.connect_with(options).await;
         let inventories = Arc::default();
         Ok(Self { writer, reader: reader.map_err(open)?, inventories, _lock: Arc::clone(lock) })
     }
@@ -175,6 +183,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(Duration::from_secs(5))
         .pragma("cache_size", "-32768")
+        .row_buffer_size(ROWS_BUFFERED)
 }
 
 async fn prepare(writer: &SqlitePool, path: &Path, now: UnixMs) -> Result<(), IndexError> {
