@@ -9,6 +9,7 @@ mod pair;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use pair::{Outcome, Pair, hold};
 
@@ -31,12 +32,25 @@ fn write(here: &Path) {
     }
     fs::write(tree.join("large"), vec![7; 100_000]).unwrap();
     symlink("app-misc/foo", tree.join("link")).unwrap();
+    date(&tree);
     fs::write(here.join("motd"), "welcome\nto all\n").unwrap();
     fs::write(here.join("secrets"), "larry:moo\neve:apple\n@root:group\n").unwrap();
     fs::set_permissions(here.join("secrets"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(here.join("open-secrets"), "larry:moo\n").unwrap();
     fs::set_permissions(here.join("open-secrets"), fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(here.join("excludes"), "# a comment\n/local\n*.ebuild\n").unwrap();
+}
+
+/// Gives directories one time in the past: whether one was made in the same second as the client's is chance.
+fn date(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            date(&entry.path());
+        }
+    }
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    fs::File::open(directory).unwrap().set_modified(time).unwrap();
 }
 
 /// Which of a client's processes sees first that the stock daemon is gone is chance.
