@@ -148,12 +148,13 @@ impl Task {
         let turn = Arc::clone(&self.shared.turn);
         let Some(_turn) = self.soft.run_until_cancelled(turn.lock()).await else { return Duration::ZERO };
         self.take_requests(&mut waiting);
+        // Whoever asks during a pull did not ask in vain.
+        let wanted = waiting.iter().any(|request| request.allow_older);
         let outcome = match pulled {
             Ok(pulled) => {
-                let wanted = waiting.iter().any(|request| request.allow_older);
                 self.look(Manner { afresh, allow_older: wanted || pulled.allow_older }, pulled).await
             }
-            Err(error) => Err(error),
+            Err(error) => Err(self.remember(wanted, error).await),
         };
         if matches!(outcome, Err(LookError::Stopped)) {
             return Duration::ZERO;
@@ -175,6 +176,15 @@ impl Task {
             drop(request.answer.send(outcome.clone()));
         }
         pause
+    }
+
+    /// What is asked of the next look because this one had no tree; gives what to answer.
+    async fn remember(&self, allow_older: bool, error: LookError) -> LookError {
+        let (LookError::Upstream(_), Some(upstream), true) = (&error, self.module.upstream(), allow_older)
+        else {
+            return error;
+        };
+        upstream.allow_older_next().await.map_or_else(LookError::from, |()| error)
     }
 
     fn take_requests(&mut self, waiting: &mut Vec<Request>) {

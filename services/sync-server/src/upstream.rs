@@ -223,11 +223,6 @@ impl Upstream {
             self.set_activity(String::new());
             outcome?;
         } else if !memory.is_settled() {
-            if allow_older {
-                // It can't be asked now, but must not be asked in vain then.
-                memory.allow_older = true;
-                self.store(&memory).await?;
-            }
             return Err(self.all_failed(&memory));
         }
         let not_due_for = Some(due_in).filter(|due_in| !due_in.is_zero());
@@ -288,6 +283,13 @@ impl Upstream {
             format!("{url}: {reason}; to be asked again in {due_in}")
         };
         UpstreamError::AllFailed(self.names.iter().map(reason).collect())
+    }
+
+    /// An operator wants a tree even if it is older, and none could be had now: the next look takes it.
+    pub(crate) async fn allow_older_next(&self) -> Result<(), UpstreamError> {
+        let mut memory = self.memory.lock().await;
+        memory.allow_older = true;
+        self.store(&memory).await
     }
 
     /// What staging held was not fit to be published: pull it again the next time, even if the timestamp

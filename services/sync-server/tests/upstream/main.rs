@@ -211,6 +211,34 @@ async fn an_older_tree_is_taken_only_when_the_operator_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_who_wants_an_older_tree_during_a_pull_gets_it_at_the_next_look() {
+    let before = "while [ -f closed ]; do touch held; sleep 0.05; done";
+    let daemon = Daemon::start(&Habits { before, ..Habits::default() });
+    write_tree(&daemon.tree(), 10, &["one"]);
+    let scene = Scene::start(vec![pulled("m", &[daemon.url()], SHORT)]).await;
+    scene.generation(1).await;
+    fs::write(daemon.path("closed"), "").unwrap();
+    eventually("a look holds", || daemon.path("held").exists()).await;
+    write_tree(&daemon.tree(), 5, &["one"]);
+    let answer = {
+        let mut publishing = std::pin::pin!(scene.publish(true));
+        // Asked for once it was polled once.
+        tokio::select! {
+            biased;
+            early = &mut publishing => panic!("answered before the look ended: {early:?}"),
+            () = std::future::ready(()) => {}
+        }
+        fs::remove_file(daemon.path("closed")).unwrap();
+        publishing.await
+    };
+    if let Err(error) = answer {
+        assert!(error.contains("to be asked again"), "{error}");
+    }
+    assert_eq!(scene.generation(2).await.summary().timestamp_ms, stamp_ms(5));
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn our_own_server_is_an_upstream_like_any_other() {
     let source = tempfile::tempdir().unwrap();
     write_tree(source.path(), 3, &["one", "two"]);
