@@ -47,8 +47,9 @@ pub fn take_line(octets: &[u8]) -> Line {
 /// Whether what came so far can still become a greeting. A web browser's first octet can't.
 #[must_use]
 pub fn may_be_greeting(octets: &[u8]) -> bool {
-    let len = octets.len().min(GREETING_START.len());
-    octets[..len] == GREETING_START[..len]
+    // As in whole lines.
+    let octets = octets.iter().filter(|&&octet| octet != b'\r');
+    octets.zip(GREETING_START).all(|(octet, expected)| octet == expected)
 }
 
 /// Reads a client's greeting.

@@ -5,27 +5,64 @@ use std::time::Instant;
 
 use rsync_wire::memory::MemoryTree;
 use rsync_wire::session::{Challenge, Grant, Selection};
-use rsync_wire::transfer::Records;
-use rsync_wire::{CloseReason, Command, Session, SessionConfig};
-use rsyncd_conf::log_format::{LogFormat, Record, visible};
+use rsync_wire::transfer::{ItemFlags, Record, Records};
+use rsync_wire::{CloseReason, Command, NodeId, Session, SessionConfig};
+use rsyncd_conf::log_format::{self, LogFormat, visible};
 use rsyncd_conf::{Found, RsyncdConf, Surroundings};
 
 /// Answers to commands are bounded by what was heard; a session that goes on without is a finding.
 const COMMANDS_MAX: usize = 100_000;
 
-/// A session whose commands are carried out at once, and what became of it.
+/// How octets come, and how soon what the session commands is done.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    octets: usize,
+    /// One command a piece, and its outcome with the next one; the client may be gone before its list is there.
+    is_late: bool,
+}
+
+/// A session, and what became of it.
 struct Talk {
     session: Session,
     tree: MemoryTree,
     now: Instant,
     wants_login: bool,
-    written: u64,
+    is_late: bool,
+    /// A command that is under way.
+    held: Option<Command>,
     commands: usize,
+    answered: Vec<Answered>,
     closed: Option<CloseReason>,
 }
 
+/// A request that was answered: what it was about, what was wanted of it, and how much it described. Or one for what
+/// can't be sent.
+type Answered = Option<(NodeId, ItemFlags, u64)>;
+
+/// What must be the same, however the octets came.
+#[derive(Debug, PartialEq, Eq)]
+struct End {
+    reason: CloseReason,
+    refusal: Option<String>,
+    request: Option<String>,
+    answered: Vec<Answered>,
+}
+
+impl End {
+    /// Only a client that gives up or goes away does not get all that it had asked for: how much of that it gets
+    /// depends on when it goes, and goes for what it asked for first.
+    fn is_that_of(&self, other: &Self) -> bool {
+        if !matches!(self.reason, CloseReason::ClientError | CloseReason::ClientClosed) {
+            return self == other;
+        }
+        let known = self.answered.len().min(other.answered.len());
+        self.answered[..known] == other.answered[..known]
+            && (self.reason, &self.refusal, &self.request) == (other.reason, &other.refusal, &other.request)
+    }
+}
+
 impl Talk {
-    fn new(wants_login: bool) -> Self {
+    fn new(wants_login: bool, is_late: bool) -> Self {
         let now = Instant::now();
         let session = Session::new(SessionConfig { motd: String::new(), seed: 7 }, now);
         let mut tree = MemoryTree::new(1_700_000_000);
@@ -33,49 +70,65 @@ impl Talk {
         tree.file("a/.rules", b"- *.o\n+ c*\n- /a\n", 0o644, (1, 0));
         tree.file("big", &[7; 5000], 0o755, (3, 0));
         tree.symlink("link", "a/b", 4);
-        Self { session, tree, now, wants_login, written: 0, commands: 0, closed: None }
+        let (held, answered, closed) = (None, Vec::new(), None);
+        Self { session, tree, now, wants_login, is_late, held, commands: 0, answered, closed }
     }
 
     fn hear(&mut self, octets: &[u8]) {
         self.session.handle_input(octets, self.now);
-        self.carry_out();
+        if self.is_late && self.session.wants_input() {
+            if let Some(command) = self.held.take() {
+                self.obey(command);
+            }
+            self.held = self.session.poll();
+        } else {
+            while let Some(command) = self.next() {
+                self.obey(command);
+            }
+        }
     }
 
-    fn carry_out(&mut self) {
-        while let Some(command) = self.session.poll() {
-            self.commands += 1;
-            assert!(self.commands < COMMANDS_MAX, "no end of commands");
-            match command {
-                Command::Write(octets) => {
-                    self.session.handle_written(octets.len(), self.now);
-                    self.written += octets.len() as u64;
-                }
-                Command::ListModules => self.session.modules_listed([("m", "a module")]),
-                Command::SelectModule(name) => {
-                    assert!(!name.contains(['\n', '\0']), "{name:?}");
-                    self.session.module_selected(self.selection(), self.now);
-                }
-                Command::CheckLogin(login) => {
-                    assert!(!login.user().contains(char::is_control), "{login:?}");
-                    // Nobody guesses it.
-                    assert!(!login.is_made_with(b"7 octets at least"));
-                    self.wants_login = false;
-                    self.session.module_selected(self.selection(), self.now);
-                }
-                Command::BuildList(plan) => {
-                    let built = plan.build(&self.tree).map(Arc::new);
-                    self.session.list_built(built, self.now);
-                }
-                Command::SendFiles(mut batch) => {
-                    batch.run(&self.tree);
-                    for record in batch.take_records() {
-                        assert!(!format!("{record:?}").is_empty());
-                    }
-                    self.session.batch_done(*batch);
-                }
-                Command::Note(text) => assert!(!text.contains(char::is_control), "{text:?}"),
-                Command::Close(reason) => self.closed = Some(reason),
+    fn next(&mut self) -> Option<Command> {
+        self.held.take().or_else(|| self.session.poll())
+    }
+
+    fn obey(&mut self, command: Command) {
+        self.commands += 1;
+        assert!(self.commands < COMMANDS_MAX, "no end of commands");
+        match command {
+            Command::Write(octets) => {
+                self.session.handle_written(octets.len(), self.now);
             }
+            Command::ListModules => self.session.modules_listed([("m", "a module")]),
+            Command::SelectModule(name) => {
+                assert!(!name.contains(['\n', '\0']), "{name:?}");
+                self.session.module_selected(self.selection(), self.now);
+            }
+            Command::CheckLogin(login) => {
+                assert!(!login.user().contains(char::is_control), "{login:?}");
+                // Nobody guesses it.
+                assert!(!login.is_made_with(b"7 octets at least"));
+                self.wants_login = false;
+                self.session.module_selected(self.selection(), self.now);
+            }
+            Command::BuildList(plan) => {
+                let built = plan.build(&self.tree).map(Arc::new);
+                self.session.list_built(built, self.now);
+            }
+            Command::SendFiles(mut batch) => {
+                batch.run(&self.tree);
+                for record in batch.take_records() {
+                    self.answered.push(match record {
+                        Record::Answered(answered) => {
+                            Some((answered.entry.node, answered.flags, answered.described))
+                        }
+                        Record::Failure(_) => None,
+                    });
+                }
+                self.session.batch_done(*batch);
+            }
+            Command::Note(text) => assert!(!text.contains(char::is_control), "{text:?}"),
+            Command::Close(reason) => self.closed = Some(reason),
         }
     }
 
@@ -86,33 +139,44 @@ impl Talk {
         Selection::Accepted(Grant { records: Records::Items, ..Grant::default() })
     }
 
-    fn end(mut self) -> (CloseReason, u64) {
-        self.session.handle_end_of_input();
-        self.carry_out();
-        let closed = self.closed.expect("a client that is gone has no end");
-        if let Some(request) = self.session.request() {
-            assert!(!request.contains(char::is_control), "{request:?}");
+    fn end(mut self) -> End {
+        while let Some(command) = self.next() {
+            if self.is_late && matches!(command, Command::BuildList(_) | Command::SendFiles(_)) {
+                self.session.handle_end_of_input();
+            }
+            self.obey(command);
         }
-        (closed, self.written)
+        self.session.handle_end_of_input();
+        while let Some(command) = self.next() {
+            self.obey(command);
+        }
+        let request = self.session.request().map(str::to_owned);
+        assert!(request.iter().all(|request| !request.contains(char::is_control)), "{request:?}");
+        End {
+            reason: self.closed.expect("a client that is gone has no end"),
+            refusal: self.session.refusal().map(ToString::to_string),
+            request,
+            answered: self.answered,
+        }
     }
 }
 
-/// In how many octets at a time it comes must not matter.
+/// In how many octets at a time it comes must not matter, nor how fast this side is.
 fn talk(start: &[u8], input: &[u8], wants_login: bool) {
-    let ends = [usize::MAX, 1 + input.len() / 5].map(|step| {
-        let mut talk = Talk::new(wants_login);
+    let end = |pace: Pace| {
+        let mut talk = Talk::new(wants_login, pace.is_late);
         talk.hear(start);
-        for piece in input.chunks(step.clamp(1, 64 << 10)) {
+        for piece in input.chunks(pace.octets.clamp(1, 64 << 10)) {
             talk.hear(piece);
         }
         talk.end()
-    });
-    let reason = |(reason, _): (CloseReason, u64)| reason;
-    // A client that closes may do so before its report is read, and what is wrong at the end may come after it.
-    let is_late =
-        |reason| matches!(reason, CloseReason::Complete | CloseReason::EmptyList | CloseReason::ClientError);
-    let is_report = ends.iter().any(|end| is_late(end.0));
-    assert!(is_report || reason(ends[0]) == reason(ends[1]), "{ends:?}");
+    };
+    let whole = end(Pace { octets: usize::MAX, is_late: false });
+    let piece_len = 1 + input.len() / 5;
+    for pace in [Pace { octets: piece_len, is_late: false }, Pace { octets: piece_len, is_late: true }] {
+        let other = end(pace);
+        assert!(whole.is_that_of(&other), "{whole:?}, but {other:?} at {pace:?}");
+    }
 }
 
 /// A client up to the frames. The first octet of an input chooses among them.
@@ -232,7 +296,12 @@ pub(crate) fn conf(octets: &[u8]) {
 pub(crate) fn log_line(octets: &[u8]) {
     let (format, name) = octets.split_at(octets.iter().position(|&octet| octet == 0).unwrap_or(octets.len()));
     let format = LogFormat::new(&String::from_utf8_lossy(format));
-    let line = visible(&format.line(&Record { file: name, name, link: name, ..Record::default() }));
+    let line = visible(&format.line(&log_format::Record {
+        file: name,
+        name,
+        link: name,
+        ..log_format::Record::default()
+    }));
     assert!(line.iter().all(|octet| !octet.is_ascii_control() || *octet == b'\t'));
     assert_eq!(visible(&line).len() == line.len(), !line.windows(5).any(is_escape));
 }

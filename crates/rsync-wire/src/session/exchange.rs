@@ -1,6 +1,6 @@
 //! From the filters to the goodbye: all is framed.
 
-use super::phase::{CloseReason, FilesFrom, Incoming, LoopState, Phase};
+use super::phase::{CloseReason, Ending, FilesFrom, Incoming, LoopState, Phase};
 use super::{Command, Session};
 use crate::codec::Reader;
 use crate::filter::FilterList;
@@ -21,11 +21,19 @@ const PHASES: u8 = 3;
 
 impl Session {
     pub(super) fn framed_step(&mut self) -> Result<bool, WireError> {
-        // What is there is understood before more is taken: names of a list may follow a frame without being one.
+        // What is there is understood before more is taken: names of a list may follow a frame without being one, and
+        // a frame may end the talk.
         match self.understand() {
             Ok(false) | Err(WireError::Short) => self.receive(),
             other => other,
         }
+    }
+
+    /// Whether the rest stays unread until some replies are made: frames, too, because the words in front of one count
+    /// first.
+    pub(super) fn has_enough_to_answer(&self) -> bool {
+        self.replies.len() >= limits::REQUESTS_WAITING_MAX
+            || self.sums_waiting >= limits::BLOCK_SUMS_WAITING_MAX
     }
 
     /// Each part does nothing in another phase.
@@ -225,12 +233,8 @@ impl Session {
         BlockChecksum::new(agreement.transfer, self.seed, self.flags.seed_order_fix())
     }
 
-    /// Reads one word of the loop or of the goodbye, unless too many replies are waiting.
+    /// Reads one word of the loop or of the goodbye.
     fn client_word(&mut self) -> Result<bool, WireError> {
-        let sums_wait = self.sums_waiting >= limits::BLOCK_SUMS_WAITING_MAX;
-        if self.replies.len() >= limits::REQUESTS_WAITING_MAX || sums_wait {
-            return Ok(false);
-        }
         let Phase::Loop(state) = &mut self.phase else { return Ok(false) };
         let skip = state.reader.take_skip(self.data.len());
         drop(self.data.split_to(skip));
@@ -294,7 +298,7 @@ impl Session {
                 .replies
                 .push_back(Reply::LoopDone { read: self.summary.read, written: self.summary.written }),
             4 if answers_goodbye => self.replies.push_back(Reply::Goodbye),
-            _ => self.phase = Phase::Finishing,
+            _ => self.phase = Phase::Finishing(Ending::Complete),
         }
     }
 }

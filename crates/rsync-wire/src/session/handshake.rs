@@ -15,12 +15,36 @@ use std::time::Duration;
 impl Session {
     /// Goes on until more octets or an answer are needed.
     pub(super) fn advance(&mut self) {
-        loop {
+        while self.needs_input() {
             match self.step() {
                 Ok(true) => {}
+                Ok(false) | Err(WireError::Short) if self.input_has_ended => self.starve(),
                 Ok(false) | Err(WireError::Short) => return,
-                Err(error) => return self.fail(&error),
+                Err(error) => self.fail(error),
             }
+        }
+    }
+
+    /// Whether nothing but the client's octets moves it on. What comes behind the last word says nothing, however
+    /// early it comes.
+    fn needs_input(&self) -> bool {
+        let is_others_turn = matches!(
+            self.phase,
+            Phase::AwaitingModules
+                | Phase::AwaitingModule
+                | Phase::AwaitingLogin
+                | Phase::AwaitingList
+                | Phase::Finishing(_)
+                | Phase::Closed
+        );
+        !is_others_turn && !self.has_enough_to_answer()
+    }
+
+    /// Ends the session if more is needed than the client has said.
+    fn starve(&mut self) {
+        if self.needs_input() {
+            let was_told = matches!(self.phase, Phase::EmptyList { .. });
+            self.close(if was_told { CloseReason::EmptyList } else { CloseReason::ClientClosed });
         }
     }
 
@@ -51,17 +75,15 @@ impl Session {
                 let (scheme, challenge) = (*scheme, challenge.clone());
                 Ok(self.login(scheme, challenge))
             }
-            // What comes behind the last word says nothing, however early it comes.
             Phase::AwaitingModules
             | Phase::AwaitingModule
             | Phase::AwaitingLogin
-            | Phase::Finishing
-            | Phase::Closed => Ok(false),
-            Phase::Filters(_)
-            | Phase::FilesFrom(_)
             | Phase::AwaitingList
-            | Phase::EmptyList { .. }
-            | Phase::Loop(_) => self.framed_step(),
+            | Phase::Finishing(_)
+            | Phase::Closed => Ok(false),
+            Phase::Filters(_) | Phase::FilesFrom(_) | Phase::EmptyList { .. } | Phase::Loop(_) => {
+                self.framed_step()
+            }
         }
     }
 

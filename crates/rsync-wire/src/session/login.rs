@@ -9,7 +9,7 @@ use std::time::Instant;
 impl Session {
     /// Answers [`Command::SelectModule`] and [`Command::CheckLogin`].
     pub fn module_selected(&mut self, selection: Selection, now: Instant) {
-        if !matches!(self.phase, Phase::AwaitingModule | Phase::AwaitingLogin) {
+        if !self.phase.waits_for_admission() {
             return;
         }
         // Waiting for an answer was not the client's doing.

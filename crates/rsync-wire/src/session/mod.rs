@@ -20,7 +20,7 @@ use crate::setup::{Agreement, CompatFlags};
 use crate::transfer::{Batch, Reply, Sender};
 use crate::{Protocol, Refusal, WireError};
 use bytes::{Bytes, BytesMut};
-use phase::{Incoming, Phase};
+use phase::{Ending, Incoming, Phase};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,6 +94,8 @@ pub struct Session {
     raw: BytesMut,
     incoming: Incoming,
     data: BytesMut,
+    /// The client says nothing more.
+    input_has_ended: bool,
     /// Frames that belong to no reply: timeouts, errors, keep-alives.
     frames: FrameWriter,
     protocol: Protocol,
@@ -137,6 +139,7 @@ impl Session {
             raw: BytesMut::new(),
             incoming: Incoming::Unframed,
             data: BytesMut::new(),
+            input_has_ended: false,
             frames: FrameWriter::default(),
             protocol: Protocol::NEWEST,
             module: String::new(),
@@ -172,12 +175,14 @@ impl Session {
         self.advance();
     }
 
-    /// Takes note that the client will send nothing more.
+    /// Takes note that the client will send nothing more: the session ends once it would need more.
     pub fn handle_end_of_input(&mut self) {
-        let was_told = matches!(self.phase, Phase::EmptyList { .. });
-        if !matches!(self.phase, Phase::Finishing) {
-            self.close(if was_told { CloseReason::EmptyList } else { CloseReason::ClientClosed });
+        self.input_has_ended = true;
+        if self.phase.waits_for_admission() {
+            // Nobody stands in a queue for a client that is gone.
+            self.close(CloseReason::ClientClosed);
         }
+        self.advance();
     }
 
     /// Takes note that the client took some octets.
@@ -213,7 +218,7 @@ impl Session {
         if let Phase::EmptyList { until } = self.phase {
             return until;
         }
-        if matches!(self.phase, Phase::AwaitingModule | Phase::AwaitingLogin) {
+        if self.phase.waits_for_admission() {
             // The owner limits how long a client waits for its turn.
             return self.last_heard + limits::IDLE_MAX;
         }
@@ -239,7 +244,7 @@ impl Session {
     /// Whether the socket should be read: what a client sends ahead is bounded.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        !self.is_closed() && self.raw.len() + self.data.len() < limits::INPUT_LEN_MAX
+        !self.is_closed() && !self.input_has_ended && self.raw.len() + self.data.len() < limits::INPUT_LEN_MAX
     }
 
     /// What to do next; `None` until something else happens.
@@ -255,8 +260,8 @@ impl Session {
             let replies = std::mem::take(&mut self.replies);
             return Some(Command::SendFiles(Box::new(Batch { sender, replies, error: None })));
         }
-        if matches!(self.phase, Phase::Finishing) && self.sender.is_some() {
-            self.close(CloseReason::Complete);
+        if self.sender.is_some() && matches!(self.phase, Phase::Finishing(_)) {
+            self.finish();
         }
         self.commands.pop_front()
     }
@@ -277,7 +282,8 @@ impl Session {
         self.sums_waiting = self.replies.iter().map(Reply::sums_len).sum();
         self.sender = Some(sender);
         match error {
-            Some(error) => self.fail(&error),
+            // There is nobody to make the other replies.
+            Some(error) => self.end_over(&error),
             None => self.advance(),
         }
     }
@@ -289,7 +295,7 @@ impl Session {
         }
         match built {
             Ok(list) => self.send_list(list, now),
-            Err(error) => self.fail(&error),
+            Err(error) => self.fail(error),
         }
         self.advance();
     }
@@ -340,8 +346,29 @@ impl Session {
         }
     }
 
-    /// Ends the session over something that the client did.
-    fn fail(&mut self, error: &WireError) {
+    /// Ends the session after the last reply.
+    fn finish(&mut self) {
+        if let Phase::Finishing(Ending::Failed(error)) = &self.phase {
+            self.end_over(&error.clone());
+        } else {
+            self.close(CloseReason::Complete);
+        }
+    }
+
+    /// Ends the session over something that the client did, once what it asked for before is answered: how much of
+    /// that is on its way by now depends on nothing but speed.
+    fn fail(&mut self, error: WireError) {
+        if matches!(self.phase, Phase::Loop(_)) {
+            self.phase = Phase::Finishing(Ending::Failed(error));
+        } else if matches!(self.phase, Phase::EmptyList { .. }) {
+            // All was said to it, and it could as well have closed.
+            self.close(CloseReason::EmptyList);
+        } else {
+            self.end_over(&error);
+        }
+    }
+
+    fn end_over(&mut self, error: &WireError) {
         let reason = match error {
             WireError::Refused(_) => CloseReason::Refused,
             WireError::Compression(_) => CloseReason::ServerFault,

@@ -1,10 +1,10 @@
 //! Where a connection is, and how it ended.
 
-use crate::FileList;
 use crate::login::{AuthDigest, Scheme};
 use crate::mux::FrameReader;
 use crate::setup::Exchange;
 use crate::transfer::{Records, RequestReader};
+use crate::{FileList, WireError};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,9 +36,18 @@ pub(super) enum Phase {
         until: Instant,
     },
     Loop(Box<LoopState>),
-    /// The client has said its last word; replies may still be on their way.
-    Finishing,
+    /// The client has said its last word, or one that can't be; what it asked for before is still answered.
+    Finishing(Ending),
     Closed,
+}
+
+/// What comes after the last reply.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// Nothing: all was said.
+    Complete,
+    /// The client is told what it did wrong.
+    Failed(WireError),
 }
 
 /// How the client's octets are to be read.
@@ -97,8 +106,13 @@ impl Phase {
         )
     }
 
+    /// Whether the owner decides about the client, which may take a while.
+    pub(super) fn waits_for_admission(&self) -> bool {
+        matches!(self, Self::AwaitingModule | Self::AwaitingLogin)
+    }
+
     pub(super) fn is_loop(&self) -> bool {
-        matches!(self, Self::Loop(_) | Self::Finishing)
+        matches!(self, Self::Loop(_) | Self::Finishing(_))
     }
 }
 

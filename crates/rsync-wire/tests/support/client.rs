@@ -227,7 +227,8 @@ pub fn listen(server: &[u8], client: &[u8]) -> Said {
     listener.said
 }
 
-fn split_frames(octets: &[u8]) -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
+/// The data stream, and code and payload of every other frame.
+pub fn split_frames(octets: &[u8]) -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
     let mut input = Input::new(octets);
     let (mut data, mut messages) = (Vec::new(), Vec::new());
     while input.left() > 0 {
