@@ -1,6 +1,7 @@
 //! A whole process: from its configuration to its exit code.
 
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -41,7 +42,9 @@ impl Default for ProcessConfig {
 /// until the end. `config` is the file named on the command line.
 ///
 /// The first SIGTERM or SIGINT is the soft stop: [`Tasks::soft`] is cancelled and work under way has the
-/// grace time. A second signal, or the end of the grace time, is the hard stop. [`Exit`] lists the codes.
+/// grace time. A second signal, or the end of the grace time, is the hard stop. [`Exit`] lists the codes. SIGHUP
+/// counts as one of them if standard error is a terminal, because then the terminal is gone; else it says in the log
+/// that nothing is read anew.
 pub fn run<F, Fut, T>(service_name: &'static str, config: Option<&Path>, start: F) -> ExitCode
 where
     F: FnOnce(Settings, Kit) -> Fut,
@@ -190,21 +193,39 @@ async fn wind_down(tasks: &Tasks, grace: Duration, signals: &mut Signals) -> Exi
     }
 }
 
-/// SIGTERM and SIGINT.
+/// What asks the process to stop.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+    /// Whoever watches goes away with the terminal. Without one, SIGHUP is what daemons are told to read their
+    /// configuration again with.
+    has_terminal: bool,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            has_terminal: std::io::stderr().is_terminal(),
+        })
     }
 
+    /// Waits for the next one that asks to stop.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {
+                    if self.has_terminal {
+                        return "SIGHUP";
+                    }
+                    tracing::warn!("SIGHUP changes nothing: the configuration is read at the start; check it, then restart");
+                }
+            }
         }
     }
 }

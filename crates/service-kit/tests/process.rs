@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// Far above what anything here takes, so that only a hang fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,6 +30,17 @@ impl Miniature {
         let mut child = command.spawn().unwrap();
         let lines = lines_of(child.stderr.take().unwrap());
         Self { child, lines, said: Vec::new() }
+    }
+
+    /// Its standard error is a terminal.
+    fn start_at_a_terminal() -> Self {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        let end = File::options().read(true).write(true).open(name).unwrap();
+        let child = Command::new(program()).env_clear().stdin(Stdio::null()).stderr(end).spawn().unwrap();
+        Self { child, lines: lines_of(File::from(terminal)), said: Vec::new() }
     }
 
     /// Waits for a line of the log that holds `text`.
@@ -86,7 +99,7 @@ fn program() -> PathBuf {
     program
 }
 
-fn lines_of(stderr: ChildStderr) -> Receiver<String> {
+fn lines_of(stderr: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -130,6 +143,25 @@ fn the_first_signal_finishes_what_is_under_way() {
         let (code, said) = service.end();
         assert_eq!(code, 0, "{said}");
     }
+}
+
+#[test]
+fn a_hang_up_is_no_reason_to_stop_unless_the_terminal_is_gone() {
+    let mut service = Miniature::start(&[]);
+    let address = service.address();
+    service.signal(Signal::HUP);
+    service.wait_for("SIGHUP changes nothing");
+    assert!(answer(ask(address, "/healthz")).ends_with("ok\n"));
+    service.signal(Signal::TERM);
+    let (code, said) = service.end();
+    assert_eq!(code, 0, "{said}");
+
+    let mut watched = Miniature::start_at_a_terminal();
+    watched.wait_for("listening");
+    watched.signal(Signal::HUP);
+    watched.wait_for("SIGHUP");
+    let (code, said) = watched.end();
+    assert_eq!(code, 0, "{said}");
 }
 
 #[test]
