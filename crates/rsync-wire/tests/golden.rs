@@ -9,6 +9,7 @@ use rsync_wire::CloseReason;
 use rsync_wire::memory::MemoryTree;
 use std::fs;
 use support::client::{Said, listen};
+use support::recursion::without_recursion;
 use support::talk::answer;
 use support::tree::fixed;
 
@@ -19,8 +20,10 @@ fn recorded(case: &str) -> (Vec<u8>, Vec<u8>) {
 
 /// What both servers said to the recorded client: ours first.
 fn replay(case: &str) -> (Said, Said, CloseReason) {
-    let (client, server) = recorded(case);
-    let theirs = listen(&server, &client);
+    let (recorded, server) = recorded(case);
+    let theirs = listen(&server, &recorded);
+    let is_recursive = theirs.flags & 0x01 != 0;
+    let client = if is_recursive { without_recursion(&recorded, &server) } else { recorded };
     let changed = client.windows(9).any(|window| window == b"\nchanged\n");
     let timeout_s = if case == "io-timeout" { 30 } else { 0 };
     let (said, reason) = answer(&fixed(changed), theirs.seed, timeout_s, &client, client.len());
@@ -98,9 +101,36 @@ const WHOLE: &[&str] = &[
     "z-zlibx-full",
 ];
 
+/// The daemon sent each directory's list on its own, which ours declines to: the client asks the same of one list.
+const RECURSIVE: &[&str] = &[
+    "archive-inc",
+    "changed-delta-inc",
+    "dry-run-inc",
+    "early-input",
+    "empty-dir",
+    "files-from-inc",
+    "listing-recursive",
+    "old-v3.1.3-p30-portage",
+    "old-v3.1.3-portage-full",
+    "old-v3.2.7-portage-full",
+    "old-v3.4.1-portage-full",
+    "portage-deletes",
+    "portage-full-p30",
+    "portage-full-p31",
+    "portage-full-p32",
+    "portage-nochange",
+    "portage-quiet",
+    "portage-submodules",
+    "probe",
+    "probe-p31",
+    "relative-inc",
+    "single-file-inc",
+    "two-dirs-inc",
+];
+
 #[test]
 fn stock_clients_are_answered_as_by_the_stock_daemon() {
-    for case in WHOLE {
+    for case in WHOLE.iter().chain(RECURSIVE) {
         let (ours, theirs, reason) = replay(case);
         assert_eq!(reason, CloseReason::Complete, "{case}");
         assert_eq!(ours.entries, theirs.entries, "{case}");
@@ -136,36 +166,35 @@ fn stock_clients_are_answered_as_by_the_stock_daemon() {
 
 #[test]
 fn a_redo_is_served_again() {
-    let (ours, theirs, reason) = replay("redo");
-    assert_eq!(reason, CloseReason::Complete);
-    assert_eq!(ours.entries, theirs.entries);
-    let indexes = |said: &Said| said.items.iter().map(|item| item.index).collect::<Vec<_>>();
-    assert_eq!(indexes(&ours), indexes(&theirs));
-    ours.check_sums(rsync_wire::sums::ChecksumKind::Xxh128);
-    assert_eq!(ours.done, (3, 1));
+    for case in ["redo", "redo-inc"] {
+        let (ours, theirs, reason) = replay(case);
+        assert_eq!(reason, CloseReason::Complete, "{case}");
+        assert_eq!(ours.entries, theirs.entries, "{case}");
+        let indexes = |said: &Said| said.items.iter().map(|item| item.index).collect::<Vec<_>>();
+        assert_eq!(indexes(&ours), indexes(&theirs), "{case}");
+        ours.check_sums(rsync_wire::sums::ChecksumKind::Xxh128);
+        assert_eq!(ours.done, (3, 1), "{case}");
+    }
 }
 
 #[test]
 fn a_missing_path_ends_the_talk_with_the_clients_report() {
-    let (client, server) = recorded("missing-path-noinc");
-    let theirs = listen(&server, &client);
-    // The report only comes after the list.
-    let (said, reason) = answer(&fixed(false), theirs.seed, 0, &client, 1);
-    let ours = listen(&said, &client);
-    assert_eq!(reason, CloseReason::EmptyList);
-    assert_eq!(ours.texts(1), theirs.texts(1));
-    assert_eq!((ours.io_error, ours.entries.len()), (theirs.io_error, 0));
-    assert_eq!(ours.messages.last(), Some(&(86, Vec::new())), "the report is answered");
+    for case in ["missing-path-noinc", "missing-path"] {
+        let (ours, theirs, reason) = replay(case);
+        assert_eq!(reason, CloseReason::EmptyList, "{case}");
+        assert_eq!(ours.texts(1), theirs.texts(1), "{case}");
+        assert_eq!((ours.io_error, ours.entries.len()), (theirs.io_error, 0), "{case}");
+        assert_eq!(ours.messages.last(), Some(&(86, Vec::new())), "{case}: the report is answered");
+    }
 }
 
 #[test]
 fn old_clients_just_close_after_an_empty_list() {
-    let (client, server) = recorded("missing-path-p29");
-    let theirs = listen(&server, &client);
-    let (said, reason) = answer(&fixed(false), theirs.seed, 0, &client, 1);
-    let ours = listen(&said, &client);
-    assert_eq!(reason, CloseReason::EmptyList);
-    assert_eq!(ours, theirs);
+    for case in ["missing-path-p29", "missing-path-p30"] {
+        let (ours, theirs, reason) = replay(case);
+        assert_eq!(reason, CloseReason::EmptyList, "{case}");
+        assert_eq!(ours, Said { flags: theirs.flags & !0x05, ..theirs }, "{case}");
+    }
 }
 
 #[test]

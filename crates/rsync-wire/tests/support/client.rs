@@ -1,8 +1,8 @@
 //! A client's understanding of what a server said, written from the notes and not from the encoders.
 
+use super::recursion::{Lists, Word, Words};
 use super::tokens::Tokens;
 use rsync_wire::Protocol;
-use rsync_wire::flist::compare_names;
 use rsync_wire::options::{ArgumentFraming, ArgumentList, Arguments, Options};
 use rsync_wire::setup::{Agreement, CompatFlags, Exchange};
 use rsync_wire::{codec, sums::ChecksumKind};
@@ -18,6 +18,10 @@ pub struct Input {
 impl Input {
     pub fn new(octets: &[u8]) -> Self {
         Self { octets: octets.to_vec(), at: 0 }
+    }
+
+    pub fn at(&self) -> usize {
+        self.at
     }
 
     pub fn left(&self) -> usize {
@@ -70,7 +74,12 @@ impl Input {
         String::from_utf8(line[..end].to_vec()).unwrap()
     }
 
-    fn vstring(&mut self) -> String {
+    fn short_name(&mut self) {
+        let len = usize::from(self.byte());
+        self.take(len);
+    }
+
+    pub fn vstring(&mut self) -> String {
         String::from_utf8(self.read(|reader| Ok(reader.vstring(1000)?.to_vec()))).unwrap()
     }
 }
@@ -80,7 +89,9 @@ impl Input {
 pub struct Wishes {
     pub module: String,
     pub options: Options,
-    protocol: Protocol,
+    pub protocol: Protocol,
+    /// Octets up to the first frame.
+    pub len: usize,
     names: Vec<String>,
 }
 
@@ -113,7 +124,7 @@ impl Wishes {
             + usize::from(options.compress && options.compress_choice.is_none());
         let lists = if varint_flags { lists } else { 0 };
         let names = (0..lists).map(|_| input.vstring()).collect();
-        Self { module, options, protocol, names }
+        Self { module, options, protocol, len: input.at, names }
     }
 
     fn agreement(&self, flags: CompatFlags, seed: i32) -> Agreement {
@@ -183,23 +194,33 @@ struct Listener<'a> {
     flags: CompatFlagsSeen,
     agreement: Agreement,
     data: Input,
+    words: Words,
+    previous: Entry,
+    lists: Lists,
     said: Said,
 }
 
 #[derive(Clone, Copy)]
 struct CompatFlagsSeen {
+    recursive: bool,
     varint: bool,
     id0: bool,
 }
 
 /// Reads all of a server's octets; `client` are the client's.
 pub fn listen(server: &[u8], client: &[u8]) -> Said {
+    listen_to_lists(server, client).0
+}
+
+/// The same, with the lists as they came. What is said is as if it had been about one list.
+pub fn listen_to_lists(server: &[u8], client: &[u8]) -> (Said, Lists) {
     let mut input = Input::new(server);
     while input.line() != "@RSYNCD: OK" {}
     let early = Wishes::read(client, false);
     let protocol = early.protocol;
     let flags = if protocol >= Protocol::V30 { input.varint() } else { 0 };
-    let granted = CompatFlagsSeen { varint: flags & 0x80 != 0, id0: flags & 0x100 != 0 };
+    let granted =
+        CompatFlagsSeen { recursive: flags & 0x01 != 0, varint: flags & 0x80 != 0, id0: flags & 0x100 != 0 };
     let wishes = Wishes::read(client, granted.varint);
     for _ in &wishes.names {
         let _offer = input.vstring();
@@ -215,16 +236,17 @@ pub fn listen(server: &[u8], client: &[u8]) -> Said {
         flags: granted,
         agreement,
         data: Input::new(&data),
+        words: Words::new(protocol),
+        previous: Entry::default(),
+        lists: Lists::default(),
         said: Said { flags, seed, messages, ..Said::default() },
     };
     if listener.data.left() > 0 {
-        listener.list();
-        if !listener.said.entries.is_empty() {
-            listener.replies();
-        }
+        listener.list(None);
+        listener.rest();
     }
     assert_eq!(listener.data.left(), 0, "more than a client would read");
-    listener.said
+    (listener.said, listener.lists)
 }
 
 /// The data stream, and code and payload of every other frame.
@@ -244,22 +266,37 @@ pub fn split_frames(octets: &[u8]) -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
 }
 
 impl Listener<'_> {
-    fn list(&mut self) {
-        let mut previous = Entry::default();
+    fn list(&mut self, directory: Option<usize>) {
+        let mut entries = Vec::new();
         while let Some(flags) = self.entry_flags() {
-            previous = self.entry(flags, &previous);
-            self.said.entries.push(previous.clone());
+            self.previous = self.entry(flags);
+            entries.push(self.previous.clone());
         }
-        let key = |entry: &Entry| (entry.name.clone(), entry.is_directory());
-        self.said.entries.sort_by(|a, b| {
-            let ((a, a_dir), (b, b_dir)) = (key(a), key(b));
-            compare_names((&a, a_dir), (&b, b_dir))
-        });
-        if !self.options.numeric_ids {
+        self.lists.add(directory, entries, self.flags.recursive);
+        if !self.options.numeric_ids && !self.flags.recursive {
             self.id_lists();
         }
         if self.protocol < Protocol::V30 {
             self.said.io_error = self.data.int();
+        }
+    }
+
+    /// All behind the first list.
+    fn rest(&mut self) {
+        if !self.lists.entries().is_empty() {
+            self.replies();
+        } else if self.flags.recursive {
+            assert_eq!(self.words.read(&mut self.data), Word::ListsEnd);
+        }
+        self.said.entries = self.lists.entries();
+        let (lists, entries) = (&self.lists, &self.said.entries);
+        for item in &mut self.said.items {
+            // Entries of one name only come from several arguments, which have one list.
+            if self.flags.recursive {
+                let name = lists.name_at(item.index);
+                item.index = entries.iter().position(|entry| entry.name == name).unwrap();
+            }
+            assert!(item.head.is_empty() || entries[item.index].is_file());
         }
     }
 
@@ -269,10 +306,10 @@ impl Listener<'_> {
                 continue;
             }
             while self.number() != 0 {
-                self.short_name();
+                self.data.short_name();
             }
             if self.flags.id0 {
-                self.short_name();
+                self.data.short_name();
             }
         }
     }
@@ -280,11 +317,6 @@ impl Listener<'_> {
     fn number(&mut self) -> i32 {
         let protocol = self.protocol;
         self.data.read(|reader| reader.number(protocol))
-    }
-
-    fn short_name(&mut self) {
-        let len = usize::from(self.data.byte());
-        self.data.take(len);
     }
 
     /// The flags of the next entry; `None` at the end.
@@ -308,10 +340,10 @@ impl Listener<'_> {
         (flags != 0).then_some(flags)
     }
 
-    fn entry(&mut self, flags: i32, previous: &Entry) -> Entry {
+    fn entry(&mut self, flags: i32) -> Entry {
         let has = |bit: i32| flags & bit != 0;
         let protocol = self.protocol;
-        let data = &mut self.data;
+        let (data, previous) = (&mut self.data, &self.previous);
         let shared = if has(0x20) { usize::from(data.byte()) } else { 0 };
         let len = if has(0x40) { data.len(protocol) } else { usize::from(data.byte()) };
         let mut entry = Entry { name: previous.name[..shared].to_vec(), ..Entry::default() };
@@ -328,9 +360,15 @@ impl Listener<'_> {
         entry.ids = previous.ids;
         if self.options.owner && !has(0x08) {
             entry.ids.0 = data.read(|reader| reader.number(protocol));
+            if self.flags.recursive && has(0x400) {
+                data.short_name();
+            }
         }
         if self.options.group && !has(0x10) {
             entry.ids.1 = data.read(|reader| reader.number(protocol));
+            if self.flags.recursive && has(0x800) {
+                data.short_name();
+            }
         }
         if self.options.links && entry.mode & 0o170_000 == 0o120_000 {
             let len = data.len(protocol);
@@ -345,27 +383,32 @@ impl Listener<'_> {
 
     fn replies(&mut self) {
         let mut tokens = Tokens::new(self.agreement.compressor);
-        let mut ndx = codec::NdxReader::new(self.protocol);
         let protocol = self.protocol;
         loop {
-            match self.data.read(|reader| ndx.read(reader)) {
-                codec::Ndx::Entry(index) => self.item(index as usize, &mut tokens),
-                codec::Ndx::DeletionStats => self.deletion_stats(),
-                codec::Ndx::Done => {
+            match self.words.read(&mut self.data) {
+                Word::Entry(index) => self.item(index, &mut tokens),
+                Word::DeletionStats => self.deletion_stats(),
+                Word::ListOf(directory) => self.list(Some(directory)),
+                Word::ListsEnd => {}
+                Word::Done => {
                     self.said.done.0 += 1;
-                    if self.said.done.0 == 3 {
+                    if self.said.done.0 == 3 + self.lists.more() {
                         break;
                     }
                 }
             }
         }
+        // One for the end of each list but the last (11.1).
+        self.said.done.0 -= self.lists.more();
         let stats: Vec<i64> = (0..5).map(|_| self.data.read(|reader| reader.long(3, protocol))).collect();
         self.said.total_size = stats[2];
         while self.data.left() > 0 {
-            match self.data.read(|reader| ndx.read(reader)) {
-                codec::Ndx::DeletionStats => self.deletion_stats(),
-                codec::Ndx::Done => self.said.done.1 += 1,
-                codec::Ndx::Entry(index) => panic!("a reply for {index} after the end"),
+            match self.words.read(&mut self.data) {
+                Word::DeletionStats => self.deletion_stats(),
+                Word::Done => self.said.done.1 += 1,
+                word @ (Word::Entry(_) | Word::ListsEnd | Word::ListOf(_)) => {
+                    panic!("{word:?} after the end")
+                }
             }
         }
     }
@@ -385,7 +428,6 @@ impl Listener<'_> {
         let mut item =
             Item { index, flags, head: Vec::new(), sum: Vec::new(), literals: Vec::new(), blocks: 0 };
         if flags & 0x8000 != 0 && !self.options.dry_run {
-            assert!(self.said.entries[index].is_file());
             item.head = (0..4).map(|_| self.data.int()).collect();
             (item.literals, item.blocks) = tokens.file(&mut self.data);
             item.sum = self.data.take(self.agreement.transfer.len());

@@ -9,6 +9,7 @@
 )]
 
 pub mod client;
+pub mod recursion;
 pub mod talk;
 pub mod tokens;
 pub mod tree;
