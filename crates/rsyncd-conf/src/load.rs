@@ -227,13 +227,22 @@ impl Loader {
     fn notes(&self) -> Vec<Note> {
         let mut said = BTreeSet::new();
         let mut notes = Vec::new();
-        for (name, place) in self.sections().flat_map(Section::iter) {
+        for (name, value, place) in self.sections().flat_map(Section::iter) {
             let why = match parameter::find(name).map(|parameter| parameter.treatment) {
                 Some(Treatment::Stricter(why)) => format!("`{name}` is accepted; it is stricter here: {why}"),
                 Some(Treatment::NoEffect(why)) => {
                     format!("`{name}` is accepted and has no effect here: {why}")
                 }
-                Some(Treatment::Honoured | Treatment::Only(..) | Treatment::Refused(_)) | None => continue,
+                Some(Treatment::OneWord(word, why)) if has_others(value, word) => {
+                    format!("of `{name}` only `{word}` has an effect, here and in rsync: {why}")
+                }
+                Some(
+                    Treatment::Honoured
+                    | Treatment::OneWord(..)
+                    | Treatment::Only(..)
+                    | Treatment::Refused(_),
+                )
+                | None => continue,
             };
             if said.insert(name) {
                 notes.push(Note { place: place.clone(), what: why });
@@ -244,11 +253,18 @@ impl Loader {
     }
 }
 
+/// Whether a value has other words than this one, and this one doesn't stand for them all.
+fn has_others(value: &str, word: &str) -> bool {
+    !value.is_empty() && !value.split_ascii_whitespace().any(|found| found == word)
+}
+
 /// Whether a parameter may have a value at all.
 fn acceptable(parameter: &parameter::Parameter, given: &str) -> Result<(), String> {
     let name = parameter.name;
     match parameter.treatment {
-        Treatment::Honoured | Treatment::Stricter(_) | Treatment::NoEffect(_) => Ok(()),
+        Treatment::Honoured | Treatment::OneWord(..) | Treatment::Stricter(_) | Treatment::NoEffect(_) => {
+            Ok(())
+        }
         Treatment::Refused(_) if given.is_empty() => Ok(()),
         Treatment::Refused(why) => Err(format!("`{name}` is not supported: {why}")),
         Treatment::Only(wanted, why) => match value::boolean(given) {

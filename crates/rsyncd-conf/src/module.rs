@@ -48,7 +48,7 @@ pub struct Module {
     pub strict_modes: bool,
     /// Options that are refused.
     pub refuse_options: Vec<String>,
-    /// Nothing is compressed, whatever clients ask for.
+    /// Nothing is compressed for clients that use zlib.
     pub dont_compress: bool,
     /// Whether each file that was sent is logged.
     pub transfer_logging: bool,

@@ -18,6 +18,8 @@ pub enum Treatment {
     Stricter(&'static str),
     /// It is accepted and has nothing to act on here; why.
     NoEffect(&'static str),
+    /// It means what rsync means by it: this word counts, and any other one has no effect; why.
+    OneWord(&'static str, &'static str),
     /// Only this value can be had: any other one stops the start; why.
     Only(bool, &'static str),
     /// It stops the start; why.
@@ -36,7 +38,7 @@ pub struct Parameter {
 }
 
 use Scope::{Global, Module};
-use Treatment::{Honoured, NoEffect, Only, Refused, Stricter};
+use Treatment::{Honoured, NoEffect, OneWord, Only, Refused, Stricter};
 
 const fn of(name: &'static str, scope: Scope, treatment: Treatment) -> Parameter {
     Parameter { name, scope, treatment }
@@ -63,11 +65,7 @@ pub const PARAMETERS: &[Parameter] = &[
     of("auth users", Module, Honoured),
     of("charset", Module, Refused("names are sent as they are")),
     of("comment", Module, Honoured),
-    of(
-        "dont compress",
-        Module,
-        Refused("it is not supported yet; `refuse options = z*` turns compression off"),
-    ),
+    of("dont compress", Module, OneWord("*", "no compression can be less for one file than for another")),
     of("early exec", Module, Refused(NO_COMMANDS)),
     of("exclude", Module, Honoured),
     of("exclude from", Module, Honoured),

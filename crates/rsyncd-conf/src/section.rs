@@ -17,8 +17,8 @@ impl Section {
         self.given.insert(parameter.name, (value, place));
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Place)> {
-        self.given.iter().map(|(&name, (_, place))| (name, place))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str, &Place)> {
+        self.given.iter().map(|(&name, (value, place))| (name, value.as_str(), place))
     }
 }
 

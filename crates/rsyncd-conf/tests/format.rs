@@ -83,6 +83,16 @@ fn names_lines_and_values_follow_the_manual() {
 }
 
 #[test]
+fn of_dont_compress_one_word_counts() {
+    for (value, is_set, notes) in
+        [("*", true, 0), ("*.gz * *.xz", true, 0), ("*.gz", false, 1), ("** *.*", false, 1), ("", false, 0)]
+    {
+        let conf = parse(&format!("[m]\npath = /x\ndont compress = {value}\n")).unwrap();
+        assert_eq!((conf.modules[0].dont_compress, conf.notes.len()), (is_set, notes), "{value}");
+    }
+}
+
+#[test]
 fn defaults_are_those_of_the_place_where_a_module_begins() {
     let conf =
         parse("timeout = 1\n[a]\npath = /a\n[global]\ntimeout = 2\nlist = no\n[b]\npath = /b\n").unwrap();
@@ -257,6 +267,7 @@ fn the_manual_says_of_each_parameter_what_becomes_of_it() {
     for Parameter { name, treatment, .. } in PARAMETERS {
         let expected = match treatment {
             Treatment::Honoured => "| honoured |",
+            Treatment::OneWord(word, _) => &format!("| only `{word}` has an effect |"),
             Treatment::Stricter(_) => "| accepted, stricter here |",
             Treatment::NoEffect(_) => "| accepted, no effect |",
             Treatment::Only(true, _) => "| only `yes` |",

@@ -184,6 +184,9 @@ pub struct ModuleConfig {
     /// Options of clients that are refused, as rsyncd.conf(5) writes them.
     #[serde(default)]
     pub refuse_options: Vec<String>,
+    /// Nothing is compressed for clients that use zlib. Those that use zstd or lz4 can't be told so.
+    #[serde(default)]
+    pub dont_compress: bool,
     /// Where its connections are logged as the stock daemon does; without it, where those of all modules are.
     #[serde(default, deserialize_with = "none_if_empty")]
     pub log_file: Option<PathBuf>,
@@ -227,6 +230,7 @@ impl ModuleConfig {
             auth_digest: None,
             strict_modes: true,
             refuse_options: Vec::new(),
+            dont_compress: false,
             log_file: None,
             transfer_logging: false,
             log_format: log_format(),

@@ -140,6 +140,7 @@ fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
             timeout_s: u32::try_from(config.timeout.0.as_secs()).unwrap_or(u32::MAX),
             login: login_rules(config).map(Arc::new),
             refused: Arc::new(RefusedOptions::new(&config.refuse_options)),
+            dont_compress: config.dont_compress,
             log: Arc::new(module.plan().config.log(log_file)),
             live: Arc::new(move || live.live()),
         }

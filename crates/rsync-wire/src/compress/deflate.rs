@@ -22,9 +22,10 @@ pub(super) struct DeflateTokens {
 }
 
 impl DeflateTokens {
-    pub(super) fn new(level: Option<i32>) -> Self {
+    pub(super) fn new(level: Option<i32>, stores: bool) -> Self {
         let level = level.filter(|&level| level >= 0).unwrap_or(LEVEL_DEFAULT).clamp(1, 9);
-        let level = Compression::new(u32::try_from(level).unwrap_or(6));
+        let level =
+            if stores { Compression::none() } else { Compression::new(u32::try_from(level).unwrap_or(6)) };
         Self { stream: Compress::new(level, false), pending: Vec::new(), fed: false, used: false }
     }
 

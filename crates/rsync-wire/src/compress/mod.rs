@@ -48,6 +48,17 @@ impl CompressorKind {
     }
 }
 
+/// How the contents of a connection are sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Compression {
+    /// In which form.
+    pub kind: CompressorKind,
+    /// The client's wish, clamped to what is worth its time.
+    pub level: Option<i32>,
+    /// zlib and zlibx keep their form and compress nothing; the others have no such level.
+    pub stores: bool,
+}
+
 /// The longest piece of compressed data behind one header.
 const PIECE_LEN_MAX: usize = 0x3FFF;
 /// A piece's first octet: this bit, then the high six bits of the length.
@@ -76,15 +87,15 @@ enum Form {
 }
 
 impl TokenWriter {
-    /// A writer for a connection. The level is the client's wish, clamped to what is worth its time.
+    /// A writer for a connection.
     #[must_use]
-    pub fn new(kind: CompressorKind, level: Option<i32>) -> Self {
+    pub fn new(Compression { kind, level, stores }: Compression) -> Self {
         let form = match kind {
             CompressorKind::None => Form::Plain,
             CompressorKind::Zlib | CompressorKind::Zlibx => match level {
-                // No compression is said by the plain form (9.3).
+                // A client that wants no compression expects the plain form (9.3).
                 Some(0) => Form::Plain,
-                level => Form::Deflate(Box::new(deflate::DeflateTokens::new(level))),
+                level => Form::Deflate(Box::new(deflate::DeflateTokens::new(level, stores))),
             },
             CompressorKind::Lz4 => Form::Lz4(lz4::Lz4Tokens::default()),
             CompressorKind::Zstd => Form::Zstd(zstd::ZstdTokens::new(level)),

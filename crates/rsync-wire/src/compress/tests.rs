@@ -97,8 +97,9 @@ fn inflate(stream: &mut Decompress, mut piece: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Sends files in literals of `step` octets and gives what a client makes of them.
-fn round_trip(kind: CompressorKind, level: Option<i32>, files: &[Vec<u8>], step: usize) -> Vec<Vec<u8>> {
-    let mut tokens = TokenWriter::new(kind, level);
+fn round_trip(compression: Compression, files: &[Vec<u8>], step: usize) -> Vec<Vec<u8>> {
+    let kind = compression.kind;
+    let mut tokens = TokenWriter::new(compression);
     let mut frames = FrameWriter::default();
     for file in files {
         for literal in file.chunks(step) {
@@ -123,9 +124,12 @@ fn every_compressor_carries_files_of_all_sizes() {
     let sizes = [0, 1, 2, 16_382, 16_383, 16_384, 0, 32_769, 140_001];
     let files: Vec<_> = (1..).zip(sizes).map(|(seed, len)| sample(len, seed)).collect();
     for kind in CompressorKind::OFFERED {
-        for level in [None, Some(0), Some(-100), Some(100)] {
+        for (level, stores) in
+            [(None, false), (Some(0), false), (Some(-100), false), (Some(100), false), (Some(9), true)]
+        {
+            let compression = Compression { kind, level, stores };
             for step in [131_072, 5000] {
-                assert!(round_trip(kind, level, &files, step) == files, "{kind:?} {level:?} {step}");
+                assert!(round_trip(compression, &files, step) == files, "{compression:?} {step}");
             }
         }
     }
@@ -140,7 +144,8 @@ proptest! {
         step in 1_usize..50_000,
     ) {
         let files: Vec<_> = files.into_iter().map(|(len, seed)| sample(len, seed)).collect();
-        prop_assert!(round_trip(kind, None, &files, step.max(100)) == files);
+        let compression = Compression { kind, level: None, stores: false };
+        prop_assert!(round_trip(compression, &files, step.max(100)) == files);
     }
 }
 
@@ -156,7 +161,7 @@ fn with_blocks(
         let at = number as usize * block_len;
         &basis[at..(at + block_len).min(basis.len())]
     };
-    let mut tokens = TokenWriter::new(kind, None);
+    let mut tokens = TokenWriter::new(Compression { kind, level: None, stores: false });
     let mut frames = FrameWriter::default();
     for (number, literal) in turns {
         tokens.block(*number, block(*number), &mut frames).unwrap();

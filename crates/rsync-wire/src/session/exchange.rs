@@ -3,6 +3,7 @@
 use super::phase::{CloseReason, Ending, FilesFrom, Incoming, LoopState, Phase};
 use super::{Command, Session};
 use crate::codec::Reader;
+use crate::compress::Compression;
 use crate::filter::FilterList;
 use crate::flist::{FileList, ListPlan};
 use crate::mux::{Code, Message, Received};
@@ -219,8 +220,11 @@ impl Session {
             checksum: agreement.transfer,
             blocks,
             in_place: options.in_place,
-            compressor: agreement.compressor,
-            level: options.compress_level,
+            compression: Compression {
+                kind: agreement.compressor,
+                level: options.compress_level,
+                stores: self.grant.dont_compress,
+            },
             dry_run: options.dry_run,
             // Protocol 29 has only the other form.
             records: self.grant.records,

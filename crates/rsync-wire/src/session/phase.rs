@@ -126,6 +126,8 @@ pub struct Grant {
     pub timeout_s: u32,
     /// What it does not grant beyond what this crate refuses.
     pub refuses: Option<Refuses>,
+    /// Contents are not compressed for clients that use zlib.
+    pub dont_compress: bool,
     /// What batches tell a log ([`crate::Batch::take_records`]).
     pub records: Records,
 }

@@ -4,7 +4,7 @@
 use super::delta::{Matcher, Piece};
 use super::{Answered, BlockSums, Record, Records, Reply, Request};
 use crate::codec::{Ndx, NdxWriter, put_long, put_varint};
-use crate::compress::{CompressorKind, TokenWriter};
+use crate::compress::{Compression, CompressorKind, TokenWriter};
 use crate::flist::Entry;
 use crate::limits::{BATCH_LEN_MAX, READ_LEN_MAX};
 use crate::mux::{Code, FrameWriter};
@@ -33,9 +33,7 @@ pub struct SenderConfig {
     /// Blocks that the client has overwritten are gone.
     pub in_place: bool,
     /// How contents are sent.
-    pub compressor: CompressorKind,
-    /// The client's wish for it.
-    pub level: Option<i32>,
+    pub compression: Compression,
     /// No contents at all.
     pub dry_run: bool,
     /// `--append` was given once: the sum covers only what is sent.
@@ -104,7 +102,7 @@ impl Batch {
 impl Sender {
     pub(crate) fn new(config: SenderConfig) -> Self {
         Self {
-            tokens: TokenWriter::new(config.compressor, config.level),
+            tokens: TokenWriter::new(config.compression),
             frames: FrameWriter::new(config.protocol),
             ndx: NdxWriter::new(config.protocol),
             config,
@@ -210,7 +208,7 @@ impl Sender {
     /// Before protocol 31 clients take the first part of such a block into their history again and again (9.3).
     fn is_beyond_old_zlib(&self, sums: &BlockSums) -> bool {
         const REMEMBERED_LEN_MAX: usize = 0xFFFF;
-        self.config.compressor == CompressorKind::Zlib && sums.block_len() > REMEMBERED_LEN_MAX
+        self.config.compression.kind == CompressorKind::Zlib && sums.block_len() > REMEMBERED_LEN_MAX
     }
 
     /// The first piece of a file, read before anything is announced; `None` if it can't be read.

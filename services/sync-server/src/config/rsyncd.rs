@@ -146,6 +146,7 @@ fn translate(module: &Module, verify: VerifyMode) -> Result<ModuleConfig, String
         auth_digest: module.auth_digest.as_deref().and_then(AuthDigest::from_name).map(DigestName),
         strict_modes: module.strict_modes,
         refuse_options: module.refuse_options.clone(),
+        dont_compress: module.dont_compress,
         log_file: module.log_file.as_ref().map(Into::into),
         transfer_logging: module.transfer_logging,
         log_format: module.log_format.clone(),

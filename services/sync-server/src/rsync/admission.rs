@@ -132,6 +132,7 @@ async fn admit(server: &RsyncServer, place: usize, module: &Module, host: IpAddr
         refuses: Some(Arc::new(move |arguments: &[Vec<u8>]| {
             refused.first_refused(arguments.iter().map(Vec::as_slice))
         })),
+        dont_compress: module.dont_compress,
         records: SessionLog::records(server.journals[place].as_ref(), &module.log),
     };
     let pin = server.pins.enter(&generation, host);

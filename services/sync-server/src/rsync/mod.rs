@@ -71,6 +71,8 @@ pub struct Module {
     pub login: Option<Arc<LoginRules>>,
     /// What it does not grant.
     pub refused: Arc<RefusedOptions>,
+    /// Nothing is compressed for clients that use zlib.
+    pub dont_compress: bool,
     /// What is logged of it beside the process's own log.
     pub log: Arc<ModuleLog>,
     /// Asked once for each connection.

@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use pair::{Outcome, Pair, hold};
+use pair::{Daemon, Outcome, Pair, hold};
 
 /// A small tree with names that a log has to watch.
 fn write(here: &Path) {
@@ -253,4 +253,46 @@ async fn how_many_may_connect() {
         compare(&pair, &ask(module), "").await;
     }
     drop(held);
+}
+
+/// What a client's statistics say that it got, in octets.
+async fn received(pair: &Pair, daemon: &Daemon, arguments: &str) -> u64 {
+    let outcome = pair.client(daemon, arguments, "", false).await;
+    let line = outcome.printed.lines().find_map(|line| line.strip_prefix("Total bytes received: "));
+    let digits = line.map(|count| count.replace(',', ""));
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("{arguments}: {outcome:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_module_does_not_compress() {
+    const TEXT_LINES: u64 = 5000;
+    let conf = "reverse lookup = no\n\
+        [plain]\npath = {}/tree\n\
+        [star]\npath = {}/tree\ndont compress = *\n\
+        [also]\npath = {}/tree\ndont compress = *.gz * text\n\
+        [words]\npath = {}/tree\ndont compress = *.gz text tex*\n";
+    let pair = Pair::start(conf, |here| {
+        write(here);
+        let line = |number| format!("the {number}. line of a text that can be compressed\n");
+        fs::write(here.join("tree/text"), (0..TEXT_LINES).map(line).collect::<String>()).unwrap();
+    })
+    .await;
+    for way in ["zlib", "zlibx", "zstd", "lz4"] {
+        for options in ["", "--compress-level=9", "--skip-compress=txt"] {
+            let mut got = Vec::new();
+            for module in ["plain", "words", "star", "also"] {
+                let arguments =
+                    format!("-t -z --compress-choice={way} {options} --stats {{url}}{module}/text {{out}}");
+                let ours = received(&pair, &pair.ours, &arguments).await;
+                let theirs = received(&pair, &pair.theirs, &arguments).await;
+                // Libraries of another version or make compress a little more or less.
+                assert!(ours.abs_diff(theirs) < 300 + theirs / 4, "{arguments}: {ours}, {theirs}");
+                got.push(ours);
+            }
+            let [plain, words, star, also] = got[..] else { panic!() };
+            assert_eq!((plain, star), (words, also), "{way} {options}: only `*` counts");
+            assert_eq!(star > 40 * TEXT_LINES, way.starts_with("zlib"), "{way} {options}: {star}");
+            assert!(plain < 20 * TEXT_LINES, "{way} {options}: {plain}");
+        }
+    }
 }

@@ -128,6 +128,7 @@ impl Bench {
                 timeout_s: 0,
                 login: None,
                 refused: Arc::new(RefusedOptions::default()),
+                dont_compress: false,
                 log: Arc::default(),
                 live: Arc::new(move || Some(generation.clone())),
             }
