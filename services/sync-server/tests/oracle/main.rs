@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use pair::{Daemon, Outcome, Pair, hold};
+use rustix::process::Signal;
 
 /// A small tree with names that a log has to watch.
 fn write(here: &Path) {
@@ -295,4 +296,15 @@ async fn what_a_module_does_not_compress() {
             assert!(plain < 20 * TEXT_LINES, "{way} {options}: {plain}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_ends_nothing() {
+    let pair = Pair::start("reverse lookup = no\n[m]\npath = {}/tree\n", write).await;
+    let held = hold(&pair.ours, "m");
+    pair.ours.signal(Signal::HUP);
+    for _ in 0..3 {
+        compare(&pair, "-t {url}m/metadata/timestamp.chk {out}", "").await;
+    }
+    drop(held);
 }

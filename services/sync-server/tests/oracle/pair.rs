@@ -1,8 +1,8 @@
 //! Two daemons with the same rsyncd.conf: stock rsync's and this one.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rookery_proto::v1;
 use rookery_proto::v1::tree_client::TreeClient;
+use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -24,6 +25,27 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+impl Daemon {
+    /// Not found out by connecting: that would be in its log.
+    fn listens(&self) -> bool {
+        let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+        let address = format!("0100007F:{:04X} 00000000:0000 0A ", self.port);
+        let line = sockets.lines().find(|line| line.contains(&address));
+        let inode = line.and_then(|line| line.split_whitespace().nth(9));
+        let Some(socket) = inode.map(|inode| format!("socket:[{inode}]")) else { return false };
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        let is_it = |entry: io::Result<fs::DirEntry>| {
+            entry.and_then(|entry| fs::read_link(entry.path())).is_ok_and(|link| link == Path::new(&socket))
+        };
+        open.is_ok_and(|mut open| open.any(is_it))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(id, signal).unwrap();
     }
 }
 
@@ -59,23 +81,7 @@ impl Pair {
         let here = directory.path();
         let theirs = stock(here, conf);
         let ours = ours(here, conf).await;
-        let pair = Self { directory, ours, theirs };
-        pair.wait_for_stock();
-        pair
-    }
-
-    fn wait_for_stock(&self) {
-        let started = Instant::now();
-        // Not by connecting: that would be in its log.
-        let listens = || {
-            let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
-            let address = format!("0100007F:{:04X}", self.theirs.port);
-            sockets.lines().any(|line| line.contains(&format!("{address} 00000000:0000 0A ")))
-        };
-        while !listens() {
-            assert!(started.elapsed() < DEADLINE, "the stock daemon does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        Self { directory, ours, theirs }
     }
 
     /// Runs the stock client against one of them. `{url}` in an argument is where it listens, `{out}` a directory that
@@ -138,28 +144,41 @@ pub(crate) fn hold(daemon: &Daemon, module: &str) -> TcpStream {
 }
 
 fn stock(here: &Path, conf: &str) -> Daemon {
-    let (port, log) = (free_port(), here.join("log-stock"));
+    let log = here.join("log-stock");
     let text = conf.replace("{log}", &log.display().to_string()).replace("{}", &here.display().to_string());
     let ids = if is_root() { "uid = 0\ngid = 0\n" } else { "" };
     let file = here.join("stock.conf");
-    fs::write(&file, format!("address = 127.0.0.1\nport = {port}\nuse chroot = no\n{ids}{text}")).unwrap();
-    let child = Command::new("rsync")
-        .args(["--daemon", "--no-detach", "--config"])
-        .arg(&file)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("rsync can't be run: `cargo xtask test` installs it");
-    Daemon { child, port, log }
+    let started = Instant::now();
+    loop {
+        let port = free_port();
+        fs::write(&file, format!("address = 127.0.0.1\nport = {port}\nuse chroot = no\n{ids}{text}"))
+            .unwrap();
+        let child = Command::new("rsync")
+            .args(["--daemon", "--no-detach", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("rsync can't be run: `cargo xtask test` installs it");
+        let mut daemon = Daemon { child, port, log: log.clone() };
+        // Another test may have taken the port in the meantime: then it ends, and is started with another one.
+        while daemon.child.try_wait().unwrap().is_none() {
+            if daemon.listens() {
+                return daemon;
+            }
+            assert!(started.elapsed() < DEADLINE, "the stock daemon does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 async fn ours(here: &Path, conf: &str) -> Daemon {
-    let (port, grpc, log) = (free_port(), free_port(), here.join("log-ours"));
+    let log = here.join("log-ours");
     let text = conf.replace("{log}", &log.display().to_string()).replace("{}", &here.display().to_string());
     let file = here.join("ours.conf");
     fs::write(&file, format!("use chroot = no\n{text}")).unwrap();
     let config = format!(
-        "[sync]\nlisten = \"127.0.0.1:{port}\"\ngrpc = \"127.0.0.1:{grpc}\"\nstate_dir = \"{}/state\"\n\
+        "[sync]\nlisten = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:0\"\nstate_dir = \"{}/state\"\n\
          queue_timeout = \"50ms\"\nrsyncd_conf = \"{}\"\nrsyncd_verify = \"none\"\n",
         here.display(),
         file.display(),
@@ -173,20 +192,30 @@ async fn ours(here: &Path, conf: &str) -> Daemon {
         .stderr(fs::File::create(here.join("stderr")).unwrap())
         .spawn()
         .unwrap();
-    let mut daemon = Daemon { child, port, log };
+    let mut daemon = Daemon { child, port: 0, log };
     let said = || fs::read_to_string(here.join("stderr")).unwrap_or_default();
+    let address = |name: &str| {
+        let said = said();
+        let line = said.lines().find(|line| line.contains("sync-server is listening"))?;
+        line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+    };
     let started = Instant::now();
     loop {
-        let ready = match TreeClient::connect(format!("http://127.0.0.1:{grpc}")).await {
-            Ok(mut client) => {
-                let listed = client.list_modules(v1::ListModulesRequest {}).await;
-                listed.is_ok_and(|listed| {
-                    listed.into_inner().modules.iter().all(|module| module.live.is_some())
-                })
-            }
-            Err(_) => false,
+        let ready = match address("grpc").map(|grpc| TreeClient::connect(format!("http://{grpc}"))) {
+            Some(connecting) => match connecting.await {
+                Ok(mut client) => {
+                    let listed = client.list_modules(v1::ListModulesRequest {}).await;
+                    listed.is_ok_and(|listed| {
+                        listed.into_inner().modules.iter().all(|module| module.live.is_some())
+                    })
+                }
+                Err(_) => false,
+            },
+            None => false,
         };
         if ready {
+            let address: SocketAddr = address("rsync").unwrap().parse().unwrap();
+            daemon.port = address.port();
             return daemon;
         }
         assert!(started.elapsed() < DEADLINE, "{}", said());
