@@ -2,7 +2,7 @@
 //!
 //! Start reading at [`Settings`]. `layer` reads each layer into values that remember where they came from,
 //! `value` turns such values into a service's own types, `fault` words what can go wrong on the way,
-//! `units` holds the sizes, times and networks that people write.
+//! `secrets` hides passwords from what is printed, `units` holds the sizes, times and networks that people write.
 //!
 //! Each layer is checked alone before they are merged, so that a wrong value in the file is named even if
 //! a variable happens to hide it today. Only what is *missing* is judged after merging.
@@ -15,6 +15,7 @@
 
 mod fault;
 mod layer;
+mod secrets;
 mod units;
 mod value;
 
@@ -26,6 +27,7 @@ use config::Value;
 use serde::de::DeserializeOwned;
 
 pub use fault::ConfigError;
+pub use secrets::without_passwords;
 pub use units::{ByteSize, HumanDuration, Networks, none_if_empty};
 
 use layer::Layer;
@@ -51,7 +53,7 @@ pub struct Settings {
 pub struct Given {
     /// Dotted key.
     pub key: String,
-    /// The value as TOML writes it.
+    /// The value as TOML writes it, without passwords.
     pub value: String,
     /// `FILE:LINE`, or the environment variable's name.
     pub place: String,

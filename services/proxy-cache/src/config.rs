@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use service_kit::config::{ByteSize, HumanDuration, Networks};
+use service_kit::config::{ByteSize, HumanDuration, Networks, without_passwords};
 
 pub use tunnel_rule::TunnelRule;
 
@@ -103,7 +103,7 @@ fn private_networks() -> Networks {
 }
 
 /// `http://…` or `https://…`, without a slash at its end; `distfiles/XX/NAME` is below it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MirrorUrl(String);
 
@@ -137,9 +137,9 @@ impl From<MirrorUrl> for String {
     }
 }
 
-impl fmt::Display for MirrorUrl {
+impl fmt::Debug for MirrorUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "MirrorUrl({})", without_passwords(&self.0))
     }
 }
 
@@ -189,11 +189,10 @@ impl From<UpstreamProxy> for String {
     }
 }
 
-/// Its password is nobody's business.
 impl fmt::Debug for UpstreamProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.0.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
-        write!(f, "UpstreamProxy({host})")
+        let text = self.0.as_ref().map_or("", url::Url::as_str);
+        write!(f, "UpstreamProxy({})", without_passwords(text))
     }
 }
 
@@ -437,6 +436,15 @@ mod tests {
         for wrong in ["p:3128", "https://p", "ftp://p", "http://p/path", "socks4://p", "http://"] {
             assert!(proxy(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn debug_output_has_no_password() {
+        let mirror = MirrorUrl::try_from("https://me:secret@m/gentoo".to_owned()).unwrap();
+        let upstream_proxy = UpstreamProxy::try_from("http://me:secret@p".to_owned()).unwrap();
+        let config = Config { mirrors: vec![mirror], upstream_proxy, ..Config::default() };
+        let text = format!("{config:?}");
+        assert!(!text.contains("secret") && text.contains("m/gentoo"), "{text}");
     }
 
     #[test]

@@ -72,6 +72,44 @@ fn the_checked_configuration_is_printed_merged_and_is_a_configuration_again() {
 }
 
 #[test]
+fn no_password_is_printed_wherever_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rookery.toml");
+    let write = |proxy: &str| {
+        let text = format!(
+            "[proxy]\nupstream_proxy = \"{proxy}\"\nmirrors = [\"https://me:secret@m/gentoo\", \"https://m2\"]\n\
+             [maintenance.health]\nwebhook = \"https://me:secret@h/hook\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    write("socks5://me:secret@p:1080");
+    for arguments in [&["check-config"][..], &["--json", "check-config"]] {
+        let output = rookery(dir.path()).args(arguments).arg("--config").arg(&file).output().unwrap();
+        let text = stdout(&output);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(!text.contains("secret"), "{text}");
+        for shown in
+            ["socks5://me:****@p:1080", "https://me:****@m/gentoo", "https://me:****@h/hook", "https://m2"]
+        {
+            assert!(text.contains(shown), "{shown} in {text}");
+        }
+    }
+    write("ftp://me:secret@p");
+    let in_file = rookery(dir.path()).args(["check-config", "--config"]).arg(&file).output().unwrap();
+    let variable = rookery(dir.path())
+        .arg("check-config")
+        .env("ROOKERY__PROXY__UPSTREAM_PROXY", "http://me:secret@p/path")
+        .output()
+        .unwrap();
+    for (output, place) in [(in_file, "rookery.toml:2"), (variable, "ROOKERY__PROXY__UPSTREAM_PROXY")] {
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(64), "{message}");
+        assert!(message.contains(place) && message.contains("me:****@p"), "{message}");
+        assert!(!message.contains("secret"), "{message}");
+    }
+}
+
+#[test]
 fn whoever_is_asked_and_away_is_named() {
     for arguments in [
         &["status", "--endpoint", NOBODY][..],

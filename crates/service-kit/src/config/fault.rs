@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use config::Value;
 use serde::de::{self, Expected, Unexpected};
 
+use super::secrets::without_passwords;
 use super::value::is_variable;
 
 /// A wrong configuration. The process exits with 64.
@@ -205,7 +206,7 @@ fn in_words(expected: &str) -> String {
     }
 }
 
-/// The value as its operator sees it, shortened.
+/// The value as its operator sees it, shortened and without passwords: this is logged.
 fn found(value: &Value) -> String {
     use config::ValueKind;
     const CHARS_MAX: usize = 60;
@@ -214,6 +215,7 @@ fn found(value: &Value) -> String {
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),
         ValueKind::String(text) => {
+            let text = without_passwords(text);
             let shown: String = text.chars().take(CHARS_MAX).collect();
             let more = if shown.len() < text.len() { "…" } else { "" };
             let kind = if is_variable(value) { "" } else { "the text " };

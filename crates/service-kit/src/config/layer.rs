@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{self, ConfigError};
+use super::secrets::without_passwords;
 use super::value::VARIABLE;
 use super::{Given, SECTIONS};
 
@@ -162,7 +163,7 @@ pub(super) fn flatten(value: &Value, key: &str, given: &mut BTreeMap<String, Giv
 
 fn in_toml(value: &Value) -> String {
     match &value.kind {
-        ValueKind::String(text) => toml::Value::String(text.clone()).to_string(),
+        ValueKind::String(text) => toml::Value::String(without_passwords(text)).to_string(),
         ValueKind::Array(items) => {
             format!("[{}]", items.iter().map(in_toml).collect::<Vec<_>>().join(", "))
         }

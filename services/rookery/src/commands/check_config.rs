@@ -1,9 +1,10 @@
-//! `rookery check-config`
+//! `rookery check-config`: what applies, without passwords.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use service_kit::config::{Given, Settings};
+use serde_json::Value;
+use service_kit::config::{Given, Settings, without_passwords};
 
 use super::{print, print_json};
 use crate::all_in_one::Sections;
@@ -17,6 +18,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let notes = merged.1;
     sections.sync = merged.0;
     if cli.json {
+        let mut sections = serde_json::to_value(&sections)?;
+        hide_passwords(&mut sections);
         print_json(&sections)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -32,7 +35,12 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     for note in notes {
         let _ = writeln!(text, "# {note}");
     }
-    text += &toml::to_string(&sections)?;
+    let merged = toml::to_string(&sections)?;
+    let shown = without_passwords(&merged);
+    if shown != merged {
+        text += "# **** stands for a password; this is no configuration without it.\n\n";
+    }
+    text += &shown;
     let given = settings.describe()?;
     if !given.is_empty() {
         text += "\n# Given, and where:\n";
@@ -43,4 +51,13 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
     print(text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn hide_passwords(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = without_passwords(text),
+        Value::Array(items) => items.iter_mut().for_each(hide_passwords),
+        Value::Object(entries) => entries.values_mut().for_each(hide_passwords),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
