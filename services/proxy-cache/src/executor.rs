@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use blob_store::{BlobDigest, BlobInfo, Evicted, Scope, StoreError};
 use gentoo_repo::{DistfileName, HashAlgorithm, Restriction};
+use http_wire::via::Via;
 use rookery_proto::v1;
 use tokio::sync::mpsc;
 
@@ -12,7 +13,6 @@ use crate::app::{App, ms_since_epoch};
 use crate::catalogue::KnownDistfile;
 use crate::farm::{BlobHash, DecisionExecutor, Executed, HeldBlob, Outcome};
 use crate::scrub;
-use crate::via::Via;
 
 /// Blobs told in one go.
 const BATCH_BLOBS: usize = 500;

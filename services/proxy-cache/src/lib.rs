@@ -20,7 +20,6 @@ mod fetch;
 mod http;
 mod import;
 mod scrub;
-mod via;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

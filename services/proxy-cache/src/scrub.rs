@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use blob_store::{BlobDigest, Expected, Scope, StoreError, Verified};
 use gentoo_repo::{DistfileName, Restriction};
+use http_wire::via::Via;
 use tracing::{info, warn};
 
 use crate::app::App;
 use crate::catalogue::KnownDistfile;
 use crate::farm::{Executed, Outcome};
 use crate::fetch::flight::FailureKind;
-use crate::via::Via;
 
 /// What a damaged blob's contents were found to be worth.
 enum Healed {

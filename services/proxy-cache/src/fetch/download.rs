@@ -8,6 +8,8 @@ use bytes::Bytes;
 use cache_policy::score::Observed;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue};
+use http_wire::range::parse_content_range;
+use http_wire::via::Via;
 use reqwest::Response;
 use tokio::time::{Duration, Instant};
 use tracing::{Instrument as _, Span, info_span};
@@ -18,9 +20,7 @@ use super::flight::Flight;
 use super::upstream::redacted;
 use crate::app::{App, HOP_HEADER};
 use crate::farm::LeaseHold;
-use crate::http::range::parse_content_range;
 use crate::http::window::VERIFIED_FIRST_BYTES_MAX;
-use crate::via::Via;
 
 /// Rounds over all candidates; another one follows only if the last one brought bytes.
 const ROUNDS_MAX: usize = 8;

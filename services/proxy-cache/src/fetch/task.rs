@@ -6,6 +6,7 @@ use std::time::Duration;
 use blob_store::{BeginError, Committed, Expected, FinishError, Part, PartState, Scope};
 use cache_policy::standing::Standing;
 use http::StatusCode;
+use http_wire::via::Via;
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
@@ -19,7 +20,6 @@ use crate::catalogue::KnownDistfile;
 use crate::farm::{Acquired, CommittedBlob, LeaseHold};
 use crate::http::lookup::{self, Lookup};
 use crate::http::window::VERIFIED_FIRST_BYTES_MAX;
-use crate::via::Via;
 
 /// Bounds of the pause between two questions for a lease that another replica holds.
 const HELD_PAUSE_MIN: Duration = Duration::from_millis(50);

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use cache_policy::UnixMs;
 use cache_policy::bandwidth::Bucket;
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, RANGE, VIA};
+use http_wire::via::Via;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response};
 use tokio::net::TcpStream;
@@ -20,7 +21,6 @@ use super::address::AddressPolicy;
 use super::fault::SourceFault;
 use crate::app::now_ms;
 use crate::config::{Config, Timeouts};
-use crate::via::Via;
 
 /// What may come at once after a pause, if there is a limit.
 const BURST_BYTES: u64 = 256 << 10;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use http_wire::conditional::Validators;
+
 use super::body;
 use super::cache_status::CacheStatus;
-use super::conditional::Validators;
 use super::file_reply::FileHead;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;

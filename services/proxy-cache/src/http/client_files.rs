@@ -2,11 +2,11 @@
 
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, StatusCode};
+use http_wire::target::ClientFile;
 
 use super::body;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
-use super::target::ClientFile;
 use crate::app::App;
 use crate::client_config::ClientConfig;
 

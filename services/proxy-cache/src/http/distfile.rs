@@ -5,13 +5,13 @@ use std::sync::Arc;
 use blob_store::{BlobDigest, OpenBlob, PartReader, PartState, Scope, StoreError};
 use gentoo_repo::{DistfileName, HashAlgorithm, Restriction};
 use http::{Method, StatusCode};
+use http_wire::conditional::Validators;
 use tokio::time::Instant;
 use tracing::warn;
 use url::Url;
 
 use super::body::{self, Witness};
 use super::cache_status::CacheStatus;
-use super::conditional::Validators;
 use super::file_reply::FileHead;
 use super::lookup::{self, Lookup};
 use super::passthrough;

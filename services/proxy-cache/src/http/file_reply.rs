@@ -7,11 +7,11 @@ use http::header::{
     HeaderValue, LAST_MODIFIED,
 };
 use http::{Method, Response, StatusCode};
+use http_wire::conditional::{Validators, format_date};
+use http_wire::range::{self, Wanted};
 
 use super::body::{self, ResponseBody};
 use super::cache_status::CacheStatus;
-use super::conditional::{Validators, format_date};
-use super::range::{self, Wanted};
 use super::reply::Reply;
 
 /// A file about to be sent.
@@ -39,7 +39,7 @@ impl FileHead {
         // RFC 9110, 14.2: ranges are defined for GET only.
         let range = if method == Method::GET { self.validators.range(headers) } else { None };
         let (status, part) = match range::parse(range, self.size_bytes) {
-            Wanted::Whole => (StatusCode::OK, 0..self.size_bytes),
+            Wanted::Whole | Wanted::Parts(_) => (StatusCode::OK, 0..self.size_bytes),
             Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
             Wanted::Unsatisfiable => {
                 return self.with_headers(StatusCode::RANGE_NOT_SATISFIABLE, Some(0..0), body::empty());

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use blob_store::Scope;
 use http::StatusCode;
+use http_wire::target::distfile_in_url;
 use url::{Host, Url};
 
 use super::distfile;
 use super::lookup::{self, Lookup};
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
-use super::target::distfile_in_url;
 use super::uncatalogued;
 use crate::app::App;
 

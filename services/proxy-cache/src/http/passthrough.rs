@@ -11,6 +11,7 @@ use http::header::{
     WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, Method, StatusCode};
+use http_wire::via::Via;
 use reqwest::Response;
 use url::Url;
 
@@ -25,7 +26,6 @@ use crate::catalogue::KnownDistfile;
 use crate::fetch::candidate::{Candidate, Kind};
 use crate::fetch::fault::{SourceFault, status_of};
 use crate::fetch::upstream::Trust;
-use crate::via::Via;
 
 /// Passed on to the upstream when one URL is relayed; everything else stays here.
 const REQUEST_HEADERS: &[HeaderName] = &[

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, RANGE, TRANSFER_ENCODING};
-use http::{Method, StatusCode, Uri, Version, request};
+use http::header::{HeaderMap, RANGE};
+use http::{Method, StatusCode, Uri, request};
+use http_wire::head::{self, Refusal};
+use http_wire::via::Via;
 use hyper::upgrade::OnUpgrade;
 
 use super::reply::{self, Reply};
 use crate::app::{App, HOP_HEADER};
-use crate::via::Via;
 
 /// What the rest of the service sees of a request.
 #[derive(Debug)]
@@ -32,23 +33,12 @@ impl ClientRequest {
     pub(crate) fn check(head: request::Parts, client: IpAddr, local: SocketAddr) -> Result<Self, Box<Reply>> {
         let (headers, mut extensions) = (head.headers, head.extensions);
         let upgrade = Mutex::new(extensions.remove::<OnUpgrade>());
-        let refuse = |line: &str| Err(Box::new(reply::bad_request(line)));
-        if headers.contains_key(TRANSFER_ENCODING) {
-            return refuse("a request here has no body");
-        }
-        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-        if lengths.next().is_some_and(|length| length != "0") || lengths.next().is_some() {
-            return refuse("a request here has no body");
-        }
-        match headers.get_all(HOST).iter().count() {
-            0 if head.version >= Version::HTTP_11 => return refuse("no Host"),
-            0 | 1 => {}
-            _ => return refuse("more than one Host"),
-        }
-        let Ok(via) = Via::of(&headers) else {
-            let why = "this request has been through too many caches";
-            return Err(Box::new(reply::text(StatusCode::LOOP_DETECTED, why)));
-        };
+        let via = head::check(head.version, &headers).map_err(|refusal| {
+            Box::new(match refusal {
+                Refusal::TooManyHops => reply::text(StatusCode::LOOP_DETECTED, refusal.as_str()),
+                Refusal::Body | Refusal::NoHost | Refusal::ManyHosts => reply::bad_request(refusal.as_str()),
+            })
+        })?;
         Ok(Self { method: head.method, uri: head.uri, headers, via, client, local, upgrade })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::header::VIA;
 use http::{HeaderValue, Method, StatusCode};
+use http_wire::target::{Form, RequestTarget, parse_path};
 use tracing::debug;
 
 use super::client_files;
@@ -12,7 +13,6 @@ use super::lookup;
 use super::passthrough;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
-use super::target::{Form, RequestTarget, parse_path};
 use super::tunnel;
 use super::{alias, forward};
 use crate::app::App;

@@ -15,11 +15,11 @@ use cache_policy::UnixMs;
 use cache_policy::reuse::{self, Reuse, StoredResponse, Validation};
 use http::header::{ACCEPT, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode, Uri};
+use http_wire::conditional::{self, Validators};
 use url::Url;
 
 use super::body::{self, ResponseBody};
 use super::cache_status::{CacheStatus, Forwarded};
-use super::conditional::{self, Validators};
 use super::file_reply::FileHead;
 use super::passthrough;
 use super::reply::{self, Reply};

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 /// A file of the ready-made client configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ClientFile {
+pub enum ClientFile {
     /// `/client/make.conf`
     MakeConf,
     /// `/client/repos.conf`
@@ -17,7 +17,7 @@ pub(crate) enum ClientFile {
 
 /// Whether an unknown name is asked of the mirrors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// `/distfiles/…`: it is.
     Distfiles,
     /// `/NAME`, as http-replicator answered: it is not.
@@ -26,14 +26,14 @@ pub(crate) enum Form {
 
 /// What the path of an origin-form request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RequestTarget {
+pub enum RequestTarget {
     /// `layout.conf` of our own mirror.
     LayoutConf,
     /// A distfile by name.
     Distfile {
         /// The name, decoded.
         name: DistfileName,
-        /// From `/m/MODULE/…`.
+        /// From `/m/MODULE/…`, decoded; never empty, `.` or `..`, and without `/`.
         module: Option<String>,
         /// How it was asked for.
         form: Form,
@@ -62,7 +62,8 @@ const PATH_OCTETS_MAX: usize = 4096;
 
 /// Reads the path of an origin-form request. It is split first and each part percent-decoded exactly
 /// once, so an encoded slash never makes a new segment.
-pub(crate) fn parse_path(path: &str, alias_prefixes: &[String]) -> RequestTarget {
+#[must_use]
+pub fn parse_path(path: &str, alias_prefixes: &[String]) -> RequestTarget {
     let Some(segments) = decode_segments(path) else { return RequestTarget::Unknown };
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     if let Some((prefix, rest)) = alias(&segments, alias_prefixes) {
@@ -79,7 +80,7 @@ pub(crate) fn parse_path(path: &str, alias_prefixes: &[String]) -> RequestTarget
             _ => RequestTarget::Unknown,
         },
         ["distfiles", rest @ ..] => below_distfiles(rest, None),
-        ["m", module, "distfiles", rest @ ..] => below_distfiles(rest, Some(module)),
+        ["m", module, "distfiles", rest @ ..] if is_harmless(module) => below_distfiles(rest, Some(module)),
         [name] => distfile(name, None, Form::Bare),
         _ => RequestTarget::Unknown,
     }
@@ -87,7 +88,8 @@ pub(crate) fn parse_path(path: &str, alias_prefixes: &[String]) -> RequestTarget
 
 /// The distfile that the path of an absolute URL names by its form, `…/distfiles/[XX/]NAME`; `None` for
 /// anything else: the last part of a path alone says nothing.
-pub(crate) fn distfile_in_url(path: &str) -> Option<DistfileName> {
+#[must_use]
+pub fn distfile_in_url(path: &str) -> Option<DistfileName> {
     let segments = decode_segments(path)?;
     let [before @ .., name] = segments.as_slice() else { return None };
     let name = DistfileName::try_from(name.as_str()).ok()?;
@@ -111,16 +113,16 @@ fn alias(segments: &[&str], prefixes: &[String]) -> Option<(String, Vec<String>)
     for prefix in prefixes {
         let parts: Vec<&str> = prefix.split('/').collect();
         let Some(rest) = segments.strip_prefix(parts.as_slice()) else { continue };
-        let harmless = |part: &&str| {
-            !matches!(*part, "" | "." | "..")
-                && !part.contains('/')
-                && !part.bytes().any(|b| b.is_ascii_control())
-        };
-        if !rest.is_empty() && rest.iter().all(harmless) {
+        if !rest.is_empty() && rest.iter().all(|part| is_harmless(part)) {
             return Some((prefix.clone(), rest.iter().map(|&part| part.to_owned()).collect()));
         }
     }
     None
+}
+
+/// Whether a part of a path names something in its directory.
+fn is_harmless(part: &str) -> bool {
+    !matches!(part, "" | "." | "..") && !part.contains('/') && !part.bytes().any(|b| b.is_ascii_control())
 }
 
 fn below_distfiles(rest: &[&str], module: Option<&str>) -> RequestTarget {
@@ -192,6 +194,11 @@ mod tests {
             "/distfiles//x",
             "/distfiles/",
             "/m//distfiles/ab/x/y",
+            "/m//distfiles/x",
+            "/m/../distfiles/x",
+            "/m/%2e%2e/distfiles/x",
+            "/m/a%2f..%2fb/distfiles/x",
+            "/m/a%00/distfiles/x",
             "/binpkgs/../x",
             "/binpkgs/%2e%2e/x",
             "/binpkgs/a%2f..%2fb",

@@ -8,17 +8,18 @@ use http::header::{
 
 /// What identifies one version of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Validators {
+pub struct Validators {
     /// With its quotes; always strong.
-    pub(crate) etag: Option<String>,
+    pub etag: Option<String>,
     /// To the second.
-    pub(crate) modified: Option<SystemTime>,
+    pub modified: Option<SystemTime>,
 }
 
 impl Validators {
     /// True if the client wants another version than this one or nothing: 412. If-Match decides alone where
     /// there is one, and a date that is none is ignored (RFC 9110, section 13.2.2).
-    pub(crate) fn is_unwanted(&self, headers: &HeaderMap) -> bool {
+    #[must_use]
+    pub fn is_unwanted(&self, headers: &HeaderMap) -> bool {
         let mut listed = headers.get_all(IF_MATCH).iter().peekable();
         if listed.peek().is_some() {
             let wants = |value: &str| {
@@ -35,7 +36,8 @@ impl Validators {
     }
 
     /// True if the client has this version already: 304.
-    pub(crate) fn is_not_modified(&self, headers: &HeaderMap) -> bool {
+    #[must_use]
+    pub fn is_not_modified(&self, headers: &HeaderMap) -> bool {
         let mut listed = headers.get_all(IF_NONE_MATCH).iter().peekable();
         if listed.peek().is_some() {
             return listed.filter_map(|value| value.to_str().ok()).any(|value| self.is_listed(value));
@@ -56,7 +58,8 @@ impl Validators {
     }
 
     /// The `Range` header, unless `If-Range` names another version.
-    pub(crate) fn range<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+    #[must_use]
+    pub fn range<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         let mut ranges = headers.get_all(RANGE).iter();
         let range = ranges.next()?.to_str().ok()?;
         if ranges.next().is_some() {
@@ -77,14 +80,21 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Reads an HTTP date of any of the usual forms.
-pub(crate) fn parse_date(text: &str) -> Option<SystemTime> {
-    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+/// Reads an HTTP date; the two obsolete forms of RFC 9110, section 5.6.7, too.
+#[must_use]
+pub fn parse_date(text: &str) -> Option<SystemTime> {
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+    let time = time.or_else(|| {
+        let forms = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+        let time = forms.iter().find_map(|form| jiff::civil::DateTime::strptime(form, text).ok())?;
+        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    })?;
     UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(time.as_second()).ok()?))
 }
 
 /// Writes an HTTP date.
-pub(crate) fn format_date(time: SystemTime) -> Option<String> {
+#[must_use]
+pub fn format_date(time: SystemTime) -> Option<String> {
     let timestamp = jiff::Timestamp::from_second(i64::try_from(seconds(time)).ok()?).ok()?;
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp).ok()
 }
@@ -108,8 +118,12 @@ mod tests {
     fn dates_are_those_of_rfc_9110() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         assert_eq!(format_date(UNIX_EPOCH + Duration::from_secs(784_111_777)).as_deref(), Some(date));
-        assert_eq!(parse_date(date), validators().modified);
-        assert_eq!(parse_date("yesterday"), None);
+        for form in [date, "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(parse_date(form), validators().modified, "{form}");
+        }
+        for wrong in ["yesterday", "", "Sun, 06 Nov 1954 08:49:37 GMT", "Sun Nov 31 08:49:37 1994"] {
+            assert_eq!(parse_date(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

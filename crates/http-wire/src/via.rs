@@ -13,15 +13,18 @@ const OCTETS_MAX: usize = 2048;
 
 /// The hops before us, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Via(Vec<String>);
+pub struct Via(Vec<String>);
 
 /// More hops than can be meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TooManyHops;
+pub struct TooManyHops;
 
 impl Via {
     /// What a request says.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, TooManyHops> {
+    ///
+    /// # Errors
+    /// It says more than can be meant.
+    pub fn of(headers: &HeaderMap) -> Result<Self, TooManyHops> {
         let mut hops = Vec::new();
         let mut octets = 0;
         for value in headers.get_all(VIA) {
@@ -36,17 +39,20 @@ impl Via {
     }
 
     /// Whether no other cache is known to be before us.
-    pub(crate) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether one of them calls itself `pseudonym`.
-    pub(crate) fn names(&self, pseudonym: &str) -> bool {
+    #[must_use]
+    pub fn names(&self, pseudonym: &str) -> bool {
         self.0.iter().any(|hop| hop.split_whitespace().nth(1) == Some(pseudonym))
     }
 
     /// What our own request says: the hops before us, then us.
-    pub(crate) fn with(&self, pseudonym: &str) -> Option<HeaderValue> {
+    #[must_use]
+    pub fn with(&self, pseudonym: &str) -> Option<HeaderValue> {
         let own = format!("1.1 {pseudonym}");
         let hops: Vec<&str> = self.0.iter().map(String::as_str).chain([own.as_str()]).collect();
         HeaderValue::from_str(&hops.join(", ")).ok()

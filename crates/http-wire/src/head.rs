@@ -1,0 +1,92 @@
+//! What no head of a request may say.
+//!
+//! No request here has a body. Whatever announces one, or could be read in two ways, is how a request is smuggled
+//! past somebody (RFC 9112, section 11.2), and is refused.
+
+use http::Version;
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+
+use crate::via::{TooManyHops, Via};
+
+/// Why a request is not looked at any further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// `Transfer-Encoding` or a `Content-Length` other than 0, or two of them.
+    Body,
+    /// HTTP/1.1 without `Host`.
+    NoHost,
+    /// More than one `Host`.
+    ManyHosts,
+    /// More caches than can be meant.
+    TooManyHops,
+}
+
+impl Refusal {
+    /// For the client.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "a request here has no body",
+            Self::NoHost => "no Host",
+            Self::ManyHosts => "more than one Host",
+            Self::TooManyHops => "this request has been through too many caches",
+        }
+    }
+}
+
+/// The caches that a request came through, if it may be answered.
+///
+/// # Errors
+/// Why it may not.
+pub fn check(version: Version, headers: &HeaderMap) -> Result<Via, Refusal> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Refusal::Body);
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if lengths.next().is_some_and(|length| length != "0") || lengths.next().is_some() {
+        return Err(Refusal::Body);
+    }
+    match headers.get_all(HOST).iter().count() {
+        0 if version >= Version::HTTP_11 => return Err(Refusal::NoHost),
+        0 | 1 => {}
+        _ => return Err(Refusal::ManyHosts),
+    }
+    Via::of(headers).map_err(|TooManyHops| Refusal::TooManyHops)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn check_lines(version: Version, lines: &[(&str, &str)]) -> Result<Via, Refusal> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        check(version, &headers)
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        let host = ("host", "a");
+        for (lines, refusal) in [
+            (&[host][..], None),
+            (&[host, ("content-length", "0")], None),
+            (&[host, ("content-length", "1")], Some(Refusal::Body)),
+            (&[host, ("content-length", "00")], Some(Refusal::Body)),
+            (&[host, ("content-length", "0"), ("content-length", "0")], Some(Refusal::Body)),
+            (&[host, ("content-length", "0, 0")], Some(Refusal::Body)),
+            (&[host, ("transfer-encoding", "chunked")], Some(Refusal::Body)),
+            (&[host, ("transfer-encoding", "identity")], Some(Refusal::Body)),
+            (&[], Some(Refusal::NoHost)),
+            (&[host, host], Some(Refusal::ManyHosts)),
+            (&[host, ("via", &"1.1 a, ".repeat(100))], Some(Refusal::TooManyHops)),
+        ] {
+            assert_eq!(check_lines(Version::HTTP_11, lines).err(), refusal, "{lines:?}");
+        }
+        assert_eq!(check_lines(Version::HTTP_10, &[]), Ok(Via::default()));
+    }
+}
