@@ -21,6 +21,7 @@ mod passthrough;
 mod reply;
 mod request;
 mod router;
+mod selection;
 pub(crate) mod server;
 mod tally;
 mod tunnel;

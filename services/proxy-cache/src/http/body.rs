@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::buffers;
+use super::selection::Selection;
 use super::tally::Tally;
 use super::window::visible_end;
 use crate::fetch::flight::Follower;
@@ -64,71 +65,57 @@ struct Growing {
     has_told: bool,
 }
 
-/// One part of a file being sent.
+/// Parts of a file being sent.
 struct Sending {
     file: Arc<File>,
     /// Keeps the blob from being evicted.
     _hold: Option<OpenBlob>,
     size_bytes: u64,
-    left: Range<u64>,
+    selection: Selection,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
     growing: Option<Growing>,
     tally: Option<Tally>,
 }
 
-/// A part of a file that is complete.
-pub(crate) fn file(file: Arc<File>, size_bytes: u64, part: Range<u64>) -> ResponseBody {
-    let sending =
-        Sending { file, _hold: None, size_bytes, left: part, ahead: None, growing: None, tally: None };
-    sending.into_body()
+/// Of a file that is complete.
+pub(crate) fn file(file: Arc<File>, size_bytes: u64, selection: Selection) -> ResponseBody {
+    Sending::new(file, size_bytes, selection).into_body()
 }
 
-/// A part of a blob.
-pub(crate) fn blob(blob: OpenBlob, part: Range<u64>, tally: Tally) -> ResponseBody {
-    let sending = Sending {
-        file: Arc::clone(blob.file()),
-        size_bytes: blob.size_bytes(),
-        _hold: Some(blob),
-        left: part,
-        ahead: None,
-        growing: None,
-        tally: Some(tally),
-    };
-    sending.into_body()
+/// Of a blob.
+pub(crate) fn blob(blob: OpenBlob, selection: Selection, tally: Tally) -> ResponseBody {
+    let sending = Sending::new(Arc::clone(blob.file()), blob.size_bytes(), selection);
+    Sending { _hold: Some(blob), tally: Some(tally), ..sending }.into_body()
 }
 
-/// A part of a file that is still being fetched.
+/// Of a file that is still being fetched.
 pub(crate) fn growing(
     reader: &PartReader,
     follower: Follower,
-    part: Range<u64>,
+    selection: Selection,
     tally: Tally,
     witness: Box<dyn Witness>,
 ) -> ResponseBody {
     let contents = reader.contents().clone();
     let growing = Growing { progress: reader.progress(), _follower: follower, witness, has_told: false };
-    let sending = Sending {
-        file: Arc::clone(contents.file()),
-        size_bytes: contents.size_bytes(),
-        _hold: Some(contents),
-        left: part,
-        ahead: None,
-        growing: Some(growing),
-        tally: Some(tally),
-    };
-    sending.into_body()
+    let sending = Sending::new(Arc::clone(contents.file()), contents.size_bytes(), selection);
+    Sending { _hold: Some(contents), growing: Some(growing), tally: Some(tally), ..sending }.into_body()
 }
 
-fn read(file: &Arc<File>, from: u64, to: u64) -> JoinHandle<io::Result<Bytes>> {
+fn read(file: &Arc<File>, piece: Range<u64>) -> JoinHandle<io::Result<Bytes>> {
     let file = Arc::clone(file);
     tokio::task::spawn_blocking(move || {
-        let mut bytes = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
-        file.read_exact_at(&mut bytes, from)?;
+        let mut bytes = vec![0; usize::try_from(piece.end - piece.start).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, piece.start)?;
         Ok(buffers::held(bytes))
     })
 }
 
 impl Sending {
+    fn new(file: Arc<File>, size_bytes: u64, selection: Selection) -> Self {
+        Self { file, _hold: None, size_bytes, selection, ahead: None, growing: None, tally: None }
+    }
+
     fn into_body(self) -> ResponseBody {
         stream(stream::unfold(Some(self), |sending| async move {
             let mut sending = sending?;
@@ -141,7 +128,10 @@ impl Sending {
     }
 
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        if self.left.is_empty() {
+        if let Some(text) = self.selection.take_text() {
+            return Ok(Some(text));
+        }
+        if self.selection.left.is_empty() {
             if let Some(growing) = &self.growing {
                 growing.tell_if_right();
             }
@@ -151,18 +141,17 @@ impl Sending {
             reading
         } else {
             let end = self.visible().await?;
-            read(&self.file, self.left.start, end.min(self.left.start + buffers::piece_bytes()))
+            read(&self.file, self.selection.piece(end))
         };
         let bytes = reading.await.map_err(io::Error::other)??;
-        self.left.start += bytes.len() as u64;
-        let next = self.visible_now().filter(|&end| end > self.left.start && buffers::is_plenty());
+        self.selection.left.start += bytes.len() as u64;
+        let next = self.visible_now().filter(|&end| end > self.selection.left.start && buffers::is_plenty());
         if let Some(end) = next {
-            self.ahead =
-                Some(read(&self.file, self.left.start, end.min(self.left.start + buffers::piece_bytes())));
+            self.ahead = Some(read(&self.file, self.selection.piece(end)));
         }
         if let Some(growing) = &mut self.growing {
             growing.tell_before_sending()?;
-            if self.left.is_empty() {
+            if self.selection.left.is_empty() {
                 growing.tell_if_right();
             }
         }
@@ -175,10 +164,9 @@ impl Sending {
     /// How far we may read now; `None` if not beyond where we are, or not at all.
     fn visible_now(&self) -> Option<u64> {
         match &self.growing {
-            None => Some(self.left.end),
-            Some(growing) => {
-                visible_end(*growing.progress.borrow(), self.size_bytes).map(|end| end.min(self.left.end))
-            }
+            None => Some(self.selection.left.end),
+            Some(growing) => visible_end(*growing.progress.borrow(), self.size_bytes)
+                .map(|end| end.min(self.selection.left.end)),
         }
     }
 
@@ -186,7 +174,7 @@ impl Sending {
     async fn visible(&mut self) -> io::Result<u64> {
         loop {
             match self.visible_now() {
-                Some(end) if end > self.left.start => return Ok(end),
+                Some(end) if end > self.selection.left.start => return Ok(end),
                 Some(_) => {}
                 None => return Err(self.wrong()),
             }
@@ -196,7 +184,7 @@ impl Sending {
             if growing.progress.changed().await.is_err() {
                 // The writer is gone; what it said last stands.
                 return match self.visible_now() {
-                    Some(end) if end > self.left.start => Ok(end),
+                    Some(end) if end > self.selection.left.start => Ok(end),
                     Some(_) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the download failed")),
                     None => Err(self.wrong()),
                 };

@@ -65,18 +65,18 @@ fn etag(digest: &[u8]) -> String {
 
 fn hit(app: &App, request: &ClientRequest, name: &DistfileName, digest: BlobDigest, blob: OpenBlob) -> Reply {
     let validators = Validators { etag: Some(etag(digest.as_bytes())), modified: blob.modified() };
-    let head = FileHead { size_bytes: blob.size_bytes(), validators, status: CacheStatus::HIT };
-    head.reply(&request.method, &request.headers, |part| {
-        let bytes = part.end - part.start;
+    let head = FileHead::new(blob.size_bytes(), validators, CacheStatus::HIT);
+    head.reply(&request.method, &request.headers, |selection| {
+        let bytes = selection.file_bytes();
         let tally = Tally::new(&app.farm, name, Some(digest), request.client, AccessOutcome::Hit, bytes);
-        body::blob(blob, part, tally)
+        body::blob(blob, selection, tally)
     })
 }
 
 fn head_of(known: &KnownDistfile, status: CacheStatus) -> FileHead {
     let digest = known.distfile.digests.get(HashAlgorithm::Blake2b);
     let validators = Validators { etag: digest.map(etag), modified: None };
-    FileHead { size_bytes: known.distfile.size_bytes, validators, status }
+    FileHead::new(known.distfile.size_bytes, validators, status)
 }
 
 async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, asked: Option<&Url>) -> Reply {
@@ -226,12 +226,12 @@ fn follow(
     let name = &known.distfile.name;
     let digest =
         known.distfile.digests.get(HashAlgorithm::Blake2b).and_then(|d| BlobDigest::try_from(d).ok());
-    head_of(known, status).reply(&request.method, &request.headers, |part| {
-        let bytes = part.end - part.start;
+    head_of(known, status).reply(&request.method, &request.headers, |selection| {
+        let bytes = selection.file_bytes();
         let tally = Tally::new(&app.farm, name, digest, request.client, AccessOutcome::Miss, bytes);
         let address = request.client;
         let witness = Client { app: Arc::clone(app), name: name.clone(), address, source: None };
-        body::growing(reader, follower, part, tally, Box::new(witness))
+        body::growing(reader, follower, selection, tally, Box::new(witness))
     })
 }
 

@@ -1,18 +1,21 @@
 //! Responses that are files: validators, ranges, the headers around a body.
 
-use std::ops::Range;
-
 use http::header::{
     ACCEPT_RANGES, AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
     HeaderValue, LAST_MODIFIED,
 };
 use http::{Method, Response, StatusCode};
 use http_wire::conditional::{Validators, format_date};
+use http_wire::multipart::{Multipart, format_content_range};
 use http_wire::range::{self, Wanted};
 
 use super::body::{self, ResponseBody};
 use super::cache_status::CacheStatus;
 use super::reply::Reply;
+use super::selection::Selection;
+
+/// Never with a Content-Encoding: what is compressed is the file itself.
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A file about to be sent.
 #[derive(Debug, Clone)]
@@ -20,38 +23,91 @@ pub(crate) struct FileHead {
     pub(crate) size_bytes: u64,
     pub(crate) validators: Validators,
     pub(crate) status: CacheStatus,
+    /// Of the whole file.
+    pub(crate) content_type: Option<HeaderValue>,
+}
+
+/// What goes out.
+struct Chosen {
+    status: StatusCode,
+    selection: Selection,
+    length: u64,
+    content_range: Option<String>,
+    content_type: Option<HeaderValue>,
 }
 
 impl FileHead {
+    /// Of octets of which nothing more is known.
+    pub(crate) fn new(size_bytes: u64, validators: Validators, status: CacheStatus) -> Self {
+        Self { size_bytes, validators, status, content_type: Some(OCTETS) }
+    }
+
     /// The whole response to one request; `make_body` is only asked if bytes are to be sent.
     pub(crate) fn reply(
         &self,
         method: &Method,
         headers: &HeaderMap,
-        make_body: impl FnOnce(Range<u64>) -> ResponseBody,
+        make_body: impl FnOnce(Selection) -> ResponseBody,
     ) -> Reply {
         if self.validators.is_unwanted(headers) {
-            return self.with_headers(StatusCode::PRECONDITION_FAILED, None, body::empty());
+            return self.bare(StatusCode::PRECONDITION_FAILED);
         }
         if self.validators.is_not_modified(headers) {
-            return self.with_headers(StatusCode::NOT_MODIFIED, None, body::empty());
+            return self.bare(StatusCode::NOT_MODIFIED);
         }
         // RFC 9110, 14.2: ranges are defined for GET only.
         let range = if method == Method::GET { self.validators.range(headers) } else { None };
-        let (status, part) = match range::parse(range, self.size_bytes) {
-            Wanted::Whole | Wanted::Parts(_) => (StatusCode::OK, 0..self.size_bytes),
-            Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
-            Wanted::Unsatisfiable => {
-                return self.with_headers(StatusCode::RANGE_NOT_SATISFIABLE, Some(0..0), body::empty());
+        let chosen = self.choose(range::parse(range, self.size_bytes));
+        let mut reply = self.bare(chosen.status);
+        if method != Method::HEAD && chosen.length > 0 {
+            *reply.body_mut() = make_body(chosen.selection);
+        }
+        let headers = reply.headers_mut();
+        headers.insert(CONTENT_LENGTH, chosen.length.into());
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        let content_range = chosen.content_range.and_then(|value| HeaderValue::try_from(value).ok());
+        for (name, value) in [(CONTENT_RANGE, content_range), (CONTENT_TYPE, chosen.content_type)] {
+            if let Some(value) = value {
+                headers.insert(name, value);
             }
-        };
-        let body =
-            if method == Method::HEAD || part.is_empty() { body::empty() } else { make_body(part.clone()) };
-        self.with_headers(status, Some(part), body)
+        }
+        reply
     }
 
-    fn with_headers(&self, status: StatusCode, part: Option<Range<u64>>, body: ResponseBody) -> Reply {
-        let mut reply = Response::new(body);
+    fn choose(&self, wanted: Wanted) -> Chosen {
+        let size = self.size_bytes;
+        let content_type = self.content_type.clone();
+        let one = |status, part: std::ops::Range<u64>, content_range| {
+            let length = part.end - part.start;
+            Chosen { status, selection: Selection::part(part), length, content_range, content_type }
+        };
+        match wanted {
+            Wanted::Whole => one(StatusCode::OK, 0..size, None),
+            Wanted::Part(part) => {
+                let content_range = format_content_range(&part, size);
+                one(StatusCode::PARTIAL_CONTENT, part, Some(content_range))
+            }
+            Wanted::Unsatisfiable => {
+                one(StatusCode::RANGE_NOT_SATISFIABLE, 0..0, Some(format!("bytes */{size}")))
+            }
+            Wanted::Parts(parts) => {
+                let of_file = self.content_type.as_ref().and_then(|value| value.to_str().ok());
+                let boundary = format!("{:032x}", rand::random::<u128>());
+                let multipart = Multipart::new(&parts, size, of_file, &boundary);
+                Chosen {
+                    status: StatusCode::PARTIAL_CONTENT,
+                    length: multipart.length(),
+                    content_range: None,
+                    content_type: HeaderValue::try_from(multipart.content_type()).ok(),
+                    selection: Selection::parts(multipart.into_segments()),
+                }
+            }
+        }
+    }
+
+    /// Without a body and what describes one.
+    fn bare(&self, status: StatusCode) -> Reply {
+        let mut reply = Response::new(body::empty());
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
         let mut put = |name: HeaderName, value: String| {
@@ -64,17 +120,6 @@ impl FileHead {
         }
         if let Some(date) = self.validators.modified.and_then(format_date) {
             put(LAST_MODIFIED, date);
-        }
-        if let Some(part) = part {
-            put(CONTENT_LENGTH, (part.end - part.start).to_string());
-            if status == StatusCode::PARTIAL_CONTENT {
-                put(CONTENT_RANGE, format!("bytes {}-{}/{}", part.start, part.end - 1, self.size_bytes));
-            } else if status == StatusCode::RANGE_NOT_SATISFIABLE {
-                put(CONTENT_RANGE, format!("bytes */{}", self.size_bytes));
-            }
-            put(ACCEPT_RANGES, "bytes".to_owned());
-            // Never a Content-Encoding: what is compressed is the file itself.
-            put(CONTENT_TYPE, "application/octet-stream".to_owned());
         }
         if self.status == CacheStatus::HIT
             && let Some(modified) = self.validators.modified

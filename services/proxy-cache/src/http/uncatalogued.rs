@@ -24,6 +24,7 @@ use super::file_reply::FileHead;
 use super::passthrough;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
+use super::selection::Selection;
 use crate::app::{App, now_ms};
 use exchange::Exchange;
 use keep::Kept;
@@ -132,7 +133,7 @@ async fn serve(
         Err(_) => return None,
     };
     let length_bytes = kept.response.length_bytes;
-    let make_body = |part| body::file(file, length_bytes, part);
+    let make_body = |selection| body::file(file, length_bytes, selection);
     Some(reply_of(request, &kept.stored, length_bytes, status, age_seconds, make_body))
 }
 
@@ -143,7 +144,7 @@ fn reply_of(
     length_bytes: u64,
     status: CacheStatus,
     age_seconds: u64,
-    make_body: impl FnOnce(std::ops::Range<u64>) -> ResponseBody,
+    make_body: impl FnOnce(Selection) -> ResponseBody,
 ) -> Reply {
     let text = |name| stored.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let validators = Validators {
@@ -151,7 +152,8 @@ fn reply_of(
         etag: text(http::header::ETAG).filter(|tag| tag.starts_with('"')).map(str::to_owned),
         modified: text(http::header::LAST_MODIFIED).and_then(conditional::parse_date),
     };
-    let head = FileHead { size_bytes: length_bytes, validators, status };
+    let content_type = stored.headers().get(CONTENT_TYPE).cloned();
+    let head = FileHead { size_bytes: length_bytes, validators, status, content_type };
     let mut reply = head.reply(&request.method, &request.headers, make_body);
     if reply.status() == StatusCode::PRECONDITION_FAILED
         || reply.status() == StatusCode::RANGE_NOT_SATISFIABLE
@@ -159,9 +161,8 @@ fn reply_of(
         return reply;
     }
     let headers = reply.headers_mut();
-    headers.remove(CONTENT_TYPE);
     let is_of_this_answer = |name: &http::HeaderName| {
-        matches!(name.as_str(), "content-length" | "content-range" | "accept-ranges" | "age")
+        matches!(name.as_str(), "content-length" | "content-range" | "content-type" | "accept-ranges" | "age")
     };
     for name in stored.headers().keys().filter(|name| !is_of_this_answer(name)) {
         headers.remove(name);

@@ -13,6 +13,7 @@ mod limits;
 mod loops;
 mod misses;
 mod origin;
+mod ranges;
 mod relay;
 mod replica;
 mod restarts;

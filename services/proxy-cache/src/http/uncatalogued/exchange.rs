@@ -69,7 +69,7 @@ impl Exchange<'_> {
 
     fn follow_body(&self, growing: &Growing, follower: Follower, status: CacheStatus) -> Reply {
         let (file, filled) = (Arc::clone(&growing.reader.file), growing.reader.filled.clone());
-        let make_body = |part| tee::growing(file, filled, part, follower);
+        let make_body = |selection| tee::growing(file, filled, selection, follower);
         reply_of(
             self.request,
             &growing.stored,

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use super::super::body::{self, ResponseBody};
 use super::super::buffers;
 use super::super::cache_status::CacheStatus;
 use super::super::reply::Reply;
+use super::super::selection::Selection;
 use super::shared::{Follower, Growing, Lead};
 use crate::app::now_ms;
 use crate::fetch::upstream::Upstreams;
@@ -98,14 +98,14 @@ async fn finish(draft: Option<Draft>, key: ResponseKey, stored: &StoredResponse)
     }
 }
 
-/// A part of a body that grows.
+/// Of a body that grows.
 pub(super) fn growing(
     file: Arc<File>,
     filled: watch::Receiver<Filled>,
-    part: Range<u64>,
+    selection: Selection,
     follower: Follower,
 ) -> ResponseBody {
-    let reading = Reading { file, filled, left: part, _follower: follower };
+    let reading = Reading { file, filled, selection, _follower: follower };
     body::stream(stream::unfold(Some(reading), |reading| async move {
         let mut reading = reading?;
         match reading.next().await {
@@ -119,32 +119,35 @@ pub(super) fn growing(
 struct Reading {
     file: Arc<File>,
     filled: watch::Receiver<Filled>,
-    left: Range<u64>,
+    selection: Selection,
     /// Keeps it growing.
     _follower: Follower,
 }
 
 impl Reading {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        if self.left.is_empty() {
+        if let Some(text) = self.selection.take_text() {
+            return Ok(Some(text));
+        }
+        if self.selection.left.is_empty() {
             // All octets are here, but only the end of the exchange says that there are no more.
             return Ok(None);
         }
-        let start = self.left.start;
+        let start = self.selection.left.start;
         let there = self.filled.wait_for(|filled| filled.bytes > start || filled.state == DraftState::Whole);
         let filled = *there.await.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "it broke off"))?;
-        let end = filled.bytes.min(self.left.end).min(start + buffers::piece_bytes());
-        if end <= start {
+        let piece = self.selection.piece(filled.bytes.min(self.selection.left.end));
+        if piece.is_empty() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than was announced"));
         }
         let file = Arc::clone(&self.file);
         let reading = tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; usize::try_from(end - start).map_err(io::Error::other)?];
+            let mut bytes = vec![0; usize::try_from(piece.end - start).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, start)?;
             Ok::<_, io::Error>(buffers::held(bytes))
         });
         let bytes = reading.await.map_err(io::Error::other)??;
-        self.left.start = end;
+        self.selection.left.start += bytes.len() as u64;
         Ok(Some(bytes))
     }
 }
