@@ -11,6 +11,7 @@ use farm_sim::tree::{GeneratedTree, TreeSpec};
 use farm_sim::upstream::Upstream;
 
 use crate::distfile::ExtraDistfile;
+use crate::https_sites::HttpsSites;
 use crate::program;
 
 /// How long anything may take that should take a moment.
@@ -44,8 +45,9 @@ pub enum Verify {
 #[derive(Debug)]
 pub struct Farm {
     dir: tempfile::TempDir,
-    /// What distfiles come from.
+    /// The Gentoo mirror that distfiles come from, and, unless those speak TLS, the sites of `SRC_URI`.
     pub upstream: Upstream,
+    sites: Option<HttpsSites>,
     /// The tree that is served.
     pub tree: GeneratedTree,
     /// Where to reach the mirror.
@@ -78,11 +80,32 @@ impl Farm {
         service_kit::process::install_crypto_provider();
         let dir = tempfile::tempdir()?;
         let upstream = Upstream::start().await?;
-        let spec = TreeSpec { source_base: upstream.url(), packages, ..TreeSpec::default() };
-        let tree = farm_sim::tree::generate(&spec, &dir.path().join("tree"))?;
+        let tree = generate(dir.path(), packages, upstream.url())?;
         upstream.put_tree(&tree);
-        let addresses = free_addresses()?;
-        let farm = Self { dir, upstream, tree, addresses, verify, mirror: None };
+        Self::assemble(dir, upstream, None, tree, verify)
+    }
+
+    /// The same with sources that are all reached by TLS only, and with a Gentoo mirror that has nothing.
+    ///
+    /// # Errors
+    /// Something could not be made.
+    pub async fn prepare_with_https_sites(packages: usize) -> Result<Self> {
+        service_kit::process::install_crypto_provider();
+        let dir = tempfile::tempdir()?;
+        let sites = HttpsSites::start(dir.path()).await?;
+        let tree = generate(dir.path(), packages, sites.upstream.url())?;
+        sites.upstream.put_tree(&tree);
+        Self::assemble(dir, Upstream::start().await?, Some(sites), tree, Verify::Consistent)
+    }
+
+    fn assemble(
+        dir: tempfile::TempDir,
+        upstream: Upstream,
+        sites: Option<HttpsSites>,
+        tree: GeneratedTree,
+        verify: Verify,
+    ) -> Result<Self> {
+        let farm = Self { dir, upstream, sites, tree, addresses: free_addresses()?, verify, mirror: None };
         fs::write(farm.config_file(), farm.config())?;
         Ok(farm)
     }
@@ -93,11 +116,17 @@ impl Farm {
     /// Whatever the file system says.
     pub fn bump_tree(&mut self, revision: u32) -> Result<()> {
         let packages = self.tree.counts.packages;
-        let source_base = self.upstream.url();
+        let source_base = self.sources().url();
         let spec = TreeSpec { source_base, packages, revision, ..TreeSpec::default() };
         self.tree = farm_sim::tree::generate(&spec, &self.tree.dir)?;
-        self.upstream.put_tree(&self.tree);
+        self.sources().put_tree(&self.tree);
         Ok(())
+    }
+
+    /// Where `SRC_URI` leads to.
+    #[must_use]
+    pub fn sources(&self) -> &Upstream {
+        self.sites.as_ref().map_or(&self.upstream, |sites| &sites.upstream)
     }
 
     /// What a box has as `sync-uri`.
@@ -142,12 +171,14 @@ impl Farm {
             Verify::Consistent => "verify = \"consistent\"".to_owned(),
             Verify::Signed(key) => format!("verify = \"signed\"\nopenpgp_key = \"{}\"", key.display()),
         };
+        let authority = self.sites.as_ref().map(|sites| sites.authority.display());
+        let authority = authority.map(|file| format!("upstream_ca = \"{file}\"\n")).unwrap_or_default();
         format!(
             "[sync]\nlisten = \"{rsync}\"\ngrpc = \"{tree}\"\nstate_dir = \"{0}/trees\"\n\n\
              [[sync.modules]]\nname = \"gentoo-portage\"\ncomment = \"Test tree\"\n\
              source = {{ dir = \"{1}\" }}\n{verify}\n\n\
              [proxy]\nlisten = \"{http}\"\ncache_dir = \"{0}/cache\"\ncapacity = \"2 GiB\"\n\
-             mirrors = [\"{2}\"]\nallow_private_upstreams = [\"127.0.0.0/8\"]\n\n\
+             mirrors = [\"{2}\"]\nallow_private_upstreams = [\"127.0.0.0/8\"]\n{authority}\n\
              [proxy.maintenance]\nendpoint = \"http://{index}\"\n\n\
              [maintenance]\nlisten = \"{index}\"\nsync = \"http://{tree}\"\nweb = \"{web}\"\n\
              index = \"sqlite://{0}/index.db\"\nunreferenced_grace = \"0s\"\nkeep_accessed = \"0s\"\n\n[telemetry]\nlog = \"info\"\n",
@@ -274,6 +305,11 @@ impl Drop for Farm {
             drop(mirror.wait());
         }
     }
+}
+
+fn generate(dir: &Path, packages: usize, source_base: String) -> Result<GeneratedTree> {
+    let spec = TreeSpec { source_base, packages, ..TreeSpec::default() };
+    Ok(farm_sim::tree::generate(&spec, &dir.join("tree"))?)
 }
 
 /// Waits until `condition` holds.

@@ -6,6 +6,7 @@
 pub mod cache_check;
 pub mod distfile;
 pub mod farm;
+pub mod https_sites;
 pub mod portage;
 pub mod program;
 pub mod signed;

@@ -58,6 +58,8 @@ pub struct Settings {
     pub gentoo_mirrors: String,
     /// The `local` line of `/etc/portage/mirrors`: asked first, for restricted files too.
     pub local_mirrors: String,
+    /// `USE`: sources that stand under a flag are fetched only where it is set.
+    pub use_flags: String,
 }
 
 /// One box.
@@ -89,6 +91,29 @@ impl PortageBox {
         Ok(portage_box)
     }
 
+    /// Another box with the same programs at `dir`, which is not there yet: quicker than a new environment.
+    ///
+    /// # Errors
+    /// It can't be copied.
+    pub async fn copy(&self, dir: &Path, settings: &Settings) -> Result<Self> {
+        let mut copy = Command::from(program::stock("cp"));
+        copy.arg("--archive").arg(&self.dir).arg(dir);
+        run(copy).await?.success().context("cp")?;
+        // Scripts name the interpreter of their environment.
+        let (old, new) = (format!("#!{}/", self.dir.display()), format!("#!{}/", dir.display()));
+        for entry in fs::read_dir(dir.join("bin"))? {
+            let path = entry?.path();
+            if let Some(rest) =
+                fs::read_to_string(&path).ok().as_deref().and_then(|text| text.strip_prefix(&old))
+            {
+                fs::write(&path, new.clone() + rest)?;
+            }
+        }
+        let portage_box = Self { dir: dir.to_owned() };
+        portage_box.configure(settings).await?;
+        Ok(portage_box)
+    }
+
     /// Where its repository is.
     #[must_use]
     pub fn repository(&self) -> PathBuf {
@@ -112,10 +137,10 @@ impl PortageBox {
         fs::write(etc.join("repos.conf/gentoo.conf"), self.repos_conf(settings))?;
         fs::write(etc.join("mirrors"), format!("local {}\n", settings.local_mirrors))?;
         let profile = etc.join("make.profile");
-        if !profile.is_symlink() {
-            std::os::unix::fs::symlink(self.repository().join("profiles").join(PROFILE), profile)?;
+        if profile.is_symlink() {
+            fs::remove_file(&profile)?;
         }
-        Ok(())
+        Ok(std::os::unix::fs::symlink(self.repository().join("profiles").join(PROFILE), profile)?)
     }
 
     async fn make_conf(&self, settings: &Settings) -> Result<String> {
@@ -123,12 +148,13 @@ impl PortageBox {
         Ok(format!(
             "PORTAGE_USERNAME=\"{user}\"\nPORTAGE_GRPNAME=\"{group}\"\n\
              DISTDIR=\"{}\"\nPKGDIR=\"{1}/var/cache/binpkgs\"\nPORTAGE_TMPDIR=\"{1}/var/tmp\"\n\
-             GENTOO_MIRRORS=\"{2}\"\nACCEPT_LICENSE=\"*\"\n\
+             GENTOO_MIRRORS=\"{2}\"\nUSE=\"{3}\"\nACCEPT_LICENSE=\"*\"\n\
              FEATURES=\"-sandbox -usersandbox -userpriv -userfetch -usersync -ipc-sandbox \
              -network-sandbox -pid-sandbox -mount-sandbox -news\"\n",
             self.distdir().display(),
             self.dir.display(),
             settings.gentoo_mirrors,
+            settings.use_flags,
         ))
     }
 

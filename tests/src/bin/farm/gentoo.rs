@@ -151,7 +151,7 @@ async fn with_portage(dir: &Path, list: &List) -> Result<Day> {
         sync_uri: SYNC_URI.to_owned(),
         gentoo_mirrors: MIRROR.to_owned(),
         local_mirrors: MIRROR.to_owned(),
-        openpgp_key: None,
+        ..Settings::default()
     };
     let gentoo = PortageBox::create(&PathBuf::from(HOME).join("root"), &settings).await?;
     gentoo.emerge(&["--sync"]).await?.success().context("emerge --sync")?;
