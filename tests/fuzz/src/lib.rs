@@ -17,6 +17,7 @@
 
 mod gentoo;
 mod http;
+mod requests;
 mod rsync;
 mod trees;
 
@@ -41,6 +42,9 @@ pub const TARGETS: &[Target] = &[
     ("tree-seen", trees::seen),
     ("tree-known", trees::known),
     ("tree-frame", trees::frame),
+    ("http-target", requests::target),
+    ("http-range", requests::range),
+    ("http-head", requests::head),
     ("http-response", http::response),
     ("http-stored-head", http::stored_head),
     ("rsync-prologue", rsync::prologue),
