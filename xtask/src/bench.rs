@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures for docs/benchmarks.md. Nothing here decides whether a change is good.
 
+mod crowd;
 mod proxy;
 
 use std::ffi::OsString;
@@ -38,19 +39,23 @@ pub(crate) enum Bench {
     },
     /// maintenance's index at the size of a large farm: imports, differences, status, plan, objects.
     Index,
+    /// Clients of the rsync daemon that stall: their memory, and the time of one that doesn't.
+    Crowd(crowd::Options),
     /// Plain hits: the replica, the candidate engines, nginx, squid and apt-cacher-ng side by side.
     Proxy(proxy::Options),
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
+        let own = in_memory().join(format!("rookery-bench-{}", std::process::id()));
         let Self::Trees { list, metadata, copies, verify, generations, changed, dir } = self else {
             return match self {
+                Self::Crowd(options) => crowd::run(&options, &own),
                 Self::Proxy(options) => proxy::run(&options),
                 Self::Index | Self::Trees { .. } => example("maintenance", "index_bench", &[]),
             };
         };
-        let dir = dir.unwrap_or_else(|| in_memory().join(format!("rookery-bench-{}", std::process::id())));
+        let dir = dir.unwrap_or(own);
         if dir.exists() {
             bail!("{} is there already", dir.display());
         }
