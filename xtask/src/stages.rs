@@ -169,7 +169,19 @@ fn run_containers(workspace: &Workspace, tools: &Tools, options: Options) -> Res
 }
 
 fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {
-    let pure = ["test", "--quiet", "--locked", "-p", "rsync-wire", "-p", "gentoo-repo", "-p", "cache-policy"];
+    let pure = [
+        "test",
+        "--quiet",
+        "--locked",
+        "-p",
+        "rsync-wire",
+        "-p",
+        "gentoo-repo",
+        "-p",
+        "http-wire",
+        "-p",
+        "cache-policy",
+    ];
     let stores = ["-p", "tree-store", "-p", "blob-store"];
     workspace.cargo(&[&pure[..], &stores].concat(), &[("PROPTEST_CASES", Path::new("5000"))])?;
     let nights = ["test", "--quiet", "--locked", "-p", "maintenance", "--test", "kills"];
