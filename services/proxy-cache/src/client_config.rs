@@ -12,7 +12,9 @@ pub struct ClientConfig {
     /// The mirror's host name or address, as boxes reach it; an IPv6 address without brackets.
     pub host: String,
     /// The port of the HTTP side.
-    pub http_port: u16,
+    pub port: u16,
+    /// Whether that port speaks TLS.
+    pub is_tls: bool,
     /// The port of the rsync side.
     pub rsync_port: u16,
     /// The rsync module of the main tree.
@@ -55,7 +57,7 @@ impl ClientConfig {
     /// What `GENTOO_MIRRORS` is set to.
     #[must_use]
     pub fn mirror_url(&self) -> String {
-        format!("http://{}:{}", self.bracketed_host(), self.http_port)
+        format!("{}://{}:{}", scheme(self.is_tls), self.bracketed_host(), self.port)
     }
 
     /// What `sync-uri` is set to.
@@ -74,6 +76,11 @@ impl ClientConfig {
     }
 }
 
+/// Of the HTTP side's URLs.
+pub(crate) fn scheme(is_tls: bool) -> &'static str {
+    if is_tls { "https" } else { "http" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,7 +88,8 @@ mod tests {
     fn config(host: &str, rsync_port: u16) -> ClientConfig {
         ClientConfig {
             host: host.to_owned(),
-            http_port: 8080,
+            port: 8080,
+            is_tls: false,
             rsync_port,
             module: "gentoo-portage".to_owned(),
         }
@@ -100,5 +108,7 @@ mod tests {
         assert_eq!(config("127.0.0.1", 8730).sync_uri(), "rsync://127.0.0.1:8730/gentoo-portage");
         assert_eq!(config("::1", 8730).sync_uri(), "rsync://[::1]:8730/gentoo-portage");
         assert_eq!(config("::1", 8730).mirror_url(), "http://[::1]:8080");
+        let tls = ClientConfig { port: 8443, is_tls: true, ..config("ws1", RSYNC_PORT) };
+        assert_eq!(tls.mirror_url(), "https://ws1:8443");
     }
 }

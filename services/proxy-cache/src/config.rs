@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use service_kit::config::{ByteSize, HumanDuration, Networks, without_passwords};
+use service_kit::config::{ByteSize, ConfigError, HumanDuration, Networks, without_passwords};
 
 pub use tunnel_rule::TunnelRule;
 
@@ -63,6 +63,8 @@ pub struct Config {
     pub uncatalogued: Uncatalogued,
     /// Where CONNECT may lead to.
     pub tunnels: Tunnels,
+    /// A second port, for clients that want TLS.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for Config {
@@ -90,6 +92,7 @@ impl Default for Config {
             limits: Limits::default(),
             uncatalogued: Uncatalogued::default(),
             tunnels: Tunnels::default(),
+            tls: None,
         }
     }
 }
@@ -396,7 +399,34 @@ impl Default for Tunnels {
     }
 }
 
+/// The `[proxy.tls]` table. Who asks there gets what `proxy.listen` gives, under the same limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Where; never the port of `proxy.listen`.
+    #[serde(default = "tls_listen")]
+    pub listen: SocketAddr,
+    /// PEM file of the certificate, and behind it those up to the authority that clients know.
+    pub cert: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
+}
+
+fn tls_listen() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443)
+}
+
 impl Config {
+    /// Are the files there and usable that are read at the start? What `check-config` asks.
+    ///
+    /// # Errors
+    /// The key, and what was expected of its file.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        crate::fetch::upstream::authorities(&self.upstream_ca)?;
+        self.tls.as_ref().map(crate::tls::server_config).transpose()?;
+        Ok(())
+    }
+
     /// What of the capacity is for responses that no tree lists.
     #[must_use]
     pub fn uncatalogued_bytes(&self) -> u64 {

@@ -20,6 +20,7 @@ mod fetch;
 mod http;
 mod import;
 mod scrub;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use blob_store::{Options, ResponseLimits, Responses, Store};
 use service_kit::Kit;
 use service_kit::readiness::Part;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -37,11 +39,13 @@ pub use config::Config;
 
 use crate::app::App;
 use crate::catalogue::Catalogue;
+use crate::config::TlsConfig;
 use crate::farm::{Farm, Identity, Timing};
 use crate::fetch::candidate::Demotions;
 use crate::fetch::flight::Flights;
 use crate::fetch::refusals::Refusals;
 use crate::fetch::upstream::Upstreams;
+use crate::http::server::Entrance;
 use crate::http::{KeptResponses, Tunnels};
 
 /// The local copy of the catalogue, in the replica's slot.
@@ -58,6 +62,8 @@ const FIRST_CATALOGUE_WAIT_MAX: Duration = Duration::from_secs(30);
 pub struct Running {
     /// The bound HTTP address.
     pub http_addr: SocketAddr,
+    /// The one for TLS.
+    pub tls_addr: Option<SocketAddr>,
 }
 
 /// Opens the store, binds the port and spawns the service's tasks; returns once it listens.
@@ -67,6 +73,8 @@ pub struct Running {
 pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     let ready = kit.readiness.part("proxy-cache", "starting");
     service_kit::process::install_crypto_provider();
+    let tls = bind_tls(config.tls.as_ref()).await?;
+    let tls_addr = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
     let (app, listener) = build(config, kit).await?;
     let http_addr = app.http_addr;
     app.farm.start(executor::executor(&app));
@@ -78,9 +86,14 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
         app.catalogue_settled.cancel();
         catalogue.ready();
     }
-    kit.tasks.spawn_critical("http", http::server::run(app, listener));
+    let entrance = Entrance::new(app.config.limits.connections);
+    if let Some((listener, acceptor)) = tls {
+        let serving = http::server::run(Arc::clone(&app), listener, entrance.clone(), Some(acceptor));
+        kit.tasks.spawn_critical("https", serving);
+    }
+    kit.tasks.spawn_critical("http", http::server::run(app, listener, entrance, None));
     ready.ready();
-    Ok(Running { http_addr })
+    Ok(Running { http_addr, tls_addr })
 }
 
 /// A name that nobody knows gets an unverified pass-through, and the next one who asks costs another request
@@ -94,6 +107,13 @@ async fn wait_for_catalogue(app: Arc<App>, part: Part) {
     }
     app.catalogue_settled.cancel();
     part.ready();
+}
+
+async fn bind_tls(config: Option<&TlsConfig>) -> anyhow::Result<Option<(TcpListener, TlsAcceptor)>> {
+    let Some(config) = config else { return Ok(None) };
+    let acceptor = TlsAcceptor::from(tls::server_config(config)?);
+    let listener = service_kit::listen::bind(config.listen, "proxy.tls.listen").await?;
+    Ok(Some((listener, acceptor)))
 }
 
 /// A replica of which nothing runs yet.

@@ -38,6 +38,9 @@ fn main() -> ExitCode {
         let config = settings.section("proxy")?;
         let running = proxy_cache::start(config, &kit).await?;
         tracing::info!(http = %running.http_addr, "proxy-cache is listening");
+        if let Some(https) = running.tls_addr {
+            tracing::info!(%https, "and for TLS");
+        }
         Ok(running)
     })
 }

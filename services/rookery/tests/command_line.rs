@@ -110,6 +110,29 @@ fn no_password_is_printed_wherever_it_was_given() {
 }
 
 #[test]
+fn files_that_the_configuration_names_are_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, missing) = (dir.path().join("rookery.toml"), dir.path().join("missing.pem"));
+    for (key, lines) in [
+        ("proxy.tls.cert", "[proxy.tls]\ncert = \"MISSING\"\nkey = \"MISSING\"\n"),
+        ("proxy.upstream_ca", "[proxy]\nupstream_ca = \"MISSING\"\n"),
+        ("grpc.token_file", "[grpc]\ntoken_file = \"MISSING\"\n"),
+    ] {
+        std::fs::write(&file, lines.replace("MISSING", missing.to_str().unwrap())).unwrap();
+        let output = rookery(dir.path()).args(["check-config", "--config"]).arg(&file).output().unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(64), "{key}: {message}");
+        for told in ["rookery.toml:2", key, "missing.pem"] {
+            assert!(message.contains(told), "{told} in {message}");
+        }
+    }
+    std::fs::write(&file, "[proxy.tls]\ncert = \"c\"\n").unwrap();
+    let output = rookery(dir.path()).args(["check-config", "--config"]).arg(&file).output().unwrap();
+    let message = stderr(&output);
+    assert!(output.status.code() == Some(64) && message.contains("proxy.tls.key"), "{message}");
+}
+
+#[test]
 fn whoever_is_asked_and_away_is_named() {
     for arguments in [
         &["status", "--endpoint", NOBODY][..],

@@ -3,10 +3,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use cache_policy::UnixMs;
 use cache_policy::bandwidth::Bucket;
@@ -14,6 +14,7 @@ use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, RANGE, VIA
 use http_wire::via::Via;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response};
+use service_kit::config::ConfigError;
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
@@ -88,6 +89,7 @@ impl Upstreams {
     /// `pseudonym` is what we call ourselves in `Via`.
     pub(crate) fn new(config: &Config, pseudonym: &str) -> anyhow::Result<Self> {
         let policy = Arc::new(AddressPolicy::new(config.allow_private_upstreams.clone()));
+        let authorities = authorities(&config.upstream_ca)?;
         let builder = || -> anyhow::Result<reqwest::ClientBuilder> {
             let mut builder = Client::builder()
                 .no_proxy()
@@ -96,13 +98,8 @@ impl Upstreams {
                 .connect_timeout(config.timeouts.connect.0)
                 .pool_idle_timeout(Duration::from_secs(30))
                 .user_agent(concat!("rookery/", env!("CARGO_PKG_VERSION")));
-            if !config.upstream_ca.as_os_str().is_empty() {
-                let path = &config.upstream_ca;
-                let pem =
-                    std::fs::read(path).with_context(|| format!("proxy.upstream_ca: {}", path.display()))?;
-                let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                    .with_context(|| format!("proxy.upstream_ca: {}", path.display()))?;
-                builder = builder.tls_certs_merge(certificates);
+            if let Some(authorities) = &authorities {
+                builder = builder.tls_certs_merge(authorities.clone());
             }
             Ok(builder)
         };
@@ -287,6 +284,23 @@ impl Upstreams {
             Err(SourceFault::Refused(RefusedName(address.to_string()).to_string()))
         }
     }
+}
+
+/// What stands in `proxy.upstream_ca`.
+///
+/// # Errors
+/// The file, and why it can't be used.
+pub(crate) fn authorities(path: &Path) -> Result<Option<Vec<reqwest::Certificate>>, ConfigError> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let unusable = |why: String| {
+        let expected = format!("expected a PEM file with certificates, found {}: {why}", path.display());
+        ConfigError::wrong("proxy.upstream_ca", expected)
+    };
+    let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
+    if found.is_empty() { Err(unusable("none is in it".to_owned())) } else { Ok(Some(found)) }
 }
 
 fn redirect(from: &Url, response: &Response) -> Result<Url, SourceFault> {

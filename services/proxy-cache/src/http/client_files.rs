@@ -8,15 +8,14 @@ use super::body;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use crate::app::App;
-use crate::client_config::ClientConfig;
+use crate::client_config::{ClientConfig, scheme};
 
 /// The module of the main tree, unless the catalogue has only others.
 const MAIN_MODULE: &str = "gentoo-portage";
-const HTTP_PORT: u16 = 80;
 
 /// One of the files, naming the host by which the client reached us.
 pub(crate) async fn answer(app: &App, request: &ClientRequest, file: ClientFile) -> Reply {
-    let Some((host, http_port)) = authority(request) else {
+    let Some((host, port)) = authority(request) else {
         return reply::bad_request("Host is no host name");
     };
     let modules = app.catalogue.have().await.unwrap_or_default();
@@ -25,7 +24,8 @@ pub(crate) async fn answer(app: &App, request: &ClientRequest, file: ClientFile)
         Some(first) if !has_main => first.module.clone(),
         Some(_) | None => MAIN_MODULE.to_owned(),
     };
-    let config = ClientConfig { host, http_port, rsync_port: app.config.rsync_port, module };
+    let config =
+        ClientConfig { host, port, is_tls: request.is_tls, rsync_port: app.config.rsync_port, module };
     let text = match file {
         ClientFile::MakeConf => config.make_conf(),
         ClientFile::Mirrors => config.mirrors(),
@@ -42,18 +42,18 @@ pub(crate) async fn answer(app: &App, request: &ClientRequest, file: ClientFile)
 fn authority(request: &ClientRequest) -> Option<(String, u16)> {
     match request.headers.get(HOST) {
         None => Some((request.local.ip().to_canonical().to_string(), request.local.port())),
-        Some(host) => parse_authority(host.to_str().ok()?),
+        Some(host) => parse_authority(host.to_str().ok()?, request.is_tls),
     }
 }
 
-fn parse_authority(text: &str) -> Option<(String, u16)> {
-    let url = url::Url::parse(&format!("http://{text}/")).ok()?;
+fn parse_authority(text: &str, is_tls: bool) -> Option<(String, u16)> {
+    let url = url::Url::parse(&format!("{}://{text}/", scheme(is_tls))).ok()?;
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
         return None;
     }
     let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
     let is_plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte));
-    is_plain.then(|| (host, url.port().unwrap_or(HTTP_PORT)))
+    is_plain.then_some((host, url.port_or_known_default()?))
 }
 
 /// `/`
@@ -82,10 +82,11 @@ mod tests {
 
     #[test]
     fn a_host_header_is_a_host_and_a_port() {
-        let parse = |text| parse_authority(text).map(|(host, port)| format!("{host} {port}"));
+        let parse = |text| parse_authority(text, false).map(|(host, port)| format!("{host} {port}"));
         assert_eq!(parse("ws1:8080").as_deref(), Some("ws1 8080"));
         assert_eq!(parse("ws1").as_deref(), Some("ws1 80"));
         assert_eq!(parse("[::1]:8080").as_deref(), Some("::1 8080"));
+        assert_eq!(parse_authority("ws1", true), Some(("ws1".to_owned(), 443)));
         for wrong in ["", "a b", "a\"b", "a/b", "a@b", "$(id)", "a?b", "a#b", "a:99999"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

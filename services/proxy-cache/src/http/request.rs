@@ -24,13 +24,20 @@ pub(crate) struct ClientRequest {
     pub(crate) client: IpAddr,
     /// At which of our addresses.
     pub(crate) local: SocketAddr,
+    /// Whether it came through TLS.
+    pub(crate) is_tls: bool,
     /// What makes the connection a tunnel.
     upgrade: Mutex<Option<OnUpgrade>>,
 }
 
 impl ClientRequest {
     /// Refuses what could be read in two ways, and what no request to us has: a body.
-    pub(crate) fn check(head: request::Parts, client: IpAddr, local: SocketAddr) -> Result<Self, Box<Reply>> {
+    pub(crate) fn check(
+        head: request::Parts,
+        client: IpAddr,
+        local: SocketAddr,
+        is_tls: bool,
+    ) -> Result<Self, Box<Reply>> {
         let (headers, mut extensions) = (head.headers, head.extensions);
         let upgrade = Mutex::new(extensions.remove::<OnUpgrade>());
         let via = head::check(head.version, &headers).map_err(|refusal| {
@@ -39,7 +46,7 @@ impl ClientRequest {
                 Refusal::Body | Refusal::NoHost | Refusal::ManyHosts => reply::bad_request(refusal.as_str()),
             })
         })?;
-        Ok(Self { method: head.method, uri: head.uri, headers, via, client, local, upgrade })
+        Ok(Self { method: head.method, uri: head.uri, headers, via, client, local, is_tls, upgrade })
     }
 
     /// The right to take the connection over once it was answered; only once.

@@ -9,11 +9,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use service_kit::proxy_protocol::{self, Connected};
+use service_kit::proxy_protocol::{self, Connected, Socket};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::clients::Clients;
@@ -37,23 +40,42 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\
 /// Pause after the kernel could not give us a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A client's connection, behind whatever it is wrapped in.
+pub(super) type Connection = Either<Socket, Box<TlsStream<Socket>>>;
+
+/// What all ports share: how many connections there are, and whose.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance {
+    room: Arc<Semaphore>,
+    clients: Clients,
+}
+
+impl Entrance {
+    pub(crate) fn new(connections_max: u32) -> Self {
+        Self { room: Arc::new(Semaphore::new(connections_max as usize)), clients: Clients::default() }
+    }
+}
+
 /// Accepts until the soft stop; connections then finish what they are sending.
-pub(crate) async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    app: Arc<App>,
+    listener: TcpListener,
+    entrance: Entrance,
+    tls: Option<TlsAcceptor>,
+) -> anyhow::Result<()> {
     let soft = app.tasks.soft();
-    let clients = Clients::default();
-    let room = Arc::new(Semaphore::new(app.config.limits.connections as usize));
     loop {
         let accepting = async {
             // The semaphore is never closed.
-            let permit = Arc::clone(&room).acquire_owned().await.ok();
+            let permit = Arc::clone(&entrance.room).acquire_owned().await.ok();
             (permit, listener.accept().await)
         };
         let Some((permit, accepted)) = soft.run_until_cancelled(accepting).await else { return Ok(()) };
         match accepted {
             Ok((socket, peer)) => {
-                let (app_of_task, clients) = (Arc::clone(&app), clients.clone());
+                let (app_of_task, clients, tls) = (Arc::clone(&app), entrance.clients.clone(), tls.clone());
                 let connection = async move {
-                    connection(app_of_task, socket, peer, &clients).await;
+                    connection(app_of_task, socket, peer, &clients, tls).await;
                     drop(permit);
                 };
                 drop(app.tasks.spawn("http_connection", connection));
@@ -67,9 +89,12 @@ pub(crate) async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<
     }
 }
 
-/// Says why, and goes when the client has heard it.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer: SocketAddr) {
+/// Says why, and goes when the client has heard it. Who wants TLS hears nothing: shaking hands is what costs most.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer: SocketAddr, is_tls: bool) {
     warn!(client = %peer.ip(), "refused: it has proxy.limits.connections_per_client already");
+    if is_tls {
+        return;
+    }
     let telling = async {
         socket.write_all(TOO_MANY).await?;
         socket.shutdown().await?;
@@ -83,7 +108,13 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer: SocketAd
     }
 }
 
-async fn connection(app: Arc<App>, socket: TcpStream, peer: SocketAddr, clients: &Clients) {
+async fn connection(
+    app: Arc<App>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    clients: &Clients,
+    tls: Option<TlsAcceptor>,
+) {
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY");
     }
@@ -98,14 +129,27 @@ async fn connection(app: Arc<App>, socket: TcpStream, peer: SocketAddr, clients:
         };
     let most = app.config.limits.connections_per_client as usize;
     let Some(_place) = clients.enter(peer.ip().to_canonical(), most) else {
-        return refuse(socket, peer).await;
+        return refuse(socket, peer, tls.is_some()).await;
     };
     let soft = app.tasks.soft();
     let (limits, timeouts) = (app.config.limits, app.config.timeouts);
+    let is_tls = tls.is_some();
+    let socket: Connection = match tls {
+        None => Either::Left(socket),
+        Some(acceptor) => {
+            let shaking = tokio::time::timeout(timeouts.client_head.0, acceptor.accept(socket));
+            match soft.run_until_cancelled(shaking).await {
+                Some(Ok(Ok(socket))) => Either::Right(Box::new(socket)),
+                Some(Ok(Err(error))) => return debug!(%error, %peer, "no TLS connection came about"),
+                Some(Err(_)) => return debug!(%peer, "a client took too long to shake hands"),
+                None => return,
+            }
+        }
+    };
     let socket = Paced::new(Strict::new(socket), PaceMin::new(limits.client_rate.0, timeouts.client_stall.0));
     let service = service_fn(move |request: http::Request<Incoming>| {
         let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(serve(&app, request, peer, local).await) }
+        async move { Ok::<_, Infallible>(serve(&app, request, peer, local, is_tls).await) }
     });
     let head_octets_max = usize::try_from(limits.request_head.0).unwrap_or(usize::MAX).max(HEAD_OCTETS_MIN);
     let serving = http1::Builder::new()
@@ -135,6 +179,7 @@ async fn serve(
     request: http::Request<Incoming>,
     peer: SocketAddr,
     local: SocketAddr,
+    is_tls: bool,
 ) -> Reply {
     let client = peer.ip().to_canonical();
     let (head, _body) = request.into_parts();
@@ -154,7 +199,7 @@ async fn serve(
             let why = "this network may not ask here (proxy.allow_clients)";
             return reply::closing(reply::text(http::StatusCode::FORBIDDEN, why));
         }
-        match ClientRequest::check(head, client, local) {
+        match ClientRequest::check(head, client, local, is_tls) {
             Ok(request) => router::answer(app, &request).await,
             Err(refusal) => *refusal,
         }

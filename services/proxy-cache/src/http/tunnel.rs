@@ -10,7 +10,6 @@ use std::time::Duration;
 use http::StatusCode;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use service_kit::proxy_protocol::Socket;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -21,6 +20,7 @@ use super::line_ends::Strict;
 use super::pace::Paced;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
+use super::server::Connection;
 use crate::app::App;
 use crate::fetch::fault::SourceFault;
 
@@ -150,8 +150,8 @@ impl Tunnel {
 }
 
 /// The connection without the rules for heads; `None` if octets came that these were applied to.
-fn raw(upgraded: Upgraded) -> Option<Socket> {
-    let parts = upgraded.downcast::<TokioIo<Paced<Strict<Socket>>>>().ok()?;
+fn raw(upgraded: Upgraded) -> Option<Connection> {
+    let parts = upgraded.downcast::<TokioIo<Paced<Strict<Connection>>>>().ok()?;
     let is_untouched = parts.read_buf.is_empty();
     is_untouched.then(|| parts.io.into_inner().into_inner().into_inner())
 }

@@ -18,5 +18,6 @@ mod relay;
 mod replica;
 mod restarts;
 mod sources;
+mod tls;
 mod tunnels;
 mod uncatalogued;

@@ -79,6 +79,8 @@ impl File {
 /// A running replica. Dropped, it is stopped at once, as by `kill -9` but for the process.
 pub(crate) struct Replica {
     pub(crate) address: std::net::SocketAddr,
+    /// Of the port for TLS.
+    pub(crate) tls_address: Option<std::net::SocketAddr>,
     pub(crate) kit: Kit,
 }
 
@@ -119,7 +121,7 @@ impl Replica {
     pub(crate) async fn start(config: Config) -> Self {
         let kit = Kit::default();
         let running = proxy_cache::start(config, &kit).await.unwrap();
-        Self { address: running.http_addr, kit }
+        Self { address: running.http_addr, tls_address: running.tls_addr, kit }
     }
 
     /// Ends it and waits until it holds nothing any more.

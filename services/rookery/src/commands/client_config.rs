@@ -19,7 +19,8 @@ pub(crate) fn run(cli: &Cli, client: &cli::ClientConfig) -> anyhow::Result<ExitC
     let sections = Sections::read(&settings)?;
     let config = ClientConfig {
         host: client.host.clone().unwrap_or_else(host_name),
-        http_port: sections.proxy.listen.port(),
+        port: sections.proxy.listen.port(),
+        is_tls: false,
         rsync_port: sections.sync.listen.port(),
         module: first_module(&settings),
     };

@@ -31,6 +31,7 @@ fn announce(settings: &Settings, running: &Running, json: bool) -> anyhow::Resul
         return print_json(&json!({
             "rsync": running.sync.rsync_addr.to_string(),
             "http": running.proxy.http_addr.to_string(),
+            "https": running.proxy.tls_addr.map(|address| address.to_string()),
             "web": running.maintenance.web_addr.to_string(),
             "admin": running.maintenance.grpc_addr.to_string(),
             "tree": running.sync.grpc_addr.to_string(),
@@ -53,7 +54,8 @@ fn announcement(settings: &Settings, running: &Running) -> anyhow::Result<String
     let loopback = proxy.http_addr.ip().is_loopback();
     let config = ClientConfig {
         host: if loopback { reachable(proxy.http_addr).ip().to_string() } else { host_name() },
-        http_port: proxy.http_addr.port(),
+        port: proxy.http_addr.port(),
+        is_tls: false,
         rsync_port: sync.rsync_addr.port(),
         module: client_config::first_module(settings),
     };

@@ -120,7 +120,8 @@ impl Demo {
     pub fn how_to_use(&self) -> String {
         let config = ClientConfig {
             host: "127.0.0.1".to_owned(),
-            http_port: self.mirror.http_port(),
+            port: self.mirror.http_port(),
+            is_tls: false,
             rsync_port: self.mirror.rsync_port(),
             module: MODULE.to_owned(),
         };

@@ -39,7 +39,7 @@ async fn know(app: &App, name: &str, contents: Contents) {
 fn request() -> ClientRequest {
     let (head, ()) = http::Request::get("/").header("host", "a").body(()).unwrap().into_parts();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    ClientRequest::check(head, address.ip(), address).unwrap()
+    ClientRequest::check(head, address.ip(), address, false).unwrap()
 }
 
 #[tokio::test]
