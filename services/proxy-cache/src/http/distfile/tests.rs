@@ -68,3 +68,14 @@ async fn a_request_that_missed_before_the_last_flight_landed_is_a_hit() {
         assert_eq!(upstream.total().requests, 1, "{size}");
     }
 }
+
+#[tokio::test]
+async fn a_disk_that_fails_while_a_name_is_looked_for_is_told_with_a_time_to_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await.unwrap();
+    let app = app(dir.path(), &upstream).await;
+    let failed = Err(StoreError::Interrupted { reason: "EIO".to_owned() });
+    let reply = answer(&app, &request(), &"a-1.tar".parse().unwrap(), failed, None).await.unwrap();
+    assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.headers()["retry-after"], "60");
+}
