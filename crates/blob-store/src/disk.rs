@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
 use crate::error::StoreError;
 
 /// A kind of file operation.
@@ -114,6 +116,15 @@ impl Disk {
 
     pub(crate) fn open(&self, path: &Path) -> Result<File> {
         self.run(FileOp::Open, path, || File::open(path))
+    }
+
+    /// The same if the kernel has all in memory that leads to the file; else, or where it can't say, `WouldBlock`.
+    pub(crate) fn open_cached(&self, path: &Path) -> Result<File> {
+        self.run(FileOp::Open, path, || {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let opened = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED);
+            opened.map(File::from).map_err(|_| io::ErrorKind::WouldBlock.into())
+        })
     }
 
     /// A small file: what we wrote ourselves, so never above 64 KiB.

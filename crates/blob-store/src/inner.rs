@@ -74,15 +74,24 @@ impl Inner {
         Some((entry.hold.clone(), entry.size_bytes))
     }
 
+    /// As [`hold`](Self::hold), unless the access is one that has to be written to the disk.
+    pub(crate) fn hold_now(&self, digest: &BlobDigest) -> Option<(Hold, u64)> {
+        let mut index = lock(&self.index);
+        let entry = index.blobs.get_mut(digest)?;
+        let now = SystemTime::now();
+        if is_save_due(entry.saved_access, now) {
+            return None;
+        }
+        entry.last_access = Some(now);
+        Some((entry.hold.clone(), entry.size_bytes))
+    }
+
     pub(crate) fn save_access(&self, digest: &BlobDigest, file: &std::fs::File) {
         let accessed = {
             let mut index = lock(&self.index);
             let Some(entry) = index.blobs.get_mut(digest) else { return };
             let Some(accessed) = entry.last_access else { return };
-            let due = entry.saved_access.is_none_or(|saved| {
-                accessed.duration_since(saved).is_ok_and(|age| age >= ACCESS_SAVED_EVERY)
-            });
-            if !due {
+            if !is_save_due(entry.saved_access, accessed) {
                 return;
             }
             entry.saved_access = Some(accessed);
@@ -304,4 +313,8 @@ impl Inner {
             offset += read as u64;
         }
     }
+}
+
+fn is_save_due(saved: Option<SystemTime>, accessed: SystemTime) -> bool {
+    saved.is_none_or(|saved| accessed.duration_since(saved).is_ok_and(|age| age >= ACCESS_SAVED_EVERY))
 }

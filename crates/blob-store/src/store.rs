@@ -173,6 +173,17 @@ impl Store {
         Ok(Some(OpenBlob { file: Arc::new(file), size_bytes, modified, hold }))
     }
 
+    /// As [`read`](Self::read), if all is in memory that this needs. `None` says nothing but that `read` has to be asked.
+    /// Never blocks.
+    #[must_use]
+    pub fn read_now(&self, digest: &BlobDigest) -> Option<OpenBlob> {
+        let (hold, size_bytes) = self.inner.hold_now(digest)?;
+        let file = self.inner.disk.open_cached(&self.inner.layout.blob(digest)).ok()?;
+        let metadata = file.metadata().ok()?;
+        let modified = metadata.modified().ok();
+        (metadata.len() == size_bytes).then(|| OpenBlob { file: Arc::new(file), size_bytes, modified, hold })
+    }
+
     /// Whether a blob has the listed length and digests. BLAKE2B is compared by name; other digests
     /// by reading the blob, once in this process's life. Blocks.
     ///

@@ -272,6 +272,32 @@ fn accesses_survive_a_restart() {
 }
 
 #[test]
+fn what_is_in_memory_is_opened_without_the_disk_and_everything_else_is_left_to_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let digest = put(&store, "a", b"0123456789").digest;
+    assert!(store.read_now(&common::digest(b"other")).is_none(), "nobody has it");
+    // The access of `put` was never saved: that is for `read`.
+    assert!(store.read_now(&digest).is_none());
+    let modified = store.read(&digest).unwrap().unwrap().modified();
+    let blob = store.read_now(&digest).unwrap();
+    assert_eq!((blob.size_bytes(), blob.modified()), (10, modified));
+    let mut octets = [0; 10];
+    blob.read_exact_at(&mut octets, 0).unwrap();
+    assert_eq!(&octets, b"0123456789");
+    assert_eq!(store.evict(&digest, None).unwrap(), Evicted::Busy, "it is being read");
+    drop(blob);
+    // Of another length than it had, or gone: `read` finds out what that means.
+    let path = files_below(&dir.path().join("r0/blobs")).remove(0);
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    fs::write(&path, b"short").unwrap();
+    assert!(store.read_now(&digest).is_none());
+    fs::remove_file(&path).unwrap();
+    assert!(store.read_now(&digest).is_none());
+    assert!(store.read(&digest).unwrap().is_none());
+}
+
+#[test]
 fn other_digests_than_ours_are_compared_by_reading() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

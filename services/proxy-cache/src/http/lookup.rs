@@ -62,6 +62,9 @@ pub(crate) async fn by_name(
         return of_known(app, known, scope).await;
     }
     let Some(digest) = app.store.named(&scope, name) else { return Ok(Lookup::Unknown) };
+    if let Some(blob) = app.store.read_now(&digest) {
+        return Ok(Lookup::Hit(digest, blob));
+    }
     let store = app.store.clone();
     let blob = blocking(move || store.read(&digest)).await?;
     Ok(blob.map_or(Lookup::Unknown, |blob| Lookup::Hit(digest, blob)))
@@ -83,6 +86,13 @@ pub(crate) async fn of_known(
         return Ok(Lookup::Miss(Box::new(known)));
     }
     let is_named = named.iter().any(|digest| digest.is_some_and(|digest| candidates.contains(&digest)));
+    // The plain hit: its key is its digest, and its name leads to it.
+    if let (Some(digest), true) = (expected.blob(), is_named)
+        && let Some(blob) =
+            app.store.read_now(&digest).filter(|blob| blob.size_bytes() == expected.size_bytes())
+    {
+        return Ok(Lookup::Hit(digest, blob));
+    }
     let store = app.store.clone();
     let found = blocking(move || {
         for digest in candidates {
