@@ -9,6 +9,7 @@
 //! is how it changes, `schema.sql` what is in the file.
 
 mod file;
+mod recent;
 mod row;
 mod source_url;
 mod step;
@@ -26,6 +27,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use file::Pools;
+use recent::Recent;
 use source_url::SourceKey;
 pub use step::Step;
 
@@ -88,6 +90,7 @@ pub struct Catalogue {
 struct Shared {
     path: PathBuf,
     pools: RwLock<Pools>,
+    recent: Recent,
     /// Modules that were imported in full at least once.
     modules: AtomicU64,
     filled: Notify,
@@ -107,6 +110,7 @@ impl Catalogue {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
                 pools: RwLock::new(pools),
+                recent: Recent::default(),
                 modules: AtomicU64::new(0),
                 filled: Notify::new(),
                 is_damaged: AtomicBool::new(false),
@@ -142,6 +146,10 @@ impl Catalogue {
         name: &DistfileName,
         module: Option<&str>,
     ) -> Result<Option<KnownDistfile>, CatalogueError> {
+        let changes = match self.shared.recent.get(name, module) {
+            Ok(known) => return Ok(Some(known)),
+            Err(changes) => changes,
+        };
         let found = sqlx::query(
             "SELECT module.name AS module_name, distfile.name, size_bytes, restriction, digests, sources, packages
              FROM module CROSS JOIN distfile ON distfile.module = module.id
@@ -154,7 +162,11 @@ impl Catalogue {
         .await
         .map_err(CatalogueError::from)
         .and_then(|row| row.as_ref().map(known).transpose());
-        self.noticing_damage(found)
+        let found = self.noticing_damage(found)?;
+        if let Some(known) = &found {
+            self.shared.recent.keep(changes, name, module, known);
+        }
+        Ok(found)
     }
 
     /// What `name` is in each module that has it, in the modules' order.
@@ -241,7 +253,9 @@ impl Catalogue {
     pub async fn set_module_order(&self, order: &[String]) -> Result<(), CatalogueError> {
         let mut transaction = self.pools().writer.begin().await?;
         step::set_order(&mut transaction, order).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        self.shared.recent.forget();
+        Ok(())
     }
 
     /// Waits until reading or writing met damage.
@@ -268,6 +282,7 @@ impl Catalogue {
         }
         let pools = file::open(path).await?;
         *self.shared.pools.write().unwrap_or_else(PoisonError::into_inner) = pools;
+        self.shared.recent.forget();
         self.shared.is_damaged.store(false, Ordering::Release);
         self.count_modules().await
     }

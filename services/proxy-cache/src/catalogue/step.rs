@@ -130,6 +130,7 @@ impl Step {
         }
         set_order(&mut self.transaction, module_order).await?;
         self.transaction.commit().await?;
+        self.catalogue.shared.recent.forget();
         self.catalogue.count_modules().await?;
         info!(
             module = self.module,
