@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use blob_store::Store;
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use service_kit::clock;
 use service_kit::lifecycle::Tasks;
 use service_kit::readiness::Readiness;
@@ -47,6 +47,8 @@ pub(crate) struct App {
     pub(crate) catalogue_settled: CancellationToken,
     /// What we call ourselves in `Via`.
     pub(crate) pseudonym: String,
+    /// The same as an answer has it.
+    pub(crate) via: HeaderValue,
     /// Held over the import of a directory.
     pub(crate) importing: tokio::sync::Mutex<()>,
 }

@@ -1,7 +1,7 @@
 //! The HTTP port.
 //!
-//! [`server`] accepts and limits, [`router`] decides what a request is, [`distfile`] serves hits and
-//! misses, [`forward`] is the forward role, [`body`] is the one place that reads files for clients.
+//! [`server`] accepts and limits, [`engine`] speaks HTTP, [`router`] decides what a request is, [`distfile`]
+//! serves hits and misses, [`forward`] is the forward role, [`body`] is what an answer carries.
 //! Nothing here talks to maintenance, and nothing here knows where a blob is on the disk.
 
 mod alias;
@@ -12,9 +12,9 @@ mod checked;
 mod client_files;
 mod clients;
 mod distfile;
+mod engine;
 mod file_reply;
 mod forward;
-mod line_ends;
 pub(crate) mod lookup;
 mod pace;
 mod passthrough;

@@ -148,6 +148,7 @@ async fn build(config: Config, kit: &Kit) -> anyhow::Result<(Arc<App>, TcpListen
         store,
         catalogue,
         farm,
+        via: ::http::HeaderValue::try_from(format!("1.1 {pseudonym}"))?,
         pseudonym,
         importing: tokio::sync::Mutex::default(),
     };

@@ -2,18 +2,16 @@
 
 use std::path::{Component, Path};
 
+use bytes::BytesMut;
 use gentoo_repo::layout::hash_directory;
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, request};
 use http_wire::conditional::{Validators, format_date, parse_date};
 use http_wire::head::{self, Refusal};
-use http_wire::line_ends::LineEnds;
 use http_wire::multipart::{Multipart, Segment, format_content_range};
 use http_wire::range::{self, RANGES_MAX, Wanted};
+use http_wire::received::{Awaited, Limits};
 use http_wire::target::{Form, RequestTarget, distfile_in_url, parse_path};
 use http_wire::via::Via;
-
-/// More lines than hyper is told to take.
-const HEADERS_MAX: usize = 64;
 
 /// Every octet of a part of a path in its encoded form.
 fn encoded(part: &str) -> String {
@@ -131,31 +129,39 @@ fn assert_layout(parts: &[std::ops::Range<u64>], size: u64) {
     assert_eq!(length, sum.min(u128::from(u64::MAX)));
 }
 
-/// The octets of a connection. However they are cut, the same lone line feeds are spoilt; a head that is then accepted
-/// can be read in one way only, and says of itself that it came through here when it goes on.
+/// The octets of a connection. However they are cut, the same heads come of them; a head that is then accepted can be
+/// read in one way only, and says of itself that it came through here when it goes on.
 pub(crate) fn head(octets: &[u8]) {
-    let spoilt = |cut: usize| {
-        let (mut line_ends, mut copy) = (LineEnds::default(), octets.to_vec());
-        let (first, second) = copy.split_at_mut(cut);
-        line_ends.spoil_bare(first);
-        line_ends.spoil_bare(second);
-        copy
-    };
-    let clean = spoilt(0);
-    assert_eq!(spoilt(octets.len() / 2), clean);
-    let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut fields);
-    let Ok(httparse::Status::Complete(length)) = request.parse(&clean) else { return };
-    assert!(!clean[..length].contains(&0), "a spoilt octet was taken");
-    let version = if request.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    let mut headers = HeaderMap::new();
-    for field in request.headers {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
-            headers.append(name, value);
+    let heads = heard(octets, usize::MAX);
+    let cut = heard(octets, 1 + octets.len() / 3);
+    assert_eq!(heads.len(), cut.len());
+    for (once, pieces) in heads.iter().zip(&cut) {
+        assert_eq!((&once.method, &once.uri, &once.headers), (&pieces.method, &pieces.uri, &pieces.headers));
+        accepted(once);
+    }
+}
+
+fn heard(octets: &[u8], step: usize) -> Vec<request::Parts> {
+    const LIMITS: Limits = Limits { headers_max: 64, octets_max: 16 << 10 };
+    let (mut received, mut awaited, mut heads) = (BytesMut::new(), Awaited::default(), Vec::new());
+    for piece in octets.chunks(step.clamp(1, usize::MAX)) {
+        received.extend_from_slice(piece);
+        loop {
+            match awaited.look(&mut received, LIMITS) {
+                Ok(Some(head)) => heads.push(head),
+                Ok(None) => break,
+                Err(_) => return heads,
+            }
+            awaited = Awaited::default();
         }
     }
-    let via = match head::check(version, &headers) {
+    heads
+}
+
+fn accepted(head: &request::Parts) {
+    let (version, headers) = (head.version, &head.headers);
+    assert!(headers.len() <= 64);
+    let via = match head::check(version, headers) {
         Ok(via) => via,
         Err(Refusal::Body | Refusal::NoHost | Refusal::ManyHosts | Refusal::TooManyHops) => return,
     };
@@ -163,7 +169,7 @@ pub(crate) fn head(octets: &[u8]) {
     assert!(headers.get_all("content-length").iter().all(|length| length == "0"));
     assert!(headers.get_all("host").iter().count() <= 1);
     goes_on(&via);
-    conditions(&headers);
+    conditions(headers);
 }
 
 fn goes_on(via: &Via) {

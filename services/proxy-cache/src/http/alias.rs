@@ -27,9 +27,7 @@ pub(crate) async fn answer(app: &App, request: &ClientRequest, prefix: &str, seg
     let stamp = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     let etag = format!("\"{:x}-{:x}\"", stamp.as_nanos(), metadata.len());
     let head = FileHead::new(metadata.len(), Validators { etag: Some(etag), modified }, CacheStatus::HIT);
-    head.reply(&request.method, &request.headers, |selection| {
-        body::file(Arc::new(file), metadata.len(), selection)
-    })
+    head.reply(&request.method, &request.headers, |selection| body::file(Arc::new(file), selection))
 }
 
 /// An alias's prefix as it is compared.

@@ -1,10 +1,9 @@
 //! Ready-made configuration for a Gentoo client of this mirror, and the page for people.
 
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
-use http::{Method, StatusCode};
 use http_wire::target::ClientFile;
 
-use super::body;
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use crate::app::App;
@@ -31,11 +30,7 @@ pub(crate) async fn answer(app: &App, request: &ClientRequest, file: ClientFile)
         ClientFile::Mirrors => config.mirrors(),
         ClientFile::ReposConf => config.repos_conf(),
     };
-    let mut reply = reply::text(StatusCode::OK, text.trim_end());
-    if request.method == Method::HEAD {
-        *reply.body_mut() = body::empty();
-    }
-    reply
+    reply::text(StatusCode::OK, text.trim_end())
 }
 
 /// Host, without brackets, and port of the `Host` header; else where the client connected to.
@@ -57,7 +52,7 @@ fn parse_authority(text: &str, is_tls: bool) -> Option<(String, u16)> {
 }
 
 /// `/`
-pub(crate) fn front(app: &App, request: &ClientRequest) -> Reply {
+pub(crate) fn front(app: &App) -> Reply {
     let blobs = app.store.inventory().len();
     let used_mib = app.store.used_bytes() >> 20;
     let capacity_mib = app.store.capacity_bytes() >> 20;
@@ -70,9 +65,6 @@ pub(crate) fn front(app: &App, request: &ClientRequest) -> Reply {
     );
     let mut reply = reply::text(StatusCode::OK, &page);
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    if request.method == Method::HEAD {
-        *reply.body_mut() = body::empty();
-    }
     reply
 }
 

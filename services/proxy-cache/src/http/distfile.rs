@@ -44,7 +44,8 @@ pub(crate) async fn answer(
         Ok(Lookup::Miss(_)) if request.is_loop(app) || request.is_from_ourselves(app) => {
             Some(reply::text(StatusCode::LOOP_DETECTED, "this request has been through here already"))
         }
-        Ok(Lookup::Miss(known)) => Some(miss(app, request, &known, asked).await),
+        // Boxed: what a miss needs is not to be moved about for each hit.
+        Ok(Lookup::Miss(known)) => Some(Box::pin(miss(app, request, &known, asked)).await),
         Ok(Lookup::Unknown) => None,
         Err(error) => {
             warn!(%error, name = name.as_str(), "the store can't be read");
@@ -60,7 +61,10 @@ fn refused(app: &App, request: &ClientRequest, name: &DistfileName) -> Option<Re
 }
 
 fn etag(digest: &[u8]) -> String {
-    format!("\"{}\"", hex::encode(digest))
+    let mut quoted = vec![b'"'; digest.len() * 2 + 2];
+    // Not `encode`, which goes letter by letter: this is in every answer.
+    let _is_long_enough = hex::encode_to_slice(digest, &mut quoted[1..=digest.len() * 2]);
+    String::from_utf8_lossy(&quoted).into_owned()
 }
 
 fn hit(app: &App, request: &ClientRequest, name: &DistfileName, digest: BlobDigest, blob: OpenBlob) -> Reply {

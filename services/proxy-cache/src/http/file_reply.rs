@@ -110,6 +110,7 @@ impl FileHead {
         let mut reply = Response::new(body::empty());
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
+        headers.reserve(8);
         let mut put = |name: HeaderName, value: String| {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
@@ -124,7 +125,7 @@ impl FileHead {
         if self.status == CacheStatus::HIT
             && let Some(modified) = self.validators.modified
         {
-            put(AGE, modified.elapsed().unwrap_or_default().as_secs().to_string());
+            headers.insert(AGE, modified.elapsed().unwrap_or_default().as_secs().into());
         }
         let (name, value) = self.status.header();
         headers.insert(name, value);

@@ -82,6 +82,20 @@ impl<S> Paced<S> {
         self.socket
     }
 
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.socket
+    }
+
+    /// Writes by another way than the socket's own, and judges by what that comes to.
+    pub(crate) fn poll_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut S, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let written = write(&mut self.socket, cx);
+        self.judge(cx, written, |&octets| octets)
+    }
+
     fn judge<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -7,8 +7,8 @@ use http::header::{HeaderMap, RANGE};
 use http::{Method, StatusCode, Uri, request};
 use http_wire::head::{self, Refusal};
 use http_wire::via::Via;
-use hyper::upgrade::OnUpgrade;
 
+use super::engine::Takeover;
 use super::reply::{self, Reply};
 use crate::app::{App, HOP_HEADER};
 
@@ -27,31 +27,31 @@ pub(crate) struct ClientRequest {
     /// Whether it came through TLS.
     pub(crate) is_tls: bool,
     /// What makes the connection a tunnel.
-    upgrade: Mutex<Option<OnUpgrade>>,
+    takeover: Mutex<Option<Takeover>>,
 }
 
 impl ClientRequest {
     /// Refuses what could be read in two ways, and what no request to us has: a body.
     pub(crate) fn check(
         head: request::Parts,
+        takeover: Option<Takeover>,
         client: IpAddr,
         local: SocketAddr,
         is_tls: bool,
     ) -> Result<Self, Box<Reply>> {
-        let (headers, mut extensions) = (head.headers, head.extensions);
-        let upgrade = Mutex::new(extensions.remove::<OnUpgrade>());
+        let (headers, takeover) = (head.headers, Mutex::new(takeover));
         let via = head::check(head.version, &headers).map_err(|refusal| {
             Box::new(match refusal {
                 Refusal::TooManyHops => reply::text(StatusCode::LOOP_DETECTED, refusal.as_str()),
                 Refusal::Body | Refusal::NoHost | Refusal::ManyHosts => reply::bad_request(refusal.as_str()),
             })
         })?;
-        Ok(Self { method: head.method, uri: head.uri, headers, via, client, local, is_tls, upgrade })
+        Ok(Self { method: head.method, uri: head.uri, headers, via, client, local, is_tls, takeover })
     }
 
     /// The right to take the connection over once it was answered; only once.
-    pub(crate) fn take_upgrade(&self) -> Option<OnUpgrade> {
-        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(crate) fn take_over(&self) -> Option<Takeover> {
+        self.takeover.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether another replica asks.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::VIA;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use http_wire::target::{Form, RequestTarget, parse_path};
 use tracing::debug;
 
@@ -24,21 +24,19 @@ const LAYOUT_CONF: &str = "[structure]\n0=filename-hash BLAKE2B 8\n1=flat";
 pub(crate) async fn answer(app: &Arc<App>, request: &ClientRequest) -> Reply {
     let mut reply = route(app, request).await;
     debug!(status = reply.status().as_u16(), client = %request.client, "{} {}", request.method, request.uri.path());
-    if let Ok(via) = HeaderValue::from_str(&format!("1.1 {}", app.pseudonym)) {
-        reply.headers_mut().insert(VIA, via);
-    }
+    reply.headers_mut().insert(VIA, app.via.clone());
     reply
 }
 
 async fn route(app: &Arc<App>, request: &ClientRequest) -> Reply {
     if request.method == Method::CONNECT {
-        return tunnel::answer(app, request).await;
+        return Box::pin(tunnel::answer(app, request)).await;
     }
     if request.method != Method::GET && request.method != Method::HEAD {
         return reply::method_not_allowed();
     }
     if request.uri.authority().is_some() {
-        return forward::answer(app, request).await;
+        return Box::pin(forward::answer(app, request)).await;
     }
     origin_form(app, request, request.uri.path()).await
 }
@@ -46,7 +44,7 @@ async fn route(app: &Arc<App>, request: &ClientRequest) -> Reply {
 /// The mirror role, and everything about ourselves.
 pub(crate) async fn origin_form(app: &Arc<App>, request: &ClientRequest, path: &str) -> Reply {
     match parse_path(path, &app.alias_prefixes) {
-        RequestTarget::LayoutConf => head_too(request, reply::text(StatusCode::OK, LAYOUT_CONF)),
+        RequestTarget::LayoutConf => reply::text(StatusCode::OK, LAYOUT_CONF),
         RequestTarget::Distfile { name, module, form } => {
             let found = lookup::for_client(app, request, &name, module.as_deref()).await;
             if let Some(reply) = distfile::answer(app, request, &name, found, None).await {
@@ -59,13 +57,13 @@ pub(crate) async fn origin_form(app: &Arc<App>, request: &ClientRequest, path: &
                 return reply::not_found("nobody knows this name");
             }
             let candidates = candidate::from_mirrors(&app.config.mirrors, &name);
-            passthrough::from_candidates(app, request, &candidates).await
+            Box::pin(passthrough::from_candidates(app, request, &candidates)).await
         }
         RequestTarget::Alias { prefix, segments } => alias::answer(app, request, &prefix, &segments).await,
         RequestTarget::Client(file) => client_files::answer(app, request, file).await,
-        RequestTarget::Front => client_files::front(app, request),
-        RequestTarget::Health => head_too(request, health(app, false)),
-        RequestTarget::Ready => head_too(request, health(app, true)),
+        RequestTarget::Front => client_files::front(app),
+        RequestTarget::Health => health(app, false),
+        RequestTarget::Ready => health(app, true),
         RequestTarget::Unknown => reply::not_found("nothing is here"),
     }
 }
@@ -80,11 +78,4 @@ pub(crate) fn health(app: &App, readiness_too: bool) -> Reply {
             reply::text(StatusCode::SERVICE_UNAVAILABLE, &lines.join("\n"))
         }
     }
-}
-
-fn head_too(request: &ClientRequest, mut reply: Reply) -> Reply {
-    if request.method == Method::HEAD {
-        *reply.body_mut() = super::body::empty();
-    }
-    reply
 }

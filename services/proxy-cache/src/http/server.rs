@@ -1,34 +1,27 @@
 //! The listening side: connections, their limits, and who may ask.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use service_kit::proxy_protocol::{self, Connected, Socket};
+use http::request;
+use http_wire::received;
+use service_kit::proxy_protocol::{self, Connected};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tokio_util::either::Either;
 use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::clients::Clients;
-use super::line_ends::Strict;
+use super::engine::{self, Ended, Limits, Takeover, Transport};
 use super::pace::{PaceMin, Paced};
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use super::router;
 use crate::app::App;
 
-/// The smallest head that hyper's buffer can be.
-const HEAD_OCTETS_MIN: usize = 8 << 10;
 /// What the kernel takes beyond what the client's window has room for. Without it, megabytes wait there,
 /// and a client that takes some of them seems to stand still for minutes.
 const UNSENT_OCTETS_MAX: u32 = 256 << 10;
@@ -39,9 +32,6 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\
     this address has too many connections here\r\n";
 /// Pause after the kernel could not give us a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A client's connection, behind whatever it is wrapped in.
-pub(super) type Connection = Either<Socket, Box<TlsStream<Socket>>>;
 
 /// What all ports share: how many connections there are, and whose.
 #[derive(Debug, Clone)]
@@ -134,55 +124,46 @@ async fn connection(
     let soft = app.tasks.soft();
     let (limits, timeouts) = (app.config.limits, app.config.timeouts);
     let is_tls = tls.is_some();
-    let socket: Connection = match tls {
-        None => Either::Left(socket),
+    let transport: Box<dyn Transport> = match tls {
+        None => Box::new(socket),
         Some(acceptor) => {
             let shaking = tokio::time::timeout(timeouts.client_head.0, acceptor.accept(socket));
             match soft.run_until_cancelled(shaking).await {
-                Some(Ok(Ok(socket))) => Either::Right(Box::new(socket)),
+                Some(Ok(Ok(socket))) => Box::new(socket),
                 Some(Ok(Err(error))) => return debug!(%error, %peer, "no TLS connection came about"),
                 Some(Err(_)) => return debug!(%peer, "a client took too long to shake hands"),
                 None => return,
             }
         }
     };
-    let socket = Paced::new(Strict::new(socket), PaceMin::new(limits.client_rate.0, timeouts.client_stall.0));
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(serve(&app, request, peer, local, is_tls).await) }
-    });
-    let head_octets_max = usize::try_from(limits.request_head.0).unwrap_or(usize::MAX).max(HEAD_OCTETS_MIN);
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(timeouts.client_head.0)
-        .max_headers(limits.request_headers as usize)
-        .max_header_size(head_octets_max)
-        // Of answers, too: what waits here for a client that does not read is memory.
-        .max_buf_size(head_octets_max)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    tokio::pin!(serving);
-    let served = tokio::select! {
-        served = serving.as_mut() => served,
-        () = soft.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
+    let pace = PaceMin::new(limits.client_rate.0, timeouts.client_stall.0);
+    let limits = Limits {
+        head: received::Limits {
+            headers_max: limits.request_headers as usize,
+            octets_max: usize::try_from(limits.request_head.0).unwrap_or(usize::MAX),
+        },
+        head_timeout: timeouts.client_head.0,
     };
-    if let Err(error) = served {
-        debug!(%error, %peer, "a connection broke");
+    let answer = |head, takeover| {
+        let app = Arc::clone(&app);
+        async move { serve(&app, head, takeover, peer, local, is_tls).await }
+    };
+    match engine::serve(Paced::new(transport, pace), limits, &soft, answer).await {
+        Ended::Broken(error) => debug!(%error, %peer, "a connection broke"),
+        Ended::Refused(fault) => debug!(%fault, %peer, "what came is no request"),
+        Ended::Closed | Ended::Idle | Ended::Stopping | Ended::TakenOver => {}
     }
 }
 
 async fn serve(
     app: &Arc<App>,
-    request: http::Request<Incoming>,
+    head: request::Parts,
+    takeover: Option<Takeover>,
     peer: SocketAddr,
     local: SocketAddr,
     is_tls: bool,
 ) -> Reply {
     let client = peer.ip().to_canonical();
-    let (head, _body) = request.into_parts();
     let span = info_span!(
         "http_request",
         otel.kind = "server",
@@ -199,7 +180,7 @@ async fn serve(
             let why = "this network may not ask here (proxy.allow_clients)";
             return reply::closing(reply::text(http::StatusCode::FORBIDDEN, why));
         }
-        match ClientRequest::check(head, client, local, is_tls) {
+        match ClientRequest::check(head, takeover, client, local, is_tls) {
             Ok(request) => router::answer(app, &request).await,
             Err(refusal) => *refusal,
         }

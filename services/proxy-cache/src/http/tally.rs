@@ -37,14 +37,14 @@ impl Tally {
     }
 
     /// Bytes were handed to the connection.
-    pub(crate) fn add(&mut self, bytes: usize) {
-        self.access.bytes_served += bytes as u64;
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.access.bytes_served += bytes;
     }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        let mut access = self.access.clone();
+        let mut access = Access { name: std::mem::take(&mut self.access.name), ..self.access.clone() };
         if access.bytes_served < self.expected_bytes {
             access.outcome = AccessOutcome::Failed;
         }

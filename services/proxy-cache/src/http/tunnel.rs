@@ -8,19 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::clients::{Clients, Place};
-use super::line_ends::Strict;
-use super::pace::Paced;
+use super::engine::{Taken, Takeover};
 use super::reply::{self, Reply};
 use super::request::ClientRequest;
-use super::server::Connection;
 use crate::app::App;
 use crate::fetch::fault::SourceFault;
 
@@ -65,7 +61,7 @@ pub(super) async fn answer(app: &Arc<App>, request: &ClientRequest) -> Reply {
     else {
         return reply::closing(reply::unavailable("too many tunnels"));
     };
-    let Some(upgrade) = request.take_upgrade() else {
+    let Some(takeover) = request.take_over() else {
         return refuse(StatusCode::BAD_REQUEST, "this connection can't become a tunnel");
     };
     match app.upstreams.connect(host, port).await {
@@ -73,7 +69,7 @@ pub(super) async fn answer(app: &Arc<App>, request: &ClientRequest) -> Reply {
             let tunnel =
                 Tunnel { app: Arc::clone(app), to: format!("{host}:{port}"), server, _client: client };
             drop(app.tasks.spawn("tunnel", async move {
-                tunnel.run(upgrade).await;
+                tunnel.run(takeover).await;
                 drop(permit);
             }));
             let mut reply = Reply::new(super::body::empty());
@@ -120,40 +116,29 @@ impl Ended {
 }
 
 impl Tunnel {
-    async fn run(self, upgrade: OnUpgrade) {
-        let Ok(upgraded) = upgrade.await else { return };
-        let Some(client) = raw(upgraded) else {
-            return warn!(
-                to = self.to,
-                "a client sent on before it knew that there is a tunnel; it is closed"
-            );
-        };
+    async fn run(mut self, takeover: Takeover) {
+        let Some(Taken { transport, early }) = takeover.taken().await else { return };
         let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (mut from_client, mut to_client) = tokio::io::split(client);
-        let (mut from_server, mut to_server) = self.server.into_split();
+        let (mut from_client, mut to_client) = tokio::io::split(transport);
+        let (mut from_server, mut to_server) = self.server.split();
         let copying = async {
-            let both = tokio::try_join!(
+            // What a client sends before it has the answer is for the other side, too.
+            to_server.write_all(&early).await?;
+            up.fetch_add(early.len() as u64, Ordering::Relaxed);
+            tokio::try_join!(
                 copy(&mut from_client, &mut to_server, &up),
                 copy(&mut from_server, &mut to_client, &down),
-            );
-            if both.is_ok() { Ended::Closed } else { Ended::Broken }
+            )
         };
         let soft = self.app.tasks.soft();
         let ended = tokio::select! {
-            ended = copying => ended,
+            copied = copying => if copied.is_ok() { Ended::Closed } else { Ended::Broken },
             () = idle(self.app.config.tunnels.idle.0, &up, &down) => Ended::Idle,
             () = soft.cancelled() => Ended::Stopping,
         };
         let (up, down) = (up.into_inner(), down.into_inner());
         info!(to = self.to, bytes_up = up, bytes_down = down, reason = ended.as_str(), "a tunnel ended");
     }
-}
-
-/// The connection without the rules for heads; `None` if octets came that these were applied to.
-fn raw(upgraded: Upgraded) -> Option<Connection> {
-    let parts = upgraded.downcast::<TokioIo<Paced<Strict<Connection>>>>().ok()?;
-    let is_untouched = parts.read_buf.is_empty();
-    is_untouched.then(|| parts.io.into_inner().into_inner().into_inner())
 }
 
 /// One direction, to its end; the other side learns of that.

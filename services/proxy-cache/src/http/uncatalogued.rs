@@ -133,7 +133,7 @@ async fn serve(
         Err(_) => return None,
     };
     let length_bytes = kept.response.length_bytes;
-    let make_body = |selection| body::file(file, length_bytes, selection);
+    let make_body = |selection| body::file(file, selection);
     Some(reply_of(request, &kept.stored, length_bytes, status, age_seconds, make_body))
 }
 
