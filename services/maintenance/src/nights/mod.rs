@@ -140,9 +140,7 @@ mod tests {
         // 1 July 2026 is a Wednesday.
         assert_eq!(due("0 4 * * SUN", "2026-07-01T00:00:00Z", "Europe/Berlin"), at("2026-07-05T02:00:00Z"));
         assert_eq!(due("@monthly", "2026-07-02T00:00:00Z", "UTC"), at("2026-08-01T00:00:00Z"));
-        let never =
-            schedule("0 0 30 2 *", "UTC").next_due(at("2026-07-01T00:00:00Z"), at("2026-07-01T00:00:00Z"), 0);
-        assert_eq!(never, None, "30 February");
+        assert_eq!(due("0 0 29 2 *", "2026-07-01T00:00:00Z", "UTC"), at("2028-02-29T00:00:00Z"));
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn cron(text: &str) -> Result<Nightly, ValueError> {
             fields.len()
         )));
     }
-    Cron::from_str(text).map(|cron| Nightly::Cron(Box::new(cron))).map_err(|error| {
+    let cron = Cron::from_str(text).map_err(|error| {
         // The parser names the mistake, not the place: each field alone tells which one it is.
         for (at, (position, field)) in fields.iter().enumerate() {
             let mut alone = ["*"; 5];
@@ -109,7 +109,18 @@ fn cron(text: &str) -> Result<Nightly, ValueError> {
             }
         }
         ValueError::new(format!("a cron expression: {error}"))
-    })
+    })?;
+    // Every field makes sense, and the day is in no month: only then there is no next time at all.
+    let epoch = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+    if cron.find_next_occurrence(&epoch, false).is_err()
+        && let [_, _, (position, day), (_, month), _] = fields.as_slice()
+    {
+        return Err(ValueError::new(format!(
+            "a cron expression that comes true some day; its day of the month \"{day}\" (character {position}) is \
+             in no month \"{month}\""
+        )));
+    }
+    Ok(Nightly::Cron(Box::new(cron)))
 }
 
 /// The fields with the positions of their first characters, counted from 1.
@@ -164,6 +175,8 @@ mod tests {
             ("30  3 32 * *", "day of the month \"32\" (character 7)"),
             ("30 3 * 13 *", "month \"13\" (character 8)"),
             ("30 3 * * XYZ", "day of the week \"XYZ\" (character 10)"),
+            ("30 3 30 2 *", "day of the month \"30\" (character 6) is in no month \"2\""),
+            ("0 4 31 4,6,9,11 *", "day of the month \"31\" (character 5)"),
             ("30 3 * *", "five fields"),
             ("0 30 3 * * *", "found 6"),
             ("@sometimes", "cron expression"),
