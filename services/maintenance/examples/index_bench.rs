@@ -15,9 +15,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use rookery_proto::v1::{
-    Blob, Digest, Distfile, InventoryBatch, ListObjectsRequest, ObjectOrder, PlanEvictionRequest, Restriction,
+    Blob, CatalogueChange, Digest, Distfile, InventoryBatch, ListObjectsRequest, ObjectOrder,
+    PlanEvictionRequest, Restriction,
 };
 use support::{DAY_MS, Rig};
+use tonic::Streaming;
 
 const DISTFILES: u32 = 300_000;
 const MODULES: u32 = 3;
@@ -66,31 +68,62 @@ fn row(what: &str, took: Duration, goal: &str) {
     println!("| {what} | {:.2} s | {goal} |", took.as_secs_f64());
 }
 
-async fn imported(rig: &Rig, module: &str, number: u64, distfiles: &[Distfile]) -> Duration {
-    let begun = Instant::now();
-    rig.tree.publish(module, number, distfiles);
-    loop {
-        let status = rig.status().await;
-        let is_here = status.modules.iter().any(|one| {
+struct Farm {
+    rig: Rig,
+    /// What a connected replica is told of the catalogue.
+    catalogue: Streaming<CatalogueChange>,
+}
+
+/// How long a generation took.
+struct Took {
+    /// Until it was the catalogue.
+    imported: Duration,
+    /// Until the replica had all of it.
+    told: Duration,
+}
+
+impl Farm {
+    async fn start() -> Self {
+        let rig = Rig::start().await;
+        rig.register("r1").await;
+        let catalogue = rig.watch_catalogue("r1", &[]).await;
+        Self { rig, catalogue }
+    }
+
+    /// From the moment when sync-server has published it. The import is over when this returns, with all that
+    /// it leaves for afterwards: replicas are told last.
+    async fn publish(&mut self, module: &str, number: u64, distfiles: &[Distfile]) -> Took {
+        self.rig.tree.publish(module, number, distfiles);
+        let begun = Instant::now();
+        while !self.is_catalogue(module, number).await {
+            assert!(begun.elapsed() < Duration::from_mins(10), "{module} is not imported");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let imported = begun.elapsed();
+        loop {
+            let change = self.catalogue.message().await.unwrap().expect("the stream never ends");
+            if change.complete && change.module == module && change.generation == number {
+                return Took { imported, told: begun.elapsed() };
+            }
+        }
+    }
+
+    async fn is_catalogue(&self, module: &str, number: u64) -> bool {
+        let status = self.rig.status().await;
+        status.modules.iter().any(|one| {
             one.catalogue_generation == number
                 && one.module.as_ref().is_some_and(|known| known.name == module)
-        });
-        if is_here {
-            return begun.elapsed();
-        }
-        assert!(begun.elapsed() < Duration::from_mins(10), "{module} is not imported");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        })
     }
 }
 
 #[tokio::main]
 async fn main() {
-    let rig = Rig::start().await;
-    rig.register("r1").await;
+    let mut farm = Farm::start().await;
     println!("| what | took | goal |\n| --- | --- | --- |");
     let mut distfiles: Vec<_> = (0..DISTFILES).map(|number| distfile(number, 1)).collect();
-    let took = imported(&rig, "gentoo", 1, &distfiles).await;
-    row("first import of 300,000 distfiles", took, "30 s");
+    let took = farm.publish("gentoo", 1, &distfiles).await;
+    row("first import of 300,000 distfiles", took.imported, "30 s");
 
     let begun = Instant::now();
     let batches = (0..BLOBS).step_by(500).map(|first| InventoryBatch {
@@ -98,28 +131,30 @@ async fn main() {
         blobs: (first..first + 500).map(blob).collect(),
         capacity_bytes: 21_000_000_000,
     });
-    rig.client().report_inventory(tokio_stream::iter(batches.collect::<Vec<_>>())).await.unwrap();
+    farm.rig.client().report_inventory(tokio_stream::iter(batches.collect::<Vec<_>>())).await.unwrap();
     row("inventory of 200,000 blobs", begun.elapsed(), "");
 
     for number in 0..CHANGED {
         distfiles[number as usize * 7] = distfile(number * 7, 2);
     }
-    let took = imported(&rig, "gentoo", 2, &distfiles).await;
-    row("difference of 500 distfiles, with 200,000 blobs", took, "1 s");
+    let took = farm.publish("gentoo", 2, &distfiles).await;
+    row("difference of 500 distfiles, with 200,000 blobs", took.imported, "1 s");
 
     for module in 1..MODULES {
         let share = (NAMES - DISTFILES) / (MODULES - 1);
         let first = DISTFILES + (module - 1) * share;
         let more: Vec<_> = (first..first + share).map(|number| distfile(number, 1)).collect();
-        let took = imported(&rig, &format!("overlay{module}"), 1, &more).await;
-        row(&format!("import of {share} distfiles of another module"), took, "");
+        let took = farm.publish(&format!("overlay{module}"), 1, &more).await;
+        row(&format!("import of {share} distfiles of another module"), took.imported, "");
     }
     for number in 0..CHANGED {
         distfiles[number as usize * 7] = distfile(number * 7, 3);
     }
-    let took = imported(&rig, "gentoo", 3, &distfiles).await;
-    row("difference of 500 distfiles among 1,000,000 names", took, "1 s");
+    let took = farm.publish("gentoo", 3, &distfiles).await;
+    row("difference of 500 distfiles among 1,000,000 names", took.imported, "1 s");
+    row("… and until a replica had it", took.told, "");
 
+    let Farm { rig, catalogue } = farm;
     rig.clock.advance_ms(30 * DAY_MS);
     let begun = Instant::now();
     rig.status().await;
@@ -146,5 +181,6 @@ async fn main() {
     row("objects with a part of a name", begun.elapsed(), "1 s");
     let size = std::fs::metadata(rig.index_path()).unwrap().len();
     println!("| size of the index | {} MB | |", size / 1_000_000);
+    drop(catalogue);
     rig.stop().await;
 }
