@@ -76,7 +76,7 @@ impl Night {
 
     /// As the boxes left it.
     fn fill(&self) -> Result<()> {
-        fs::create_dir(&self.dir)?;
+        fs::create_dir_all(&self.dir)?;
         let bytes = |file: &ExtraDistfile| file.contents.to_bytes().to_vec();
         for file in self.of("good").chain(self.of("equal")) {
             self.put(OsStr::new(&file.name), &bytes(file), true)?;
@@ -125,10 +125,10 @@ impl Night {
     fn put(&self, name: &OsStr, bytes: &[u8], is_settled: bool) -> Result<()> {
         let path = self.dir.join(name);
         fs::write(&path, bytes)?;
-        if is_settled {
-            let yesterday = SystemTime::now() - Duration::from_hours(24);
-            fs::File::options().write(true).open(&path)?.set_modified(yesterday)?;
-        }
+        let day = Duration::from_hours(24);
+        // What was written now would have settled before the last import of a slow run: tomorrow never has.
+        let modified = if is_settled { SystemTime::now() - day } else { SystemTime::now() + day };
+        fs::File::options().write(true).open(&path)?.set_modified(modified)?;
         Ok(())
     }
 
@@ -236,6 +236,83 @@ async fn a_night_adopts_what_is_right_removes_what_is_adopted_and_loses_nothing(
     fs::write(night.dir.join(&kept.name), "written in place")?;
     get(&farm, kept).await?;
     assert_eq!(cache_check::faults(&farm.cache_dir())?, Vec::<String>::new());
+    Ok(())
+}
+
+/// `rookery nightly`: its answer, and how it ended.
+fn nightly(farm: &Farm, arguments: &[&str]) -> Result<Value> {
+    let output = farm.rookery().args(["--json", "nightly"]).args(arguments).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "rookery nightly {arguments:?}: {said}\n{}", farm.log_end());
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// What a run says of one of its steps.
+fn step<'a>(run: &'a Value, name: &str) -> Result<(&'a str, &'a str)> {
+    let steps = run["steps"].as_array().context("no steps")?;
+    let step = steps.iter().find(|step| step["name"] == name).with_context(|| format!("no step {name}"))?;
+    Ok((step["outcome"].as_str().unwrap_or_default(), step["report"].as_str().unwrap_or_default()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nightly_run_adopts_clears_and_reports_the_import_directories_and_loses_nothing() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let night = Night::plan(scratch.path().join("distfiles"));
+    let mut farm = farm_of(&night.listed).await?;
+    for file in night.of("equal").chain(night.of("other")) {
+        get(&farm, file).await?;
+    }
+    farm.stop_mirror().await?;
+    // At its start there is nothing in it yet; what lies there in the evening is the night's.
+    fs::create_dir(&night.dir)?;
+    let dir = night.dir.display();
+    farm.configure(&format!("\n[[proxy.import_dirs]]\ndir = \"{dir}\"\nafter = \"remove\"\n"))?;
+    farm.start_mirror().await?;
+    let log = farm.dir().join("mirror.log");
+    eventually("the start has looked at it", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("imported: nothing is there"))
+    })
+    .await?;
+    assert_eq!(cache_check::blob_count(&farm.cache_dir())?, CACHED_EQUAL + CACHED_OTHER);
+    night.fill()?;
+    let before = snapshot(&night.dir)?;
+    assert_eq!(before.len(), 200);
+    let upstream_before = farm.upstream.total().requests;
+
+    let unknown = UNKNOWN + PARTS + LINKS + DIRECTORIES + NOT_UTF8 + BAD_NAMES;
+    let differing = FLIPPED + TRUNCATED + CACHED_OTHER + GROWING;
+    let left = format!("left: {unknown} unknown, {differing} with other contents, 0 failed");
+    let of_200 = format!("{CACHED_EQUAL} known, {GOOD} removed; {left}");
+    let adopted = format!(": {GOOD} adopted (");
+    let run = nightly(&farm, &["--dry-run"])?;
+    let (outcome, report) = step(&run, "import")?;
+    assert!(outcome == "done" && report.contains(&format!(" would be{adopted}")), "{report}");
+    assert!(report.ends_with(&of_200), "{report}");
+    assert_eq!(snapshot(&night.dir)?, before, "a dry run changes nothing");
+
+    let run = nightly(&farm, &[])?;
+    assert_eq!(run["outcome"], "done", "{run}");
+    let (outcome, report) = step(&run, "import")?;
+    assert!(outcome == "done" && report.contains(&adopted) && report.ends_with(&of_200), "{report}");
+    let mut rest = before;
+    for file in night.of("good") {
+        assert!(rest.remove(OsStr::new(&file.name)).is_some());
+    }
+    assert_eq!(snapshot(&night.dir)?, rest, "only what was adopted is gone, the rest is as it was");
+    // The steps behind it know of what was adopted: nothing of it is evicted in the same night.
+    assert_eq!(cache_check::blob_count(&farm.cache_dir())?, GOOD + CACHED_EQUAL + CACHED_OTHER);
+    assert_eq!(cache_check::faults(&farm.cache_dir())?, Vec::<String>::new());
+    for file in night.of("good").chain(night.of("equal")).chain(night.of("other")) {
+        get(&farm, file).await?;
+    }
+    assert_eq!(farm.upstream.total().requests, upstream_before, "all of them are hits");
+
+    // The next night finds what was left, and nothing to do.
+    let run = nightly(&farm, &[])?;
+    let (_, report) = step(&run, "import")?;
+    let of_90 = format!(": 0 adopted (0 B), {CACHED_EQUAL} known, 0 removed; {left}");
+    assert!(report.ends_with(&of_90), "{report}");
+    assert_eq!(snapshot(&night.dir)?, rest);
     Ok(())
 }
 

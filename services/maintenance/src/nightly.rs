@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use cache_policy::UnixMs;
-use rookery_proto::v1::ListModulesRequest;
+use rookery_proto::v1::{ImportCounts, ListModulesRequest};
 
 use crate::core::Core;
 use crate::index::{Agreement, FarmPlan, IndexError, RunKind, RunOutcome, RunRow, StepRow};
@@ -219,12 +219,14 @@ impl Core {
         self.wait_for_decisions(&ids, ADOPT_WAIT_MAX).await?;
         let mut outcome = RunOutcome::Done;
         let mut texts = Vec::new();
+        let would = if dry_run { "would be: " } else { "" };
+        let counted = |counts: &ImportCounts| format!("{would}{}", import_text(counts));
         for row in self.index.decisions(&ids, 0).await? {
             let said = match (row.outcome.as_deref(), &row.imported) {
-                (Some("done"), Some(counts)) if row.detail.is_empty() => import_text(counts),
+                (Some("done"), Some(counts)) if row.detail.is_empty() => counted(counts),
                 (Some("done"), Some(counts)) => {
                     outcome = RunOutcome::Failed;
-                    format!("{} ({})", import_text(counts), row.detail)
+                    format!("{} ({})", counted(counts), row.detail)
                 }
                 (Some("done"), None) => row.detail.clone(),
                 (Some(_), _) => {
@@ -326,7 +328,7 @@ fn plan_text(plan: &FarmPlan) -> String {
     format!("{count} blobs to evict ({}){by_class}; {kept} kept", bytes(freed))
 }
 
-fn import_text(counts: &rookery_proto::v1::ImportCounts) -> String {
+fn import_text(counts: &ImportCounts) -> String {
     format!(
         "{} adopted ({}), {} known, {} removed; left: {} unknown, {} with other contents, {} failed",
         counts.adopted,
