@@ -62,6 +62,12 @@ async fn a_broken_tree_is_not_published_and_the_status_says_why() -> Result<()> 
     fs::remove_dir(&farm.tree.dir)?;
     fs::rename(&away, &farm.tree.dir)?;
 
+    // Where nobody looks at a screen, each look is a line.
+    let looks = farm.rookery().args(["watch", "--count", "2", "--interval", "1"]).output()?;
+    let looks = String::from_utf8(looks.stdout)?;
+    let is_look = |line: &str| line.starts_with("gentoo-portage 1; ") && !line.ends_with("; 0 problems");
+    assert!(looks.lines().count() == 2 && looks.lines().all(is_look), "{looks}");
+
     let newer = "Sat, 17 Jan 2026 12:00:00 +0000\n";
     fs::write(&timestamp, newer)?;
     ask(&farm, &["publish", "gentoo-portage"])?;
