@@ -1,7 +1,7 @@
 //! A mirror of real processes on loopback: a generated tree, an upstream stand-in, `rookery up`.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -337,25 +337,21 @@ async fn answers_ready(address: SocketAddr) -> bool {
     answer.is_ok_and(|answer| answer.status().is_success())
 }
 
-/// A loopback address that was free a moment ago.
+/// A loopback address that nobody listens at.
 ///
 /// # Errors
-/// There is none.
+/// All are taken.
 pub fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    Ok(farm_sim::ports::free_address()?)
 }
 
-/// Five loopback addresses that were free a moment ago.
+/// Five loopback addresses that nobody listens at.
 fn free_addresses() -> Result<Addresses> {
-    let listeners: Vec<TcpListener> =
-        (0..5).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    let addresses: Vec<SocketAddr> =
-        listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
     Ok(Addresses {
-        rsync: addresses[0],
-        http: addresses[1],
-        web: addresses[2],
-        tree: addresses[3],
-        index: addresses[4],
+        rsync: free_address()?,
+        http: free_address()?,
+        web: free_address()?,
+        tree: free_address()?,
+        index: free_address()?,
     })
 }

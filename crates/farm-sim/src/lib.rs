@@ -8,6 +8,7 @@
 pub mod boxes;
 pub mod contents;
 pub mod corpus;
+pub mod ports;
 pub mod shopping;
 pub mod tree;
 pub mod upstream;

@@ -36,7 +36,7 @@ impl Process {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let at = |name: &str| directory.path().join(name);
         write(&at("tree"), "metadata/timestamp.chk", "Fri, 21 Aug 2026 17:31:03 +0000\n");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = farm_sim::ports::free_address().unwrap().port();
         let config = format!(
             "[sync]\nlisten = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:{port}\"\nstate_dir = \"{}\"\n\
              [[sync.modules]]\nname = \"m\"\nsource = {{ dir = \"{}\" }}\nverify = \"none\"\n",

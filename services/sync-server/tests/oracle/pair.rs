@@ -63,10 +63,6 @@ pub(crate) struct Outcome {
     pub complained: String,
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
@@ -150,7 +146,7 @@ fn stock(here: &Path, conf: &str) -> Daemon {
     let file = here.join("stock.conf");
     let started = Instant::now();
     loop {
-        let port = free_port();
+        let port = farm_sim::ports::free_address().unwrap().port();
         fs::write(&file, format!("address = 127.0.0.1\nport = {port}\nuse chroot = no\n{ids}{text}"))
             .unwrap();
         let child = Command::new("rsync")

@@ -1,7 +1,7 @@
 //! The stock rsync daemon on loopback, as a mirror that this host pulls from.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -93,9 +93,9 @@ impl Drop for Daemon {
     }
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that nobody listens at.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    farm_sim::ports::free_address().unwrap().port()
 }
 
 /// A tree whose one package has these distfiles. A later `second` is a newer tree.

@@ -1,7 +1,7 @@
 //! One combination against one daemon.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ impl StockDaemon {
 
     /// With further modules.
     pub(in super::super) fn with(source: &Path, state: &Path, modules: &str) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = farm_sim::ports::free_address().unwrap();
         let conf = state.join("rsyncd.conf");
         let text = format!(
             "use chroot = no\nmunge symlinks = no\nuid = 0\ngid = 0\naddress = {}\nport = {}\nlog file = {}\n[m]\npath = {}\ncomment = a test tree\n{modules}",
