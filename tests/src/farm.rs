@@ -271,8 +271,16 @@ impl Farm {
     /// # Errors
     /// There is nothing to send it to.
     pub fn terminate_mirror(&self) -> Result<()> {
+        self.signal_mirror("TERM")
+    }
+
+    /// A signal by its name.
+    ///
+    /// # Errors
+    /// There is nothing to send it to.
+    pub fn signal_mirror(&self, name: &str) -> Result<()> {
         let mirror = self.mirror.as_ref().context("no mirror is running")?;
-        let status = program::stock("kill").arg(mirror.id().to_string()).status()?;
+        let status = program::stock("kill").args(["-s", name]).arg(mirror.id().to_string()).status()?;
         anyhow::ensure!(status.success(), "kill: {status}");
         Ok(())
     }

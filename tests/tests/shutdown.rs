@@ -49,6 +49,8 @@ impl Held {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_under_way_is_finished_within_the_grace_time() -> Result<()> {
     let Held { mut farm, file, gate, mut client } = Held::start("").await?;
+    farm.signal_mirror("HUP")?;
+    eventually("it says what a hang-up does", || farm.log_end().contains("SIGHUP changes nothing")).await?;
     farm.terminate_mirror()?;
     eventually("it takes no new clients", || std::net::TcpStream::connect(farm.addresses.http).is_err())
         .await?;
