@@ -291,7 +291,7 @@ impl Listener<'_> {
         self.said.entries = self.lists.entries();
         let (lists, entries) = (&self.lists, &self.said.entries);
         for item in &mut self.said.items {
-            // Entries of one name only come from several arguments, which have one list.
+            // Of several with one name a client asks for the first: it drops the others (7.6).
             if self.flags.recursive {
                 let name = lists.name_at(item.index);
                 item.index = entries.iter().position(|entry| entry.name == name).unwrap();
