@@ -23,8 +23,6 @@ const ADOPT_WAIT_MAX: Duration = Duration::from_hours(1);
 /// How long the report waits for evictions; those that take longer go on without it.
 const EVICT_WAIT_MAX: Duration = Duration::from_mins(2);
 
-const HISTORY_KEPT_MS: u64 = 400 * 24 * 60 * 60 * 1000;
-
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
@@ -104,7 +102,7 @@ impl Core {
         }
         let now = self.clock.now();
         if let Some(run) = run {
-            self.index.prune(now.before_ms(HISTORY_KEPT_MS)).await?;
+            self.index.prune(now).await?;
             let reports: Vec<_> = done.iter().map(|row| format!("{}: {}", row.name, row.report)).collect();
             self.index.finish_run(run, worst, &reports.join("; "), now).await?;
         }

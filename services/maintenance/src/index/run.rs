@@ -52,6 +52,14 @@ impl RunOutcome {
 /// The process ended before the run did.
 pub(crate) const INTERRUPTED: &str = "interrupted";
 
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const HISTORY_KEPT_MS: u64 = 400 * DAY_MS;
+/// A report is known so that it counts once although its answer was lost and it is repeated, which takes minutes.
+/// A replica may send thousands a day.
+const REPORTS_KEPT_MS: u64 = 30 * DAY_MS;
+/// Names and boxes of which it is known who asked for what: a box that makes names up must not fill the disk.
+const ACCESSES_KEPT_MAX: i64 = 1_000_000;
+
 /// One run with its steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunRow {
@@ -155,13 +163,22 @@ impl Index {
         Ok(sqlx::query_scalar(sql).bind(kind.as_str()).fetch_one(&self.reader).await?)
     }
 
-    /// Forgets what only history needs: closed decisions, counted reports, runs and fetches from before
-    /// `until`, and blobs that no replica has.
-    pub(crate) async fn prune(&self, until: UnixMs) -> Result<(), IndexError> {
+    /// Forgets what only history needs: closed decisions, counted reports, runs, fetches and accesses of long
+    /// ago, and blobs that no replica has.
+    pub(crate) async fn prune(&self, now: UnixMs) -> Result<(), IndexError> {
+        self.prune_beyond(ACCESSES_KEPT_MAX, now).await
+    }
+
+    async fn prune_beyond(&self, accesses_max: i64, now: UnixMs) -> Result<(), IndexError> {
+        let until = now.before_ms(HISTORY_KEPT_MS);
         let mut tx = self.write().await?;
+        let sql = "DELETE FROM reports WHERE received_ms < $1";
+        sqlx::query(sql).bind(now.before_ms(REPORTS_KEPT_MS).get()).execute(&mut *tx).await?;
+        let sql = "DELETE FROM accesses WHERE last_ms <
+                     (SELECT a.last_ms FROM accesses a ORDER BY a.last_ms DESC LIMIT 1 OFFSET $1)";
+        sqlx::query(sql).bind(accesses_max - 1).execute(&mut *tx).await?;
         for sql in [
             "DELETE FROM decisions WHERE outcome IS NOT NULL AND closed_ms < $1",
-            "DELETE FROM reports WHERE received_ms < $1",
             "DELETE FROM run_steps WHERE run IN
                (SELECT r.id FROM runs r WHERE r.finished_ms > 0 AND r.finished_ms < $1)",
             "DELETE FROM runs WHERE finished_ms > 0 AND finished_ms < $1",
@@ -176,5 +193,60 @@ impl Index {
         sqlx::query(orphans).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::AccessRecord;
+    use super::*;
+
+    const START: UnixMs = UnixMs::new(1_700_000_000_000);
+
+    async fn report(index: &Index, id: &str, names: std::ops::Range<i64>) -> bool {
+        let access = |number: i64| AccessRecord {
+            name: format!("name-{number}"),
+            blob: None,
+            client: "box".to_owned(),
+            at_ms: number,
+            bytes_served: 0,
+            hit: false,
+        };
+        let accesses: Vec<_> = names.map(access).collect();
+        index.count_accesses("r1", id, &accesses, &[], START).await.unwrap()
+    }
+
+    async fn known(index: &Index) -> Vec<String> {
+        let sql = "SELECT name FROM accesses ORDER BY last_ms";
+        sqlx::query_scalar(sql).fetch_all(&index.reader).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_report_is_known_for_as_long_as_it_may_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index.db"), START).await.unwrap();
+        let run = index.begin_run(RunKind::Nightly, START).await.unwrap();
+        index.finish_run(run, RunOutcome::Done, "", START).await.unwrap();
+        assert!(report(&index, "a", 0..0).await);
+        index.prune(START.after_ms(REPORTS_KEPT_MS)).await.unwrap();
+        assert!(!report(&index, "a", 0..0).await, "it counts once");
+        index.prune(START.after_ms(REPORTS_KEPT_MS + 1)).await.unwrap();
+        assert!(report(&index, "a", 0..0).await);
+        assert!(index.last_run(RunKind::Nightly).await.unwrap().is_some(), "what is history stays longer");
+        index.prune(START.after_ms(HISTORY_KEPT_MS + 1)).await.unwrap();
+        assert_eq!(index.last_run(RunKind::Nightly).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn of_a_flood_of_names_the_last_ones_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index.db"), START).await.unwrap();
+        let now = UnixMs::new(100);
+        report(&index, "a", 1..4).await;
+        index.prune_beyond(3, now).await.unwrap();
+        assert_eq!(known(&index).await.len(), 3, "as many as may be");
+        report(&index, "b", 4..9).await;
+        index.prune_beyond(3, now).await.unwrap();
+        assert_eq!(known(&index).await, ["name-6", "name-7", "name-8"]);
     }
 }
