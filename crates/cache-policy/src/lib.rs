@@ -6,6 +6,10 @@
 //! [`import::plan_import`], [`scrub::plan_scrub`], [`source::judge`], [`score::Scores`], [`bandwidth::Bucket`] and
 //! [`reuse::decide_storage`].
 //!
+//! Three modules look at the places that files come from, each for another question: [`standing`] says who gave wrong
+//! bytes and is asked last for minutes, [`score`] who is quicker and so asked first, both in a replica and forgotten with
+//! it; [`source`] judges what maintenance wrote down of all replicas over hours, and tells a person.
+//!
 //! This crate must not know where its facts come from or who carries a decision out: no clock (`now` is
 //! an argument), no randomness, no files, no tokio. A caller loads the facts, asks, stores the answer in
 //! one transaction, and asks again when the facts have changed.
