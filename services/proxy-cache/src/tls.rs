@@ -22,6 +22,7 @@ const FILE_OCTETS_MAX: u64 = 1 << 20;
 /// # Errors
 /// The key whose file can't be used, the file, and why.
 pub(crate) fn server_config(config: &TlsConfig) -> Result<Arc<ServerConfig>, ConfigError> {
+    service_kit::process::install_crypto_provider();
     let (cert, key) = (read(&config.cert, CERT)?, read(&config.key, KEY)?);
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&cert).collect();
     let chain = chain.ok().filter(|chain| !chain.is_empty());
@@ -63,7 +64,6 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_file_is_told_by_key_and_path() {
-        service_kit::process::install_crypto_provider();
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
             std::fs::write(dir.path().join(name), text).unwrap();

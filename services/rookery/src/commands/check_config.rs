@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use serde_json::Value;
 use service_kit::config::{Given, Settings, without_passwords};
 use service_kit::grpc::check_credentials;
-use service_kit::process;
 
 use super::{print, print_json};
 use crate::all_in_one::Sections;
@@ -15,7 +14,6 @@ use crate::cli::Cli;
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(cli.config.as_deref())?;
     let mut sections = Sections::read(&settings)?;
-    process::install_crypto_provider();
     check_credentials(&sections.grpc)
         .and_then(|()| sections.proxy.check_files())
         .map_err(|error| settings.locate(&error))?;
