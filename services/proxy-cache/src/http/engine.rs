@@ -96,26 +96,24 @@ pub(crate) async fn serve<A: Future<Output = Reply>>(
             Err(ended) => return ended,
         };
         let asked = Asked::of(&head);
-        let (giving, takeover) = oneshot::channel();
-        let takeover = (asked.method == Method::CONNECT).then_some(Takeover(takeover));
+        let (giving, takeover) = (asked.method == Method::CONNECT).then(oneshot::channel).unzip();
         let reply = tokio::select! {
             biased;
-            reply = answer(head, takeover) => reply,
+            reply = answer(head, takeover.map(Takeover)) => reply,
             // A client that goes takes its request with it.
             ended = talk.gone() => return ended,
         };
-        let is_tunnel = asked.method == Method::CONNECT && reply.status().is_success();
-        let sent = talk.send(reply, &asked, soft.is_cancelled()).await;
-        match sent {
-            Err(ended) => return ended,
-            Ok(_) if is_tunnel => {
+        let giving = giving.filter(|_| reply.status().is_success());
+        match (talk.send(reply, &asked, soft.is_cancelled()).await, giving) {
+            (Err(ended), _) => return ended,
+            (Ok(_), Some(giving)) => {
                 let taken = Taken { transport: talk.connection.into_inner(), early: talk.received };
                 // Whoever wanted it may be gone.
                 drop(giving.send(taken));
                 return Ended::TakenOver;
             }
-            Ok(Next::Close) => return talk.close().await,
-            Ok(Next::Request) => {}
+            (Ok(Next::Close), None) => return talk.close().await,
+            (Ok(Next::Request), None) => {}
         }
     }
 }
