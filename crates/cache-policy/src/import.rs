@@ -51,7 +51,7 @@ pub struct Sighting {
     pub size_bytes: u64,
     /// Whether nobody has written to it for a while.
     pub is_settled: bool,
-    /// Whether it is to be removed once it is adopted.
+    /// Whether it is to be removed once it is stored, whichever import stored it.
     pub is_to_go: bool,
 }
 
@@ -80,10 +80,12 @@ pub enum Stored {
 pub enum Plan {
     /// Copy and verify it; right, it is stored under its name.
     Adopt,
-    /// Compare it with what is stored under its name; it stays where it is either way.
+    /// Compare it with what is stored under its name.
     Compare {
         /// What it is if it is not the same.
         differs: Outcome,
+        /// Whether it goes if it is the same.
+        is_to_go: bool,
     },
     /// Leave it alone, for this reason.
     Leave(Outcome),
@@ -100,6 +102,10 @@ pub enum Outcome {
     AdoptedNotRemoved,
     /// It was stored before, byte for byte.
     AlreadyStored,
+    /// It was stored before, byte for byte, and is removed.
+    StoredRemoved,
+    /// It was stored before, byte for byte; it could not be removed, or changed before it was.
+    StoredNotRemoved,
     /// Its name is stored with other bytes.
     StoredDiffers,
     /// No tree knows the name.
@@ -133,6 +139,8 @@ impl Outcome {
             Self::Removed => "adopted_and_removed",
             Self::AdoptedNotRemoved => "adopted_not_removed",
             Self::AlreadyStored => "already_stored",
+            Self::StoredRemoved => "already_stored_and_removed",
+            Self::StoredNotRemoved => "already_stored_not_removed",
             Self::StoredDiffers => "stored_differs",
             Self::Unknown => "unknown",
             Self::Damaged => "damaged",
@@ -150,7 +158,15 @@ impl Outcome {
     /// Whether the store has the file's contents because of this import or one before it.
     #[must_use]
     pub const fn is_stored(self) -> bool {
-        matches!(self, Self::Adopted | Self::Removed | Self::AdoptedNotRemoved | Self::AlreadyStored)
+        matches!(
+            self,
+            Self::Adopted
+                | Self::Removed
+                | Self::AdoptedNotRemoved
+                | Self::AlreadyStored
+                | Self::StoredRemoved
+                | Self::StoredNotRemoved
+        )
     }
 }
 
@@ -166,12 +182,20 @@ pub fn plan_import(sighting: &Sighting, listed: Option<Listed>, stored: Stored) 
     }
     match (listed, stored) {
         (None, Stored::Nothing) => Plan::Leave(Outcome::Unknown),
-        (None, Stored::AsListed | Stored::Otherwise) | (Some(_), Stored::AsListed) => {
-            let differs = if sighting.is_settled { Outcome::StoredDiffers } else { Outcome::Growing };
-            Plan::Compare { differs }
+        // Nothing says that what is stored is right by today's trees, so the file may be the better one.
+        (None, Stored::AsListed | Stored::Otherwise) => plan_comparison(sighting, false),
+        // As in an adoption: whoever has just written it may be about to use it.
+        (Some(_), Stored::AsListed) if sighting.is_to_go && !sighting.is_settled => {
+            Plan::Leave(Outcome::Growing)
         }
+        (Some(_), Stored::AsListed) => plan_comparison(sighting, sighting.is_to_go),
         (Some(listed), Stored::Nothing | Stored::Otherwise) => plan_adoption(sighting, listed),
     }
+}
+
+fn plan_comparison(sighting: &Sighting, is_to_go: bool) -> Plan {
+    let differs = if sighting.is_settled { Outcome::StoredDiffers } else { Outcome::Growing };
+    Plan::Compare { differs, is_to_go }
 }
 
 fn plan_adoption(sighting: &Sighting, listed: Listed) -> Plan {
@@ -214,14 +238,25 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_compared_and_never_taken_for_granted() {
-        let compare = Plan::Compare { differs: Outcome::StoredDiffers };
+        let compare = Plan::Compare { differs: Outcome::StoredDiffers, is_to_go: false };
         assert_eq!(plan_import(&FILE, LISTED, Stored::AsListed), compare);
         assert_eq!(plan_import(&FILE, None, Stored::Otherwise), compare);
         let other = Sighting { size_bytes: 9, ..FILE };
         assert_eq!(plan_import(&other, LISTED, Stored::AsListed), compare);
         let fresh = Sighting { is_settled: false, ..other };
-        let compare = Plan::Compare { differs: Outcome::Growing };
+        let compare = Plan::Compare { differs: Outcome::Growing, is_to_go: false };
         assert_eq!(plan_import(&fresh, LISTED, Stored::AsListed), compare);
+    }
+
+    #[test]
+    fn what_is_stored_goes_only_if_a_tree_lists_it_and_nobody_is_writing() {
+        let to_go = Sighting { is_to_go: true, ..FILE };
+        let differs = Outcome::StoredDiffers;
+        let compare = |is_to_go| Plan::Compare { differs, is_to_go };
+        assert_eq!(plan_import(&to_go, LISTED, Stored::AsListed), compare(true));
+        assert_eq!(plan_import(&to_go, None, Stored::Otherwise), compare(false), "no tree lists it");
+        let fresh = Sighting { is_settled: false, ..to_go };
+        assert_eq!(plan_import(&fresh, LISTED, Stored::AsListed), Plan::Leave(Outcome::Growing));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A file is looked up in the catalogue by its name, copied (or reflinked) while its length and digests
 //! are checked, and stored durably; only then, and only if the operator wants it, it is compared with what
-//! the disk holds now and removed. Everything else is left as it is and told with a reason.
+//! the disk holds now and removed. So is one that an earlier import or a client brought in: a kill between
+//! the two steps leaves nothing that no later import removes. Everything else is left as it is and told with a reason.
 //!
 //! This module must not decide what becomes of a file: `cache_policy::import` does. Start reading at
 //! [`run`]; `file` is one file, `walk` the directory, `tally` the report.

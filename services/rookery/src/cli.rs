@@ -132,7 +132,7 @@ pub(crate) struct Import {
     /// The directory; without it, each of `proxy.import_dirs` as it is configured there.
     #[arg(value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// What becomes of a file that was adopted.
+    /// What becomes of a file that is stored, since now or since before.
     #[arg(long, value_enum, requires = "dir")]
     pub(crate) after: Option<After>,
     /// The directories below it, too.

@@ -291,7 +291,7 @@ impl CacheIndex for CacheIndexService {
                 dry_run = report.dry_run,
                 files = report.tallies.iter().map(|tally| tally.files).sum::<u64>(),
                 adopted = count(ImportOutcome::Adopted),
-                removed = count(ImportOutcome::Removed),
+                removed = count(ImportOutcome::Removed) + count(ImportOutcome::StoredRemoved),
                 error = report.error,
                 "import"
             );

@@ -112,7 +112,7 @@ pub(super) fn import_counts(reports: &[v1::ImportReport]) -> v1::ImportCounts {
         let outcome = tally.outcome();
         let count = match outcome {
             Outcome::Adopted | Outcome::Removed | Outcome::AdoptedNotRemoved => &mut counts.adopted,
-            Outcome::AlreadyStored => &mut counts.known,
+            Outcome::AlreadyStored | Outcome::StoredRemoved | Outcome::StoredNotRemoved => &mut counts.known,
             Outcome::Unknown | Outcome::Part | Outcome::Link | Outcome::NotAFile | Outcome::BadName => {
                 &mut counts.unknown
             }
@@ -122,7 +122,7 @@ pub(super) fn import_counts(reports: &[v1::ImportReport]) -> v1::ImportCounts {
             }
         };
         *count += tally.files;
-        if outcome == Outcome::Removed {
+        if matches!(outcome, Outcome::Removed | Outcome::StoredRemoved) {
             counts.removed += tally.files;
         }
         if matches!(outcome, Outcome::Adopted | Outcome::Removed | Outcome::AdoptedNotRemoved) {
@@ -148,11 +148,11 @@ mod tests {
     fn every_imported_file_is_counted_once() {
         let tally =
             |outcome: v1::ImportOutcome| v1::ImportTally { outcome: outcome.into(), files: 1, bytes: 7 };
-        let tallies = (1..=15).filter_map(|number| v1::ImportOutcome::try_from(number).ok()).map(tally);
+        let tallies = (1..=17).filter_map(|number| v1::ImportOutcome::try_from(number).ok()).map(tally);
         let report = v1::ImportReport { tallies: tallies.collect(), ..v1::ImportReport::default() };
         let counts = import_counts(&[report.clone(), report]);
         let sum = counts.adopted + counts.known + counts.unknown + counts.differing + counts.failed;
-        assert_eq!((sum, counts.adopted, counts.removed, counts.adopted_bytes), (30, 6, 2, 42));
+        assert_eq!((sum, counts.adopted, counts.removed, counts.adopted_bytes), (34, 6, 4, 42));
     }
 
     #[test]

@@ -143,8 +143,8 @@ impl<'a> Importer<'a> {
         let blob = self.app.store.named(&Scope::DISTFILES, name);
         let stored = if blob.is_some() { Stored::Otherwise } else { Stored::Nothing };
         match (plan_import(sighting, None, stored), blob) {
-            (Plan::Compare { differs }, Some(blob)) => {
-                let work = self.work(found);
+            (Plan::Compare { differs, is_to_go }, Some(blob)) => {
+                let work = Work { is_to_go, ..self.work(found) };
                 blocking(move || work.compare(&blob, differs, None)).await
             }
             (Plan::Leave(outcome), _) => (outcome, reason(outcome, sighting, None)),
@@ -171,7 +171,8 @@ impl<'a> Importer<'a> {
                 }
                 told
             }
-            (Plan::Compare { differs }, expected, Some(blob)) => {
+            (Plan::Compare { differs, is_to_go }, expected, Some(blob)) => {
+                let work = Work { is_to_go, ..work };
                 let name = expected.map(|expected| (version.scope, expected.name().clone()));
                 blocking(move || work.compare(&blob, differs, name)).await
             }
@@ -245,12 +246,7 @@ impl Work {
         match self.store.adopt(source, expected, &[scope], |_| self.go_on()) {
             Ok(Adopted::Stored { digest, is_reflink }) => {
                 let how = if is_reflink { "reflinked" } else { "copied" };
-                let told = if self.is_to_go {
-                    self.remove(&digest, source, &opened)
-                } else {
-                    (Outcome::Adopted, how.to_owned())
-                };
-                (told, Some(digest))
+                (self.remove_adopted(&digest, source, &opened, how), Some(digest))
             }
             Ok(Adopted::Mismatch { what }) => {
                 ((Outcome::Damaged, format!("{what} differs from the tree's")), None)
@@ -264,45 +260,63 @@ impl Work {
         }
     }
 
-    /// The blob is durable; the file goes if it equals what the disk gives back.
-    fn remove(&self, digest: &BlobDigest, source: Source<'_>, opened: &Stat) -> Told {
+    /// The blob is durable; the file goes if it is to and equals what the disk gives back.
+    fn remove_adopted(&self, digest: &BlobDigest, source: Source<'_>, opened: &Stat, how: &str) -> Told {
+        if !self.is_to_go {
+            return (Outcome::Adopted, how.to_owned());
+        }
         let kept = |why: &str| (Outcome::AdoptedNotRemoved, why.to_owned());
         match self.store.equals(digest, source, |_| self.go_on()) {
-            Ok(Some(true)) => {}
-            Ok(Some(false)) => return kept("what is stored differs from it"),
-            Ok(None) => return kept("it is not stored any more"),
-            Err(error) => return kept(&error.to_string()),
-        }
-        match self.root.remove_if_same(&self.path, opened) {
-            Ok(true) => (Outcome::Removed, String::new()),
-            Ok(false) => kept("it changed since it was opened"),
+            Ok(Some(true)) => match self.remove(opened) {
+                Ok(()) => (Outcome::Removed, String::new()),
+                Err(why) => kept(&why),
+            },
+            Ok(Some(false)) => kept("what is stored differs from it"),
+            Ok(None) => kept("it is not stored any more"),
             Err(error) => kept(&error.to_string()),
+        }
+    }
+
+    /// Removes the file, which equals what is stored; else why it stays.
+    fn remove(&self, opened: &Stat) -> Result<(), String> {
+        match self.root.remove_if_same(&self.path, opened) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("it changed since it was opened".to_owned()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
     /// Compares it with what is stored; `name`: what the tree calls it, which it may not be stored under.
     fn compare(&self, digest: &BlobDigest, differs: Outcome, name: Option<(Scope, DistfileName)>) -> Told {
-        let compared = self.open().map_err(|error| error.to_string()).and_then(|(file, _)| {
+        let compared = self.open().map_err(|error| error.to_string()).and_then(|(file, opened)| {
             let shown_path = self.dir.join(&self.path);
             let source = Source { file: &file, path: &shown_path };
-            self.store.equals(digest, source, |_| self.go_on()).map_err(|error| error.to_string())
+            let equal = self.store.equals(digest, source, |_| self.go_on());
+            Ok((equal.map_err(|error| error.to_string())?, opened))
         });
         match compared {
-            Ok(Some(true)) => match name.filter(|_| !self.is_dry_run) {
-                Some((scope, name)) => self.named(digest, &scope, &name),
-                None => (Outcome::AlreadyStored, String::new()),
-            },
-            Ok(Some(false)) => (differs, "not what is stored under its name".to_owned()),
-            Ok(None) => (Outcome::Failed, "what was stored has just gone".to_owned()),
+            Ok((Some(true), opened)) => self.known_already(digest, &opened, name),
+            Ok((Some(false), _)) => (differs, "not what is stored under its name".to_owned()),
+            Ok((None, _)) => (Outcome::Failed, "what was stored has just gone".to_owned()),
             Err(error) => (Outcome::Failed, error),
         }
     }
 
-    /// The contents may have come under another name.
-    fn named(&self, digest: &BlobDigest, scope: &Scope, name: &DistfileName) -> Told {
-        match self.store.name(scope, name, digest) {
-            Ok(()) => (Outcome::AlreadyStored, String::new()),
-            Err(error) => (Outcome::Failed, error.to_string()),
+    /// It equals what is stored. The contents may have come under another name, so that its own is given to
+    /// them before the file goes.
+    fn known_already(&self, digest: &BlobDigest, opened: &Stat, name: Option<(Scope, DistfileName)>) -> Told {
+        let done = if self.is_to_go { Outcome::StoredRemoved } else { Outcome::AlreadyStored };
+        if self.is_dry_run {
+            return (done, String::new());
+        }
+        if let Some((scope, name)) = name
+            && let Err(error) = self.store.name(&scope, &name, digest)
+        {
+            return (Outcome::Failed, error.to_string());
+        }
+        match if self.is_to_go { self.remove(opened) } else { Ok(()) } {
+            Ok(()) => (done, String::new()),
+            Err(why) => (Outcome::StoredNotRemoved, why),
         }
     }
 

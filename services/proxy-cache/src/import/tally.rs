@@ -72,6 +72,8 @@ fn wire(outcome: Outcome) -> v1::ImportOutcome {
         Outcome::Removed => v1::ImportOutcome::Removed,
         Outcome::AdoptedNotRemoved => v1::ImportOutcome::AdoptedNotRemoved,
         Outcome::AlreadyStored => v1::ImportOutcome::AlreadyStored,
+        Outcome::StoredRemoved => v1::ImportOutcome::StoredRemoved,
+        Outcome::StoredNotRemoved => v1::ImportOutcome::StoredNotRemoved,
         Outcome::StoredDiffers => v1::ImportOutcome::StoredDiffers,
         Outcome::Unknown => v1::ImportOutcome::Unknown,
         Outcome::Damaged => v1::ImportOutcome::Damaged,

@@ -145,7 +145,7 @@ impl fmt::Display for ImportView {
                 writeln!(f, "  it is empty")?;
             }
             for tally in &dir.outcomes {
-                writeln!(f, "  {:8} {:22} {}", tally.files, tally.outcome, bytes(tally.bytes))?;
+                writeln!(f, "  {:8} {:26} {}", tally.files, tally.outcome, bytes(tally.bytes))?;
             }
             for file in dir.files.iter().filter(|file| file.is_worth_a_line()) {
                 let detail = if file.detail.is_empty() { "" } else { ": " };
@@ -165,7 +165,12 @@ impl fmt::Display for ImportView {
 impl FileView {
     /// What went as it was meant to is only counted.
     fn is_worth_a_line(&self) -> bool {
-        let quiet = [ImportOutcome::Adopted, ImportOutcome::Removed, ImportOutcome::AlreadyStored];
+        let quiet = [
+            ImportOutcome::Adopted,
+            ImportOutcome::Removed,
+            ImportOutcome::AlreadyStored,
+            ImportOutcome::StoredRemoved,
+        ];
         !quiet.iter().any(|outcome| word(*outcome) == self.outcome)
     }
 }
@@ -178,6 +183,8 @@ fn word(outcome: ImportOutcome) -> &'static str {
         ImportOutcome::Removed => "adopted_and_removed",
         ImportOutcome::AdoptedNotRemoved => "adopted_not_removed",
         ImportOutcome::AlreadyStored => "already_stored",
+        ImportOutcome::StoredRemoved => "already_stored_and_removed",
+        ImportOutcome::StoredNotRemoved => "already_stored_not_removed",
         ImportOutcome::StoredDiffers => "stored_differs",
         ImportOutcome::Unknown => "unknown",
         ImportOutcome::Damaged => "damaged",
