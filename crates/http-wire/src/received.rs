@@ -57,12 +57,14 @@ impl Awaited {
         received: &mut BytesMut,
         limits: Limits,
     ) -> Result<Option<request::Parts>, HeadFault> {
-        while self.seen == 0 && received.starts_with(b"\r\n") {
+        // Its CR may have come alone.
+        while self.seen < 2 && received.starts_with(b"\r\n") {
             self.empty_lines += 1;
             if self.empty_lines > EMPTY_LINES_MAX {
                 return Err(HeadFault::Malformed);
             }
             received.advance(2);
+            self.seen = 0;
         }
         let is_first = self.seen == 0;
         let end = self.find_end(received)?;
@@ -115,13 +117,18 @@ fn parse(head: &Bytes, limits: Limits) -> Result<request::Parts, HeadFault> {
     };
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| HeadFault::Malformed)?;
+    // It would be dropped in silence; who looks at this request before us may take it for a part of the path.
+    if target.contains('#') {
+        return Err(HeadFault::Target);
+    }
     let target = head.slice_ref(target.as_bytes());
     *request.uri_mut() = Uri::from_maybe_shared(target).map_err(|_| HeadFault::Target)?;
     *request.version_mut() = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| HeadFault::Malformed)?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(header.value));
-        request.headers_mut().append(name, value.map_err(|_| HeadFault::Malformed)?);
+        let value = value.map_err(|_| HeadFault::Malformed)?;
+        request.headers_mut().try_append(name, value).map_err(|_| HeadFault::TooManyHeaders)?;
     }
     Ok(request.into_parts().0)
 }

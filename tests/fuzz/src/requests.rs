@@ -163,7 +163,9 @@ fn accepted(head: &request::Parts) {
     assert!(headers.len() <= 64);
     let via = match head::check(version, headers) {
         Ok(via) => via,
-        Err(Refusal::Body | Refusal::NoHost | Refusal::ManyHosts | Refusal::TooManyHops) => return,
+        Err(
+            Refusal::Body | Refusal::NoHost | Refusal::ManyHosts | Refusal::BadHost | Refusal::TooManyHops,
+        ) => return,
     };
     assert!(!headers.contains_key("transfer-encoding"));
     assert!(headers.get_all("content-length").iter().all(|length| length == "0"));

@@ -43,7 +43,9 @@ impl ClientRequest {
         let via = head::check(head.version, &headers).map_err(|refusal| {
             Box::new(match refusal {
                 Refusal::TooManyHops => reply::text(StatusCode::LOOP_DETECTED, refusal.as_str()),
-                Refusal::Body | Refusal::NoHost | Refusal::ManyHosts => reply::bad_request(refusal.as_str()),
+                Refusal::Body | Refusal::NoHost | Refusal::ManyHosts | Refusal::BadHost => {
+                    reply::bad_request(refusal.as_str())
+                }
             })
         })?;
         Ok(Self { method: head.method, uri: head.uri, headers, via, client, local, is_tls, takeover })
