@@ -19,7 +19,9 @@ use crate::contents::Contents;
 use crate::exclude::Excludes;
 use crate::generation::Generation;
 use crate::index::{FORMAT_DIRECTORY, FORMAT_FILE, Index, NodeRecord};
+use crate::inodes::Inodes;
 use crate::name::ContentDigest;
+use crate::owners::{Owner, Owners};
 use crate::parallel;
 use crate::sightings::Sightings;
 use crate::source::{Look, Seen, Stat};
@@ -45,7 +47,9 @@ pub struct BuildRequest<'a> {
 
 /// The source as nodes and contents, before it is a generation.
 pub(crate) struct Drawn {
+    pub(crate) owners: Vec<Owner>,
     pub(crate) nodes: Vec<NodeRecord>,
+    pub(crate) inodes: Inodes,
     pub(crate) arena: Vec<u8>,
     pub(crate) sightings: Sightings,
     pub(crate) files: u64,
@@ -73,19 +77,30 @@ pub(crate) fn draw(
     }
     drop(again);
     let new_sightings = Sightings::new(&look, request.started);
-    let nodes = look.seen.iter().zip(&content_of).map(|(seen, content)| node(seen, *content)).collect();
+    let mut owners = Owners::default();
+    let seen = look.seen.iter().zip(&content_of);
+    let nodes = seen.map(|(seen, content)| node(seen, *content, &mut owners)).collect();
+    let inodes = inodes(&look, &content_of);
     let files = look.seen.iter().filter(|seen| seen.stat.format() != FORMAT_DIRECTORY).count() as u64;
     let bytes = look.seen.iter().filter(|seen| is_file(seen)).map(|seen| seen.stat.size).sum();
     let mut arena = look.arena;
     arena.shrink_to_fit();
-    Ok(Drawn { nodes, arena, sightings: new_sightings, files, bytes, files_read })
+    let owners = owners.finish();
+    Ok(Drawn { owners, nodes, inodes, arena, sightings: new_sightings, files, bytes, files_read })
 }
 
 fn is_file(seen: &Seen) -> bool {
     seen.stat.format() == FORMAT_FILE
 }
 
-fn node(seen: &Seen, content: Option<u32>) -> NodeRecord {
+/// Which of the names that were seen are one inode. They have one content, too, or they are not taken for one.
+fn inodes(look: &Look, content_of: &[Option<u32>]) -> Inodes {
+    let seen = (0_u32..).zip(look.seen.iter().zip(content_of));
+    let linked = seen.filter(|(_, (seen, _))| seen.stat.links_device != 0);
+    Inodes::of(linked.map(|(at, (seen, content))| (at, (seen.stat.links_device, seen.stat.inode, *content))))
+}
+
+fn node(seen: &Seen, content: Option<u32>, owners: &mut Owners) -> NodeRecord {
     NodeRecord {
         mode: seen.stat.mode,
         mtime_s: seen.stat.mtime_s,
@@ -95,6 +110,7 @@ fn node(seen: &Seen, content: Option<u32>) -> NodeRecord {
         parent: seen.parent,
         first: content.unwrap_or(seen.first),
         count: seen.count,
+        owner: owners.position(seen.stat.owner),
     }
 }
 

@@ -104,6 +104,12 @@ impl Writer {
 /// What does not fit about a frame.
 pub(crate) type Misfit = &'static str;
 
+/// The format version that a frame says it has.
+pub(crate) fn version(frame: &[u8]) -> Option<u32> {
+    let version = frame.get(8..BODY_BYTES_AT)?;
+    Some(u32::from_le_bytes(version.try_into().ok()?))
+}
+
 /// Checks the frame around a body and gives the body's length and the body, still compressed.
 pub(crate) fn check((magic, version): Kind, frame: &[u8]) -> Result<(u64, &[u8]), Misfit> {
     let Some(covered_bytes) = frame.len().checked_sub(CHECKSUM_BYTES).filter(|&n| n >= HEAD_BYTES) else {

@@ -5,7 +5,10 @@
 //! changed a second after what was served before: otherwise boxes would keep the old one for good. The time is in the
 //! index and nowhere else; later builds keep it as long as the content stays.
 
+use std::collections::HashMap;
+
 use crate::index::{Changes, FORMAT_DIRECTORY, FORMAT_FILE, FORMAT_SYMLINK, Index, NodeRecord};
+use crate::inodes::Shared;
 
 /// A file that the source says is older by at most this much than what was served may be one that is served later than
 /// the source has it.
@@ -38,14 +41,19 @@ pub(crate) fn compare(index: &mut Index, base: Option<&Index>) -> Compared {
         };
     };
     let mut compared = Compared::default();
-    let mut pairs = vec![(Some(0), Some(0))];
-    while let Some((new, old)) = pairs.pop() {
-        let old_node = old.and_then(|at: u32| base.nodes.get(at as usize));
-        if let (Some(at), Some(old)) = (new, old_node) {
+    let pairs = pair(index, base);
+    for &(new, old) in &pairs {
+        if let (Some(at), Some(old)) = (new, old.and_then(|at| base.nodes.get(at as usize))) {
             serve_later(index, at, base, old, &mut compared);
         }
-        let new_node = new.and_then(|at: u32| index.nodes.get(at as usize));
-        let same = matches!((new_node, old_node), (Some(new), Some(old)) if is_same(index, new, base, old));
+    }
+    give_names_one_time(index);
+    let counterparts = Counterparts::new(index, base, &pairs);
+    for (new, old) in pairs {
+        let new_node = new.and_then(|at| index.nodes.get(at as usize));
+        let old_node = old.and_then(|at| base.nodes.get(at as usize));
+        let same = matches!((new_node, old_node), (Some(new), Some(old)) if is_same(index, new, base, old))
+            && counterparts.have_same_names(new, old);
         compared.differs |= !same;
         let counts = |node: Option<&NodeRecord>| node.is_some_and(|node| node.format() != FORMAT_DIRECTORY);
         match (counts(new_node), counts(old_node)) {
@@ -54,7 +62,6 @@ pub(crate) fn compare(index: &mut Index, base: Option<&Index>) -> Compared {
             (false, true) => compared.changes.removed += 1,
             (true, true) | (false, false) => {}
         }
-        pair_children(index, new_node, base, old_node, &mut pairs);
     }
     compared
 }
@@ -88,10 +95,69 @@ fn is_same(index: &Index, new: &NodeRecord, base: &Index, old: &NodeRecord) -> b
         FORMAT_SYMLINK => index.octets(new.first, new.count) == base.octets(old.first, old.count),
         _ => true,
     };
-    same_content && (new.mode, new.mtime_s, new.mtime_ns) == (old.mode, old.mtime_s, old.mtime_ns)
+    same_content
+        && (new.mode, new.mtime_s, new.mtime_ns) == (old.mode, old.mtime_s, old.mtime_ns)
+        && index.owner(new) == base.owner(old)
+}
+
+/// Names of one inode have one time: the latest that one of them is served with.
+fn give_names_one_time(index: &mut Index) {
+    let Index { inodes, nodes, .. } = index;
+    for is_gathering in [true, false] {
+        for &Shared { node, first } in inodes.as_slice() {
+            let (from, to) = if is_gathering { (node, first) } else { (first, node) };
+            let time_of = |node: &NodeRecord| (node.mtime_s, node.mtime_ns);
+            let Some(time) = nodes.get(from as usize).map(time_of) else { continue };
+            if let Some(to) = nodes.get_mut(to as usize).filter(|to| time_of(to) < time) {
+                (to.mtime_s, to.mtime_ns) = time;
+            }
+        }
+    }
+}
+
+/// To compare which names are one inode: the order of positions is one of paths, so the same names have the same
+/// first one.
+struct Counterparts<'a> {
+    index: &'a Index,
+    base: &'a Index,
+    /// For the first names of inodes of `base`, the position of the same path in `index`.
+    of_firsts: HashMap<u32, u32>,
+}
+
+impl<'a> Counterparts<'a> {
+    fn new(index: &'a Index, base: &'a Index, pairs: &[Pair]) -> Self {
+        let pairs = if base.inodes.is_empty() { &[] } else { pairs };
+        let both = pairs.iter().filter_map(|&(new, old)| Some((old?, new?)));
+        let of_firsts = both.filter(|&(old, _)| base.inodes.first(old) == Some(old)).collect();
+        Self { index, base, of_firsts }
+    }
+
+    /// Whether the nodes of a pair are one inode with the same other names.
+    fn have_same_names(&self, new: Option<u32>, old: Option<u32>) -> bool {
+        let new = new.and_then(|at| self.index.inodes.first(at));
+        match (new, old.and_then(|at| self.base.inodes.first(at))) {
+            (None, None) => true,
+            (Some(new), Some(old)) => self.of_firsts.get(&old) == Some(&new),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
 }
 
 type Pair = (Option<u32>, Option<u32>);
+
+/// The positions of all paths that one of the two has.
+fn pair(index: &Index, base: &Index) -> Vec<Pair> {
+    let mut pairs = Vec::with_capacity(index.nodes.len());
+    pairs.push((Some(0), Some(0)));
+    let mut done = 0;
+    while let Some(&(new, old)) = pairs.get(done) {
+        done += 1;
+        let new = new.and_then(|at: u32| index.nodes.get(at as usize));
+        let old = old.and_then(|at: u32| base.nodes.get(at as usize));
+        pair_children(index, new, base, old, &mut pairs);
+    }
+    pairs
+}
 
 fn pair_children(
     index: &Index,

@@ -15,17 +15,21 @@ fn seal(kind: Kind, body: &[u8]) -> Option<Vec<u8>> {
     writer.finish().ok()
 }
 
-/// The body of an index of module `m`, number 1.
+/// The body of an index of module `m`, number 1, of either version that is read.
 ///
 /// # Panics
 /// If what was accepted does not come back: that is a finding.
 #[must_use]
 pub fn index(body: &[u8]) -> bool {
     let decode = |frame: Vec<u8>| Index::decode(&frame, "m", 1).ok();
-    let Some((index, summary)) = seal(index_file::KIND, body).and_then(decode) else { return false };
-    let again = index.encode("m", 1, &summary).ok().and_then(decode);
-    assert!(again == Some((index, summary)));
-    true
+    let mut is_accepted = false;
+    for kind in [index_file::KIND, index_file::KIND_WITHOUT_OWNERS] {
+        let Some((index, summary)) = seal(kind, body).and_then(decode) else { continue };
+        let again = index.encode("m", 1, &summary).ok().and_then(decode);
+        assert!(again == Some((index, summary)));
+        is_accepted = true;
+    }
+    is_accepted
 }
 
 /// The body of a catalogue.
@@ -69,7 +73,13 @@ pub fn known(body: &[u8]) -> bool {
 
 /// A whole frame of any kind.
 pub fn frame(octets: &[u8]) {
-    for kind in [index_file::KIND, catalogue_file::KIND, sightings::KIND, memory::KIND] {
+    for kind in [
+        index_file::KIND,
+        index_file::KIND_WITHOUT_OWNERS,
+        catalogue_file::KIND,
+        sightings::KIND,
+        memory::KIND,
+    ] {
         drop(codec::unseal(kind, octets));
     }
 }

@@ -60,6 +60,12 @@ pub struct Node<'a> {
     pub mtime_s: i64,
     /// Its nanoseconds.
     pub mtime_ns: u32,
+    /// The number of the user that it belongs to.
+    pub uid: u32,
+    /// The number of its group.
+    pub gid: u32,
+    /// The first name of its inode, if that has several names in the tree: the same for all of them.
+    pub inode: Option<NodeId>,
     /// Octets of a file or of a symlink's target; 0 for a directory.
     pub size: u64,
     /// Empty unless it is a symlink.
@@ -189,12 +195,16 @@ impl Generation {
             }
             (_, content) => (NodeKind::File, [].as_slice(), content.map_or(0, |content| content.length)),
         };
+        let owner = index.owner(record);
         Node {
             kind,
             name: index.name(record),
             mode: record.mode,
             mtime_s: record.mtime_s,
             mtime_ns: record.mtime_ns,
+            uid: owner.uid,
+            gid: owner.gid,
+            inode: index.inodes.first(id.0).map(NodeId),
             size,
             symlink_target: target,
             digest: content.map(|content| &content.digest),

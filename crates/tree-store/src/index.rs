@@ -4,13 +4,19 @@
 //! directory is a range and a lookup is one binary search per path element. Everything that a field can
 //! point at is checked when an index is read: after that no access can leave the arrays.
 
-use crate::codec::{self, Misfit, Reader, Writer};
+use crate::codec::{self, Kind, Misfit, Reader, Writer};
+use crate::inodes::{Inodes, Shared};
 use crate::name::ContentDigest;
+use crate::owners::Owner;
 
 /// Magic and version.
-pub(crate) const KIND: ([u8; 8], u32) = (*b"ROOKTREE", 2);
+pub(crate) const KIND: Kind = (*b"ROOKTREE", 3);
+/// The version before owners and inodes were kept. It is read, so that an upgrade serves what is there.
+pub(crate) const KIND_WITHOUT_OWNERS: Kind = (*b"ROOKTREE", 2);
 
 const NODE_BYTES: usize = 4 + 8 + 4 + 4 + 4 + 4 + 4 + 4;
+const OWNER_BYTES: usize = 4 + 4;
+const SHARED_BYTES: usize = 4 + 4;
 const CONTENT_BYTES: usize = 64 + 4 + 8 + 8;
 const PACK_BYTES: usize = 4 + 8;
 
@@ -43,7 +49,7 @@ pub struct Summary {
 pub struct Changes {
     /// Paths that are new.
     pub added: u64,
-    /// Paths whose content, target, mode or time differs.
+    /// Paths whose content, target, mode, time or owner differs, or which other names are the same file.
     pub changed: u64,
     /// Paths that are gone.
     pub removed: u64,
@@ -61,6 +67,8 @@ pub(crate) struct NodeRecord {
     pub(crate) parent: u32,
     pub(crate) first: u32,
     pub(crate) count: u32,
+    /// Its position in [`Index::owners`].
+    pub(crate) owner: u32,
 }
 
 impl NodeRecord {
@@ -90,7 +98,9 @@ pub(crate) struct PackRecord {
 pub(crate) struct Index {
     pub(crate) packs: Vec<PackRecord>,
     pub(crate) contents: Vec<ContentRecord>,
+    pub(crate) owners: Vec<Owner>,
     pub(crate) nodes: Vec<NodeRecord>,
+    pub(crate) inodes: Inodes,
     /// Names and symlink targets, back to back.
     pub(crate) arena: Vec<u8>,
 }
@@ -108,6 +118,11 @@ impl Index {
 
     pub(crate) fn content(&self, node: &NodeRecord) -> Option<&ContentRecord> {
         if node.format() == FORMAT_FILE { self.contents.get(node.first as usize) } else { None }
+    }
+
+    /// Whose a node is; [`check`] excludes that there is no such owner.
+    pub(crate) fn owner(&self, node: &NodeRecord) -> Owner {
+        self.owners.get(node.owner as usize).copied().unwrap_or_default()
     }
 
     /// The file of a published generation.
@@ -128,23 +143,36 @@ impl Index {
             out.u64(content.offset);
             out.u64(content.length);
         }
+        out.count(self.owners.len());
+        for owner in &self.owners {
+            out.u32(owner.uid);
+            out.u32(owner.gid);
+        }
         out.count(self.nodes.len());
         for node in &self.nodes {
             out.u32(node.mode);
             out.i64(node.mtime_s);
             out.u32(node.mtime_ns);
-            for field in [node.name_offset, node.name_bytes, node.parent, node.first, node.count] {
+            let place = [node.name_offset, node.name_bytes, node.parent, node.first, node.count];
+            for field in place.into_iter().chain([node.owner]) {
                 out.u32(field);
             }
+        }
+        out.count(self.inodes.as_slice().len());
+        for shared in self.inodes.as_slice() {
+            out.u32(shared.node);
+            out.u32(shared.first);
         }
         out.count(self.arena.len());
         out.raw(&self.arena);
         out.finish()
     }
 
-    /// Reads what [`Self::encode`] wrote for this module and number.
+    /// Reads what [`Self::encode`] wrote for this module and number, or what it wrote before it knew owners: then all
+    /// is root's.
     pub(crate) fn decode(frame: &[u8], module: &str, number: u64) -> Result<(Self, Summary), Misfit> {
-        let body = codec::unseal(KIND, frame)?;
+        let has_owners = codec::version(frame) != Some(KIND_WITHOUT_OWNERS.1);
+        let body = codec::unseal(if has_owners { KIND } else { KIND_WITHOUT_OWNERS }, frame)?;
         let mut fields = Reader::new(&body);
         if fields.bytes()? != module.as_bytes() || fields.u64()? != number {
             return Err("belongs to another generation");
@@ -164,6 +192,13 @@ impl Index {
                 length: fields.u64()?,
             });
         }
+        if has_owners {
+            for _ in 0..fields.count(OWNER_BYTES)? {
+                index.owners.push(Owner { uid: fields.u32()?, gid: fields.u32()? });
+            }
+        } else {
+            index.owners.push(Owner::default());
+        }
         let nodes = fields.count(NODE_BYTES)?;
         index.nodes.reserve_exact(nodes);
         for _ in 0..nodes {
@@ -176,7 +211,15 @@ impl Index {
                 parent: fields.u32()?,
                 first: fields.u32()?,
                 count: fields.u32()?,
+                owner: if has_owners { fields.u32()? } else { 0 },
             });
+        }
+        if has_owners {
+            let mut shared = Vec::new();
+            for _ in 0..fields.count(SHARED_BYTES)? {
+                shared.push(Shared { node: fields.u32()?, first: fields.u32()? });
+            }
+            index.inodes = Inodes::read(shared);
         }
         let arena = fields.count(1)?;
         index.arena = fields.take(arena)?.to_vec();
@@ -232,6 +275,9 @@ fn check(index: &Index) -> Result<(), Misfit> {
         if at > 0 && node.parent as usize >= at {
             return Err("a parent that does not come first");
         }
+        if node.owner as usize >= index.owners.len() {
+            return Err("a node without an owner");
+        }
         let fits = match node.format() {
             FORMAT_DIRECTORY => {
                 node.count == 0 || (node.first as usize > at && within(node.first, node.count, nodes))
@@ -249,5 +295,26 @@ fn check(index: &Index) -> Result<(), Misfit> {
         let pack = index.packs.get(content.pack as usize);
         matches!((end, pack), (Some(end), Some(pack)) if end <= pack.length)
     };
-    if index.contents.iter().all(fits) { Ok(()) } else { Err("a content outside its pack") }
+    if !index.contents.iter().all(fits) {
+        return Err("a content outside its pack");
+    }
+    check_inodes(index)
+}
+
+/// Names of one inode are there, are no directories, and have one content.
+fn check_inodes(index: &Index) -> Result<(), Misfit> {
+    let is_name = |shared: &Shared| {
+        let [node, first] = [shared.node, shared.first].map(|at| index.nodes.get(at as usize));
+        let (Some(node), Some(first)) = (node, first) else { return false };
+        match node.format() {
+            FORMAT_DIRECTORY => false,
+            FORMAT_FILE => first.format() == FORMAT_FILE && node.first == first.first,
+            format => format == first.format(),
+        }
+    };
+    if index.inodes.is_sound() && index.inodes.as_slice().iter().all(is_name) {
+        Ok(())
+    } else {
+        Err("names that can't be one file")
+    }
 }

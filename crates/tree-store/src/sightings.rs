@@ -93,6 +93,8 @@ mod tests {
             ctime_s: seconds,
             ctime_ns: nanoseconds,
             inode: 9,
+            owner: crate::owners::Owner::default(),
+            links_device: 0,
         }
     }
 

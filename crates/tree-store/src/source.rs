@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::TreeError;
 use crate::exclude::Excludes;
 use crate::index::{FORMAT_BITS, FORMAT_DIRECTORY, FORMAT_FILE, FORMAT_SYMLINK};
+use crate::owners::Owner;
 use crate::parallel;
 
 /// More nodes than any repository has; keeps positions well inside u32.
@@ -48,6 +49,9 @@ pub(crate) struct Stat {
     pub(crate) ctime_s: i64,
     pub(crate) ctime_ns: u32,
     pub(crate) inode: u64,
+    pub(crate) owner: Owner,
+    /// What `inode` is a number of, if it has several names; else 0.
+    pub(crate) links_device: u64,
 }
 
 impl Stat {
@@ -61,6 +65,8 @@ impl Stat {
             ctime_s: metadata.ctime(),
             ctime_ns: u32::try_from(metadata.ctime_nsec()).unwrap_or(0),
             inode: metadata.ino(),
+            owner: Owner { uid: metadata.uid(), gid: metadata.gid() },
+            links_device: if metadata.nlink() > 1 && !metadata.is_dir() { metadata.dev() } else { 0 },
         }
     }
 

@@ -201,8 +201,8 @@ impl Store {
         let drawn = build::draw(request, trusted, sightings.as_ref(), &mut contents)?;
         let packed = contents.finish(|id| self.pack_path(id))?;
         let Packed { packs, pack_records, records, writer, adopted } = packed;
-        let mut index =
-            Index { packs: pack_records, contents: records, nodes: drawn.nodes, arena: drawn.arena };
+        let build::Drawn { owners, nodes, inodes, arena, .. } = drawn;
+        let mut index = Index { packs: pack_records, contents: records, owners, nodes, inodes, arena };
         let compared = self.compare(&mut index, base.as_ref());
         if let Some(base) = base.as_ref().filter(|_| !compared.differs && !request.afresh) {
             if drawn.files_read > 0 {

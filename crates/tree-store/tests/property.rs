@@ -6,7 +6,7 @@ mod common;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{lchown, symlink};
 use std::path::Path;
 
 use common::{Bench, facts_of_directory, facts_of_generation, set_mode, set_mtime};
@@ -15,10 +15,32 @@ use tree_store::Built;
 
 #[derive(Debug, Clone)]
 enum Edit {
-    File { path: Vec<Vec<u8>>, content: Vec<u8>, mode: u32, mtime: u32 },
-    Symlink { path: Vec<Vec<u8>>, target: Vec<u8> },
-    Directory { path: Vec<Vec<u8>> },
-    Remove { path: Vec<Vec<u8>> },
+    File {
+        path: Vec<Vec<u8>>,
+        content: Vec<u8>,
+        mode: u32,
+        mtime: u32,
+    },
+    Symlink {
+        path: Vec<Vec<u8>>,
+        target: Vec<u8>,
+    },
+    Directory {
+        path: Vec<Vec<u8>>,
+    },
+    Remove {
+        path: Vec<Vec<u8>>,
+    },
+    /// One more name of what is there.
+    Link {
+        from: Vec<Vec<u8>>,
+        path: Vec<Vec<u8>>,
+    },
+    /// Without root this does nothing.
+    Own {
+        path: Vec<Vec<u8>>,
+        owner: (u32, u32),
+    },
 }
 
 /// Few names, so that edits meet, among them ones that are no UTF-8.
@@ -47,6 +69,8 @@ fn edit() -> impl Strategy<Value = Edit> {
             .prop_map(|(path, target)| Edit::Symlink { path, target }),
         1 => path().prop_map(|path| Edit::Directory { path }),
         2 => path().prop_map(|path| Edit::Remove { path }),
+        2 => (path(), path()).prop_map(|(from, path)| Edit::Link { from, path }),
+        1 => (path(), (0..3_u32, 0..3_u32)).prop_map(|(path, owner)| Edit::Own { path, owner }),
     ]
 }
 
@@ -77,6 +101,12 @@ fn apply(root: &Path, edit: &Edit) {
             drop(fs::remove_file(full(path)));
             drop(fs::remove_dir_all(full(path)));
         }
+        Edit::Link { from, path } => {
+            if parent(path) {
+                drop(fs::hard_link(full(from), full(path)));
+            }
+        }
+        Edit::Own { path, owner: (uid, gid) } => drop(lchown(full(path), Some(*uid), Some(*gid))),
     }
 }
 

@@ -46,6 +46,8 @@ fn every_directory_of_the_corpus_is_a_target() {
 fn the_bodies_of_the_corpus_are_accepted() {
     let body = |name: &str| fs::read(corpus().join(name).join("small")).unwrap();
     assert!(fuzzing::index(&body("tree-index")));
+    let old = fs::read(corpus().join("tree-index/without-owners")).unwrap();
+    assert!(fuzzing::index(&old));
     assert!(fuzzing::catalogue(&body("tree-catalogue")));
     assert!(fuzzing::seen(&body("tree-seen")));
     assert!(fuzzing::known(&body("tree-known")));

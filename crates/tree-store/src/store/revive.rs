@@ -58,7 +58,9 @@ impl Store {
         let packed = contents.finish(|pack| self.pack_path(pack))?;
         let Packed { packs, pack_records, records, writer, adopted } = packed;
         let arena = old.index().arena.clone();
-        let mut index = Index { packs: pack_records, contents: records, nodes, arena };
+        let owners = old.index().owners.clone();
+        let inodes = old.index().inodes.without(id.position());
+        let mut index = Index { packs: pack_records, contents: records, owners, nodes, inodes, arena };
         let Compared { changes, .. } = self.compare(&mut index, base.as_ref());
         let replaced = old.content(id).map_or(0, |content| content.length);
         let before = old.summary();

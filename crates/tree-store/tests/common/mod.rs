@@ -7,7 +7,7 @@
     reason = "each test file uses a part of it"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -85,12 +85,29 @@ pub struct Fact {
     pub mode: u32,
     pub mtime: (i64, u32),
     pub octets: Vec<u8>,
+    /// User and group.
+    pub owner: (u32, u32),
+    /// All names of its inode, if there are several in the tree.
+    pub names: BTreeSet<Vec<u8>>,
+}
+
+/// Says of each name which ones are the same inode.
+fn name_inodes<K: Ord>(facts: &mut BTreeMap<Vec<u8>, Fact>, inodes: BTreeMap<K, BTreeSet<Vec<u8>>>) {
+    for names in inodes.into_values().filter(|names| names.len() > 1) {
+        for name in &names {
+            facts.get_mut(name).unwrap().names.clone_from(&names);
+        }
+    }
 }
 
 /// All nodes below a directory by path; the octets are a file's content or a symlink's target.
 pub fn facts_of_directory(root: &Path) -> BTreeMap<Vec<u8>, Fact> {
-    fn visit(path: &Path, relative: Vec<u8>, facts: &mut BTreeMap<Vec<u8>, Fact>) {
+    type Inodes = BTreeMap<(u64, u64), BTreeSet<Vec<u8>>>;
+    fn visit(path: &Path, relative: Vec<u8>, facts: &mut BTreeMap<Vec<u8>, Fact>, inodes: &mut Inodes) {
         let metadata = fs::symlink_metadata(path).unwrap();
+        if !metadata.is_dir() {
+            inodes.entry((metadata.dev(), metadata.ino())).or_default().insert(relative.clone());
+        }
         let octets = if metadata.is_file() {
             fs::read(path).unwrap()
         } else if metadata.is_symlink() {
@@ -103,21 +120,24 @@ pub fn facts_of_directory(root: &Path) -> BTreeMap<Vec<u8>, Fact> {
                     below.push(b'/');
                 }
                 below.extend(entry.file_name().into_vec());
-                visit(&entry.path(), below, facts);
+                visit(&entry.path(), below, facts, inodes);
             }
             Vec::new()
         };
         let mtime = (metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap());
-        facts.insert(relative, Fact { mode: metadata.mode(), mtime, octets });
+        let owner = (metadata.uid(), metadata.gid());
+        let names = BTreeSet::new();
+        facts.insert(relative, Fact { mode: metadata.mode(), mtime, octets, owner, names });
     }
-    let mut facts = BTreeMap::new();
-    visit(root, Vec::new(), &mut facts);
+    let (mut facts, mut inodes) = (BTreeMap::new(), Inodes::new());
+    visit(root, Vec::new(), &mut facts, &mut inodes);
+    name_inodes(&mut facts, inodes);
     facts
 }
 
 /// The same of a generation, by walking it from the root.
 pub fn facts_of_generation(generation: &Generation) -> BTreeMap<Vec<u8>, Fact> {
-    let mut facts = BTreeMap::new();
+    let (mut facts, mut inodes) = (BTreeMap::new(), BTreeMap::<_, BTreeSet<_>>::new());
     let mut pending = vec![generation.root()];
     while let Some(id) = pending.pop() {
         let node = generation.node(id);
@@ -136,8 +156,14 @@ pub fn facts_of_generation(generation: &Generation) -> BTreeMap<Vec<u8>, Fact> {
         if node.kind == NodeKind::File {
             assert_eq!(node.size, octets.len() as u64);
         }
-        facts.insert(path, Fact { mode: node.mode, mtime: (node.mtime_s, node.mtime_ns), octets });
+        if let Some(inode) = node.inode {
+            inodes.entry(inode).or_default().insert(path.clone());
+        }
+        let (mtime, owner) = ((node.mtime_s, node.mtime_ns), (node.uid, node.gid));
+        facts.insert(path, Fact { mode: node.mode, mtime, octets, owner, names: BTreeSet::new() });
     }
+    assert!(inodes.values().all(|names| names.len() > 1), "one name says nothing: {inodes:?}");
+    name_inodes(&mut facts, inodes);
     facts
 }
 
@@ -157,6 +183,11 @@ pub fn set_mtime(path: &Path, seconds: u64) {
 
 pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Only root may give files away.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 /// How many octets all packs of the module take.
