@@ -117,7 +117,7 @@ fn names_and_arguments_cannot_put_lines_into_messages() {
 #[test]
 fn slow_clients_have_a_minute_to_say_what_they_want() {
     let tree = small_tree();
-    let mut talk = Talk::new(&tree, 1, 0);
+    let mut talk = Talk::new(&tree, 1, Grant::default());
     talk.hear(b"@RSYNCD: 31.0\n");
     assert_eq!(talk.session.deadline(), talk.now + limits::HANDSHAKE_MAX);
     talk.session.handle_time(talk.now + Duration::from_secs(59));

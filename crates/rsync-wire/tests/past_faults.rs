@@ -7,6 +7,7 @@ mod support;
 use rsync_wire::codec::NdxWriter;
 use rsync_wire::limits;
 use rsync_wire::memory::MemoryTree;
+use rsync_wire::session::Grant;
 use rsync_wire::{CloseReason, TreeView};
 use std::time::Duration;
 use support::client::{Said, listen};
@@ -79,7 +80,7 @@ fn no_path_leads_out_of_the_module() {
 #[test]
 fn octets_that_trickle_in_do_not_extend_the_handshake() {
     let tree = small_tree();
-    let mut talk = Talk::new(&tree, 1, 0);
+    let mut talk = Talk::new(&tree, 1, Grant::default());
     let start = talk.now;
     for octet in b"@RSYNCD: 31.0" {
         talk.hear(&[*octet]);

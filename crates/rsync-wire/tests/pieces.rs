@@ -3,14 +3,12 @@
 
 mod support;
 
+use rsync_wire::CloseReason;
 use rsync_wire::codec::{Ndx, NdxWriter};
 use rsync_wire::memory::MemoryTree;
-use rsync_wire::session::{Grant, Selection};
-use rsync_wire::{CloseReason, Command, Session, SessionConfig};
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Instant;
+use rsync_wire::session::Grant;
 use support::client::split_frames;
+use support::talk::Talk;
 use support::words::{NO_FILTERS, client, frame, hello, requests, small_tree};
 
 /// What the server said: the data stream, and the other frames.
@@ -18,64 +16,6 @@ type Said = (Vec<u8>, Vec<(u8, Vec<u8>)>);
 
 const UNKNOWN_FRAME: [u8; 4] = [0, 0, 0, 7 + 9];
 const ERROR_EXIT: [u8; 8] = [4, 0, 0, 7 + 86, 20, 0, 0, 0];
-
-/// The server's side; whoever owns the session is as fast as the test lets it.
-struct Owner<'a> {
-    session: Session,
-    tree: &'a MemoryTree,
-    now: Instant,
-    said: Vec<u8>,
-    /// Commands that were taken over but not carried out.
-    waiting: VecDeque<Command>,
-    closed: Option<CloseReason>,
-}
-
-impl<'a> Owner<'a> {
-    fn new(tree: &'a MemoryTree) -> Self {
-        let now = Instant::now();
-        let session = Session::new(SessionConfig { motd: String::new(), seed: 1 }, now);
-        Self { session, tree, now, said: Vec::new(), waiting: VecDeque::new(), closed: None }
-    }
-
-    fn work(&mut self) {
-        while let Some(command) = self.waiting.pop_front().or_else(|| self.session.poll()) {
-            self.obey(command);
-        }
-    }
-
-    /// Up to the list and the contents, which take a while.
-    fn begin_work(&mut self) {
-        while self.waiting.is_empty()
-            && let Some(command) = self.session.poll()
-        {
-            if matches!(command, Command::BuildList(_) | Command::SendFiles(_)) {
-                self.waiting.push_back(command);
-            } else {
-                self.obey(command);
-            }
-        }
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Write(octets) => self.said.extend_from_slice(&octets),
-            Command::ListModules | Command::CheckLogin(_) => panic!("nobody asked for it"),
-            Command::SelectModule(_) => {
-                self.session.module_selected(Selection::Accepted(Grant::default()), self.now);
-            }
-            Command::BuildList(plan) => {
-                let built = plan.build(self.tree).map(Arc::new);
-                self.session.list_built(built, self.now);
-            }
-            Command::SendFiles(mut batch) => {
-                batch.run(self.tree);
-                self.session.batch_done(*batch);
-            }
-            Command::Note(_) => {}
-            Command::Close(reason) => self.closed = Some(reason),
-        }
-    }
-}
 
 /// The frames behind the compatibility flags and the seed; none if it does not get that far.
 fn frames(said: &[u8]) -> Said {
@@ -86,20 +26,18 @@ fn frames(said: &[u8]) -> Said {
 
 /// What becomes of two pieces. `is_slow`: the second one and the end come while the work is under way.
 fn end_of(tree: &MemoryTree, pieces: (&[u8], &[u8]), is_slow: bool) -> (CloseReason, Said) {
-    let mut owner = Owner::new(tree);
-    owner.session.handle_input(pieces.0, owner.now);
-    owner.begin_work();
-    if !is_slow {
-        owner.work();
+    let mut talk = Talk::new(tree, 1, Grant::default());
+    for piece in [pieces.0, pieces.1] {
+        talk.session.handle_input(piece, talk.now);
+        if is_slow {
+            talk.begin_to_carry_out();
+        } else {
+            talk.carry_out();
+        }
     }
-    owner.session.handle_input(pieces.1, owner.now);
-    owner.begin_work();
-    if !is_slow {
-        owner.work();
-    }
-    owner.session.handle_end_of_input();
-    owner.work();
-    (owner.closed.expect("the session did not end"), frames(&owner.said))
+    talk.session.handle_end_of_input();
+    talk.carry_out();
+    (talk.closed.expect("the session did not end"), frames(&talk.said))
 }
 
 /// Every cut, or every one of `step`, with a fast and a slow owner. Gives what was said, which is the same each time.
