@@ -8,6 +8,8 @@ use std::io;
 #[derive(Debug)]
 pub struct MemoryTree {
     nodes: Vec<MemoryNode>,
+    user_names: BTreeMap<u32, String>,
+    group_names: BTreeMap<u32, String>,
 }
 
 #[derive(Debug)]
@@ -17,6 +19,8 @@ struct MemoryNode {
     parent: Option<NodeId>,
     permissions: u32,
     mtime: (i64, u32),
+    owner: (u32, u32),
+    inode: Option<NodeId>,
     contents: Vec<u8>,
     children: BTreeMap<Vec<u8>, NodeId>,
     unreadable: bool,
@@ -38,11 +42,13 @@ impl MemoryTree {
             parent: None,
             permissions: 0o755,
             mtime: (mtime_s, 0),
+            owner: (0, 0),
+            inode: None,
             contents: Vec::new(),
             children: BTreeMap::new(),
             unreadable: false,
         };
-        Self { nodes: vec![root] }
+        Self { nodes: vec![root], user_names: BTreeMap::new(), group_names: BTreeMap::new() }
     }
 
     /// Adds a directory, or changes the mode and time of one that is there.
@@ -69,6 +75,35 @@ impl MemoryTree {
         (added.permissions, added.mtime) = (0o777, (mtime_s, 0));
         added.contents = target.as_bytes().to_vec();
         id
+    }
+
+    /// Adds one more name of a file or symbolic link; missing directories are made.
+    pub fn link(&mut self, path: &str, to: NodeId) -> NodeId {
+        let kind = self.node_ref(to).kind;
+        let id = self.place(path, kind);
+        self.node_mut(to).inode.get_or_insert(to);
+        let MemoryNode { permissions, mtime, owner, inode, contents, .. } = self.node_ref(to);
+        let (permissions, mtime, owner, inode) = (*permissions, *mtime, *owner, *inode);
+        let contents = contents.clone();
+        let added = self.node_mut(id);
+        (added.permissions, added.mtime, added.owner, added.inode) = (permissions, mtime, owner, inode);
+        added.contents = contents;
+        id
+    }
+
+    /// Gives a node to a user and a group; further names of it belong to them, too, if they are added later.
+    pub fn own(&mut self, id: NodeId, uid: u32, gid: u32) {
+        self.node_mut(id).owner = (uid, gid);
+    }
+
+    /// Names a user.
+    pub fn name_user(&mut self, uid: u32, name: &str) {
+        self.user_names.insert(uid, name.to_owned());
+    }
+
+    /// Names a group.
+    pub fn name_group(&mut self, gid: u32, name: &str) {
+        self.group_names.insert(gid, name.to_owned());
     }
 
     /// Makes every later read of a file fail.
@@ -102,6 +137,8 @@ impl MemoryTree {
             parent: Some(parent),
             permissions: 0o755,
             mtime,
+            owner: (0, 0),
+            inode: None,
             contents: Vec::new(),
             children: BTreeMap::new(),
             unreadable: false,
@@ -142,6 +179,9 @@ impl TreeView for MemoryTree {
             mode: type_bits | node.permissions,
             mtime_s: node.mtime.0,
             mtime_ns: node.mtime.1,
+            uid: node.owner.0,
+            gid: node.owner.1,
+            inode: node.inode,
             size: if node.kind == NodeKind::Directory { 4096 } else { node.contents.len() as u64 },
             symlink_target: if node.kind == NodeKind::Symlink { &node.contents } else { &[] },
         }
@@ -160,6 +200,14 @@ impl TreeView for MemoryTree {
 
     fn children(&self, directory: NodeId) -> impl Iterator<Item = NodeId> {
         self.node_ref(directory).children.values().copied()
+    }
+
+    fn user_name(&self, uid: u32) -> Option<Vec<u8>> {
+        self.user_names.get(&uid).map(|name| name.clone().into_bytes())
+    }
+
+    fn group_name(&self, gid: u32) -> Option<Vec<u8>> {
+        self.group_names.get(&gid).map(|name| name.clone().into_bytes())
     }
 
     fn read_at(&self, file: NodeId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {

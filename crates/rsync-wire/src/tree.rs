@@ -44,13 +44,20 @@ pub struct Node<'a> {
     pub mtime_s: i64,
     /// Nanoseconds of it, below one second.
     pub mtime_ns: u32,
+    /// The number of the user that it belongs to.
+    pub uid: u32,
+    /// The number of its group.
+    pub gid: u32,
+    /// What stands for its inode, if that has several names in the tree: the same for all of them. None are
+    /// directories.
+    pub inode: Option<NodeId>,
     /// Octets of contents, or of the target of a symbolic link.
     pub size: u64,
     /// The target of a symbolic link; empty otherwise.
     pub symlink_target: &'a [u8],
 }
 
-/// A tree that never changes. Methods other than [`Self::read_at`] don't block.
+/// A tree that never changes. Only [`Self::read_at`], [`Self::user_name`] and [`Self::group_name`] may block.
 pub trait TreeView {
     /// The root directory.
     fn root(&self) -> NodeId;
@@ -67,6 +74,12 @@ pub trait TreeView {
 
     /// A directory's children, sorted by the octets of their names; none for other nodes.
     fn children(&self, directory: NodeId) -> impl Iterator<Item = NodeId>;
+
+    /// What the host calls a user that nodes belong to. A list asks once for each.
+    fn user_name(&self, uid: u32) -> Option<Vec<u8>>;
+
+    /// What the host calls a group that nodes belong to. A list asks once for each.
+    fn group_name(&self, gid: u32) -> Option<Vec<u8>>;
 
     /// Reads contents of a file into `buf` and says how many octets; 0 at the end. May block on a disk.
     ///

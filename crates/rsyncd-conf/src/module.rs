@@ -50,6 +50,9 @@ pub struct Module {
     pub refuse_options: Vec<String>,
     /// Nothing is compressed for clients that use zlib.
     pub dont_compress: bool,
+    /// Owners are sent as numbers alone. As in rsync a module in a chroot, which is what it tries unless it is told not to,
+    /// has no names.
+    pub numeric_ids: bool,
     /// Whether each file that was sent is logged.
     pub transfer_logging: bool,
     /// How.
@@ -74,6 +77,7 @@ impl Module {
             reader.faults.push(crate::Fault::new(&place, format!("module [{name}]: expected a `path`")));
         }
         let dont_compress = reader.text("dont compress").unwrap_or_default();
+        let in_chroot = reader.perhaps("use chroot").unwrap_or(true);
         let module = Self {
             path: path.unwrap_or_default(),
             comment: reader.text("comment").unwrap_or_default(),
@@ -93,6 +97,7 @@ impl Module {
             strict_modes: reader.boolean("strict modes").unwrap_or(true),
             refuse_options: reader.text("refuse options").map_or_else(Vec::new, |text| owned_words(&text)),
             dont_compress: dont_compress.split_ascii_whitespace().any(|pattern| pattern == "*"),
+            numeric_ids: reader.perhaps("numeric ids").unwrap_or(in_chroot),
             transfer_logging: reader.boolean("transfer logging").unwrap_or(false),
             log_format: reader.text("log format").unwrap_or_else(|| log_format::DEFAULT.to_owned()),
             log_file: reader.path("log file"),

@@ -89,7 +89,7 @@ pub const PARAMETERS: &[Parameter] = &[
     of("max verbosity", Module, Stricter("what a client asks for never changes what is logged")),
     of("munge symlinks", Module, NoEffect(NOT_RECEIVED)),
     of("name converter", Module, Refused(NO_COMMANDS)),
-    of("numeric ids", Module, NoEffect("a generation keeps no owners")),
+    of("numeric ids", Module, Honoured),
     of("open noatime", Module, NoEffect("contents come from a stored generation")),
     of("outgoing chmod", Module, Refused("files are sent with the modes that were verified")),
     of("path", Module, Honoured),

@@ -65,6 +65,11 @@ impl Reader<'_> {
         self.read(name, value::boolean)
     }
 
+    /// One for which there is a word for not being given.
+    pub(crate) fn perhaps(&mut self, name: &str) -> Option<bool> {
+        self.read(name, value::perhaps).flatten()
+    }
+
     /// An absolute path.
     pub(crate) fn path(&mut self, name: &str) -> Option<String> {
         self.read(name, |text| {

@@ -9,6 +9,14 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// The same, or that nothing is said.
+pub(crate) fn perhaps(text: &str) -> Result<Option<bool>, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "unset" | "-1" => Ok(None),
+        text => boolean(text).map(Some).map_err(|_| format!("expected yes, no or unset, found `{text}`")),
+    }
+}
+
 /// A whole number of a range.
 pub(crate) fn number<T: std::str::FromStr>(text: &str, expected: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("expected {expected}, found `{text}`"))

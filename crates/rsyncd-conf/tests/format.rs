@@ -93,6 +93,24 @@ fn of_dont_compress_one_word_counts() {
 }
 
 #[test]
+fn ids_are_numeric_where_a_chroot_would_have_no_names() {
+    for (lines, numeric) in [
+        ("", true),
+        ("use chroot = yes", true),
+        ("use chroot = no", false),
+        ("use chroot = unset", true),
+        ("numeric ids = no", false),
+        ("numeric ids = no\nuse chroot = true", false),
+        ("numeric ids = 1\nuse chroot = 0", true),
+        ("numeric ids = unset\nuse chroot = no", false),
+        ("numeric ids = -1", true),
+    ] {
+        let conf = parse(&format!("[m]\npath = /x\n{lines}\n")).unwrap();
+        assert_eq!(conf.modules[0].numeric_ids, numeric, "{lines}");
+    }
+}
+
+#[test]
 fn defaults_are_those_of_the_place_where_a_module_begins() {
     let conf =
         parse("timeout = 1\n[a]\npath = /a\n[global]\ntimeout = 2\nlist = no\n[b]\npath = /b\n").unwrap();
@@ -145,6 +163,8 @@ fn everything_that_is_wrong_is_named_with_its_line() {
         ("fake super = 1", "`fake super = 1`"),
         ("read onlyx = no", ":3: unknown parameter `read onlyx`"),
         ("read only = maybe", "read only: expected yes or no, found `maybe`"),
+        ("numeric ids = maybe", ":3: numeric ids: expected yes, no or unset, found `maybe`"),
+        ("use chroot = /srv", ":3: use chroot: expected yes, no or unset"),
         ("pre-xfer exec = /bin/true", "no commands are run"),
         ("outgoing chmod = a+r", "`outgoing chmod` is not supported"),
         ("port = 99", "`port` is global"),

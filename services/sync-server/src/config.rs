@@ -187,6 +187,10 @@ pub struct ModuleConfig {
     /// Nothing is compressed for clients that use zlib. Those that use zstd or lz4 can't be told so.
     #[serde(default)]
     pub dont_compress: bool,
+    /// Owners are sent as numbers alone. Otherwise those that this host has names for are named, and clients look for a
+    /// user or group of their own with that name.
+    #[serde(default = "yes")]
+    pub numeric_ids: bool,
     /// Where its connections are logged as the stock daemon does; without it, where those of all modules are.
     #[serde(default, deserialize_with = "none_if_empty")]
     pub log_file: Option<PathBuf>,
@@ -231,6 +235,7 @@ impl ModuleConfig {
             strict_modes: true,
             refuse_options: Vec::new(),
             dont_compress: false,
+            numeric_ids: true,
             log_file: None,
             transfer_logging: false,
             log_format: log_format(),

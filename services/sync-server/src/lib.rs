@@ -141,6 +141,7 @@ fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
             login: login_rules(config).map(Arc::new),
             refused: Arc::new(RefusedOptions::new(&config.refuse_options)),
             dont_compress: config.dont_compress,
+            numeric_ids: config.numeric_ids,
             log: Arc::new(module.plan().config.log(log_file)),
             live: Arc::new(move || live.live()),
         }

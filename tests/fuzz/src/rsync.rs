@@ -68,7 +68,10 @@ impl Talk {
         let mut tree = MemoryTree::new(1_700_000_000);
         tree.file("a/b/c.ebuild", b"EAPI=8\n", 0o644, (1, 2));
         tree.file("a/.rules", b"- *.o\n+ c*\n- /a\n", 0o644, (1, 0));
-        tree.file("big", &[7; 5000], 0o755, (3, 0));
+        let big = tree.file("big", &[7; 5000], 0o755, (3, 0));
+        tree.own(big, 250, 70_000);
+        tree.link("a/big", big);
+        tree.name_user(250, "portage");
         tree.symlink("link", "a/b", 4);
         let (held, answered, closed) = (None, Vec::new(), None);
         Self { session, tree, now, wants_login, is_late, held, commands: 0, answered, closed }

@@ -2,12 +2,13 @@
 
 use super::arena::Arena;
 use super::encode::EntryWriter;
+use super::inodes::{InodeName, Inodes};
 use super::sources::Walk;
 use super::{Entry, FileList, ListPlan};
 use crate::limits::READ_LEN_MAX;
 use crate::mux::{Code, FrameWriter};
 use crate::sums::{ChecksumKind, ChecksumOctets};
-use crate::{Node, NodeId, NodeKind, TreeView, WireError};
+use crate::{Node, NodeId, NodeKind, Protocol, TreeView, WireError};
 use bytes::Bytes;
 
 pub(super) fn build(plan: &ListPlan, tree: &impl TreeView) -> Result<FileList, WireError> {
@@ -36,15 +37,19 @@ fn encode(
     let mut buffer = Vec::new();
     let mut entries = Vec::with_capacity(arena.entries.len());
     let mut total_size = 0_u64;
+    let mut inodes = Inodes::default();
     let mut previous: Option<(&[u8], bool)> = None;
     for pending in &arena.entries {
         let node = tree.node(pending.node);
         let name = arena.name(pending);
         let is_file = node.kind == NodeKind::File;
-        let checksum = plan.checksum.filter(|_| is_file);
+        let inode_name = inodes.name(node.inode.filter(|_| plan.hard_links), entries.len());
+        // An entry that refers to another one has its sum, too.
+        let is_whole = plan.protocol < Protocol::V30 || !matches!(inode_name, InodeName::Later(..));
+        let checksum = plan.checksum.filter(|_| is_file && is_whole);
         let checksum = checksum.map(|kind| file_checksum(tree, pending.node, &node, kind, &mut buffer));
         scratch.clear();
-        writer.put(&mut scratch, name, &node, pending.role, checksum);
+        writer.put(&mut scratch, name, &node, pending.role, inode_name, checksum);
         frames.data(&scratch);
         // The client blanks the later one of two equal entries, and must not ask for it.
         let key = (name, node.kind == NodeKind::Directory);
@@ -56,7 +61,7 @@ fn encode(
         }
     }
     scratch.clear();
-    writer.put_end(&mut scratch, io_error);
+    writer.put_end(&mut scratch, io_error, tree);
     frames.data(&scratch);
     // Where the end of the list can't say it (7.7).
     if io_error != 0 && !plan.safe_list {

@@ -7,6 +7,8 @@
 mod arena;
 mod build;
 mod encode;
+mod ids;
+mod inodes;
 mod links;
 mod order;
 mod sources;
@@ -49,6 +51,10 @@ pub struct ListPlan {
     pub group: bool,
     /// No id lists at the end.
     pub numeric_ids: bool,
+    /// Owners and groups that have names are named in the id lists.
+    pub names: bool,
+    /// Names of one inode say so.
+    pub hard_links: bool,
     /// The parents of relative names are sent.
     pub implied_dirs: bool,
     /// Flags are varints (compatibility flag 0x80).

@@ -34,10 +34,11 @@ fn read_one(options: &mut Options, letter: u8) -> Result<(), Refusal> {
         b'n' => options.dry_run = true,
         b'R' => options.relative = true,
         b's' => options.secluded = true,
-        // A tree holds no devices, no hard links and one file system, so `D`, `H` and `x` have nothing to
-        // act on. The others act on the receiver only.
-        b'p' | b'D' | b'H' | b'x' | b'W' | b'S' | b'u' | b'I' | b'b' | b'q' | b'v' | b'E' | b'm' | b'K'
-        | b'O' | b'J' | b'y' => {}
+        b'H' => options.hard_links = true,
+        // A tree holds no devices and is one file system, so `D` and `x` have nothing to act on. The others act on
+        // the receiver only.
+        b'p' | b'D' | b'x' | b'W' | b'S' | b'u' | b'I' | b'b' | b'q' | b'v' | b'E' | b'm' | b'K' | b'O'
+        | b'J' | b'y' => {}
         b'L' => options.follow.all = true,
         b'k' => options.follow.to_directories = true,
         b'C' => options.cvs_exclude = true,

@@ -83,6 +83,8 @@ pub struct Options {
     pub owner: bool,
     /// Groups are in the entries.
     pub group: bool,
+    /// Names of one inode say so.
+    pub hard_links: bool,
     /// Times of files are set as they are listed. Only a log wants to know.
     pub times: bool,
     /// A checksum is in every file's entry.

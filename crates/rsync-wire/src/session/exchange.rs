@@ -180,6 +180,9 @@ impl Session {
             owner: options.owner,
             group: options.group,
             numeric_ids: options.numeric_ids,
+            // Lists that name nobody are the same whoever may be named.
+            names: (options.owner || options.group) && !(options.numeric_ids || self.grant.numeric_ids),
+            hard_links: options.hard_links,
             implied_dirs: !options.no_implied_dirs || self.protocol >= Protocol::V30,
             varint_flags: self.flags.varint_flist_flags(),
             safe_list: self.flags.safe_file_list() || self.protocol >= Protocol::V31,

@@ -128,6 +128,8 @@ pub struct Grant {
     pub refuses: Option<Refuses>,
     /// Contents are not compressed for clients that use zlib.
     pub dont_compress: bool,
+    /// Users and groups are sent as numbers alone, as if the client had asked for that.
+    pub numeric_ids: bool,
     /// What batches tell a log ([`crate::Batch::take_records`]).
     pub records: Records,
 }

@@ -74,9 +74,9 @@ impl Input {
         String::from_utf8(line[..end].to_vec()).unwrap()
     }
 
-    fn short_name(&mut self) {
+    fn short_name(&mut self) -> Vec<u8> {
         let len = usize::from(self.byte());
-        self.take(len);
+        self.take(len)
     }
 
     pub fn vstring(&mut self) -> String {
@@ -147,7 +147,12 @@ pub struct Entry {
     pub sum: Vec<u8>,
     /// Bits 0 and 8 of a directory's flags.
     pub directory_bits: i32,
+    /// Of all names in the list that are its inode, the lowest; `None` if it was not said that there may be others.
+    pub inode: Option<Vec<u8>>,
 }
+
+/// What tells inodes apart: device and number, or since protocol 30 the index of the first name.
+type Inode = (i64, i64);
 
 impl Entry {
     pub fn is_directory(&self) -> bool {
@@ -179,6 +184,8 @@ pub struct Said {
     pub messages: Vec<(u8, Vec<u8>)>,
     /// Sorted as both sides do.
     pub entries: Vec<Entry>,
+    /// Of users, then groups: what the list says that numbers are called.
+    pub names: [BTreeMap<i32, Vec<u8>>; 2],
     pub io_error: i32,
     pub items: Vec<Item>,
     pub deletion_stats: Vec<i32>,
@@ -196,6 +203,7 @@ struct Listener<'a> {
     data: Input,
     words: Words,
     previous: Entry,
+    device: i64,
     lists: Lists,
     said: Said,
 }
@@ -238,6 +246,7 @@ pub fn listen_to_lists(server: &[u8], client: &[u8]) -> (Said, Lists) {
         data: Input::new(&data),
         words: Words::new(protocol),
         previous: Entry::default(),
+        device: 0,
         lists: Lists::default(),
         said: Said { flags, seed, messages, ..Said::default() },
     };
@@ -267,10 +276,20 @@ pub fn split_frames(octets: &[u8]) -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
 
 impl Listener<'_> {
     fn list(&mut self, directory: Option<usize>) {
-        let mut entries = Vec::new();
+        let (mut entries, mut inodes): (Vec<Entry>, Vec<Option<Inode>>) = Default::default();
         while let Some(flags) = self.entry_flags() {
-            self.previous = self.entry(flags);
-            entries.push(self.previous.clone());
+            let (entry, inode) = self.entry(flags, &entries);
+            self.previous = entry.clone();
+            entries.push(entry);
+            inodes.push(inode);
+        }
+        let mut lowest = BTreeMap::new();
+        for (entry, inode) in entries.iter().zip(&inodes) {
+            let name = lowest.entry(*inode).or_insert_with(|| entry.name.clone());
+            *name = entry.name.clone().min(name.clone());
+        }
+        for (entry, inode) in entries.iter_mut().zip(&inodes) {
+            entry.inode = inode.map(|_| lowest[inode].clone());
         }
         self.lists.add(directory, entries, self.flags.recursive);
         if !self.options.numeric_ids && !self.flags.recursive {
@@ -301,15 +320,20 @@ impl Listener<'_> {
     }
 
     fn id_lists(&mut self) {
-        for wanted in [self.options.owner, self.options.group] {
+        for (kind, wanted) in [self.options.owner, self.options.group].into_iter().enumerate() {
             if !wanted {
                 continue;
             }
-            while self.number() != 0 {
-                self.data.short_name();
-            }
-            if self.flags.id0 {
-                self.data.short_name();
+            loop {
+                let id = self.number();
+                if id == 0 && !self.flags.id0 {
+                    break;
+                }
+                let name = self.data.short_name();
+                assert!(self.said.names[kind].insert(id, name).is_none(), "{id} has two names");
+                if id == 0 {
+                    break;
+                }
             }
         }
     }
@@ -340,7 +364,8 @@ impl Listener<'_> {
         (flags != 0).then_some(flags)
     }
 
-    fn entry(&mut self, flags: i32) -> Entry {
+    /// The next entry, and what its inode is if it may have other names; `earlier` are those before it in its list.
+    fn entry(&mut self, flags: i32, earlier: &[Entry]) -> (Entry, Option<Inode>) {
         let has = |bit: i32| flags & bit != 0;
         let protocol = self.protocol;
         let (data, previous) = (&mut self.data, &self.previous);
@@ -348,6 +373,17 @@ impl Listener<'_> {
         let len = if has(0x40) { data.len(protocol) } else { usize::from(data.byte()) };
         let mut entry = Entry { name: previous.name[..shared].to_vec(), ..Entry::default() };
         entry.name.extend(data.take(len));
+        let mut inode = None;
+        if self.options.hard_links && has(0x200) && protocol >= Protocol::V30 {
+            // In the lists of a recursive session indexes go on from one to the next; none of those has such names.
+            assert!(!self.flags.recursive);
+            let first = if has(0x1000) { earlier.len() } else { usize::try_from(data.varint()).unwrap() };
+            inode = Some((0, i64::try_from(first).unwrap()));
+            if let Some(first) = earlier.get(first) {
+                return (Entry { name: entry.name, inode: None, ..first.clone() }, inode);
+            }
+            assert!(has(0x1000), "{first} is no name before this one");
+        }
         entry.size = data.read(|reader| reader.long(3, protocol));
         let seconds = match (has(0x80), protocol >= Protocol::V30) {
             (true, _) => previous.mtime.0,
@@ -374,11 +410,17 @@ impl Listener<'_> {
             let len = data.len(protocol);
             entry.target = data.take(len);
         }
+        if self.options.hard_links && has(0x200) && protocol < Protocol::V30 {
+            if !has(0x400) {
+                self.device = data.read(|reader| reader.long(3, protocol));
+            }
+            inode = Some((self.device, data.read(|reader| reader.long(3, protocol))));
+        }
         if self.options.checksum && entry.is_file() {
             entry.sum = data.take(self.agreement.list.len());
         }
         entry.directory_bits = if entry.is_directory() { flags & 0x0101 } else { 0 };
-        entry
+        (entry, inode)
     }
 
     fn replies(&mut self) {

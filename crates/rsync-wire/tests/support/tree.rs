@@ -77,5 +77,7 @@ pub fn fixed(changed: bool) -> MemoryTree {
     tree.symlink("link-to-header", "header.txt", T0);
     tree.symlink("app-misc/foo/link-up", "../../header.txt", T0);
     tree.symlink("app-misc/unsafe-link", "../../../../etc/passwd", T0);
+    tree.name_user(0, "root");
+    tree.name_group(0, "root");
     tree
 }

@@ -147,6 +147,7 @@ fn translate(module: &Module, verify: VerifyMode) -> Result<ModuleConfig, String
         strict_modes: module.strict_modes,
         refuse_options: module.refuse_options.clone(),
         dont_compress: module.dont_compress,
+        numeric_ids: module.numeric_ids,
         log_file: module.log_file.as_ref().map(Into::into),
         transfer_logging: module.transfer_logging,
         log_format: module.log_format.clone(),

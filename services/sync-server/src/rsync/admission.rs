@@ -133,6 +133,7 @@ async fn admit(server: &RsyncServer, place: usize, module: &Module, host: IpAddr
             refused.first_refused(arguments.iter().map(Vec::as_slice))
         })),
         dont_compress: module.dont_compress,
+        numeric_ids: module.numeric_ids,
         records: SessionLog::records(server.journals[place].as_ref(), &module.log),
     };
     let pin = server.pins.enter(&generation, host);

@@ -209,7 +209,7 @@ impl Connection<'_> {
     fn build_list(&mut self, plan: Box<ListPlan>) {
         self.pace.set(self.session.bandwidth_kib());
         let Some(tree) = self.tree() else { return };
-        let generation = tree.0.number();
+        let generation = tree.number();
         self.log.begin(&self.session);
         self.log.building();
         if let Some(list) = self.server.lists.find(generation, &plan) {
@@ -237,7 +237,7 @@ impl Connection<'_> {
 
     /// The tree; without one there is no such command.
     fn tree(&mut self) -> Option<ServedTree> {
-        let tree = self.pinned.as_ref().map(|pinned| ServedTree(pinned.generation.clone()));
+        let tree = self.pinned.as_ref().map(|pinned| ServedTree::new(pinned.generation.clone()));
         if tree.is_none() {
             self.closing = Some(CloseReason::ServerFault);
         }

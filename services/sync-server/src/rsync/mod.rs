@@ -5,6 +5,7 @@
 //! opens a file: contents come from the generation, in blocking pieces away from the reactor, and no thread waits
 //! for a client.
 
+mod accounts;
 mod admission;
 mod connection;
 mod figures;
@@ -73,6 +74,8 @@ pub struct Module {
     pub refused: Arc<RefusedOptions>,
     /// Nothing is compressed for clients that use zlib.
     pub dont_compress: bool,
+    /// Owners are sent as numbers alone.
+    pub numeric_ids: bool,
     /// What is logged of it beside the process's own log.
     pub log: Arc<ModuleLog>,
     /// Asked once for each connection.

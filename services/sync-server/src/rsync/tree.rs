@@ -1,32 +1,52 @@
 //! A generation as the protocol sees it.
 
 use std::io;
+use std::sync::OnceLock;
 
 use rsync_wire::{Node, NodeId, NodeKind, TreeView};
 use tree_store::Generation;
 
+use super::accounts::Accounts;
+
 /// Holding it pins the generation.
 #[derive(Debug, Clone)]
-pub(super) struct ServedTree(pub(super) Generation);
+pub(super) struct ServedTree {
+    generation: Generation,
+    /// Read when the first owner is to be named.
+    accounts: OnceLock<Accounts>,
+}
 
 impl ServedTree {
+    pub(super) fn new(generation: Generation) -> Self {
+        Self { generation, accounts: OnceLock::new() }
+    }
+
+    /// The number of its generation.
+    pub(super) fn number(&self) -> u64 {
+        self.generation.number()
+    }
+
+    fn accounts(&self) -> &Accounts {
+        self.accounts.get_or_init(Accounts::of_host)
+    }
+
     /// Ids only ever come from this tree; one that does not names the root, which has no contents.
     fn own(&self, id: NodeId) -> tree_store::NodeId {
-        self.0.id_at(id.get()).unwrap_or_else(|| self.0.root())
+        self.generation.id_at(id.get()).unwrap_or_else(|| self.generation.root())
     }
 }
 
 impl TreeView for ServedTree {
     fn root(&self) -> NodeId {
-        NodeId::new(self.0.root().position())
+        NodeId::new(self.generation.root().position())
     }
 
     fn lookup(&self, path: &[u8]) -> Option<NodeId> {
-        self.0.lookup(path).map(|id| NodeId::new(id.position()))
+        self.generation.lookup(path).map(|id| NodeId::new(id.position()))
     }
 
     fn node(&self, id: NodeId) -> Node<'_> {
-        let node = self.0.node(self.own(id));
+        let node = self.generation.node(self.own(id));
         Node {
             kind: match node.kind {
                 tree_store::NodeKind::Directory => NodeKind::Directory,
@@ -37,20 +57,31 @@ impl TreeView for ServedTree {
             mode: node.mode,
             mtime_s: node.mtime_s,
             mtime_ns: node.mtime_ns,
+            uid: node.uid,
+            gid: node.gid,
+            inode: node.inode.map(|id| NodeId::new(id.position())),
             size: node.size,
             symlink_target: node.symlink_target,
         }
     }
 
     fn path(&self, id: NodeId) -> Vec<u8> {
-        self.0.path(self.own(id))
+        self.generation.path(self.own(id))
     }
 
     fn children(&self, directory: NodeId) -> impl Iterator<Item = NodeId> {
-        self.0.children(self.own(directory)).map(|id| NodeId::new(id.position()))
+        self.generation.children(self.own(directory)).map(|id| NodeId::new(id.position()))
+    }
+
+    fn user_name(&self, uid: u32) -> Option<Vec<u8>> {
+        self.accounts().user(uid).map(<[u8]>::to_vec)
+    }
+
+    fn group_name(&self, gid: u32) -> Option<Vec<u8>> {
+        self.accounts().group(gid).map(<[u8]>::to_vec)
     }
 
     fn read_at(&self, file: NodeId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(self.own(file), offset, buf)
+        self.generation.read_at(self.own(file), offset, buf)
     }
 }

@@ -105,9 +105,10 @@ impl Bench {
         Self::serving(write_tree, limits, more).await
     }
 
-    /// The module `m` of another tree.
+    /// The module `m` of another tree, and `numeric`, which sends owners as numbers alone.
     pub(super) async fn of_tree(write: impl FnOnce(&Path)) -> Self {
-        Self::serving(write, Limits::default(), &[]).await
+        let numeric = ("numeric", true, HostAccess::default());
+        Self::serving(write, Limits::default(), &[numeric]).await
     }
 
     async fn serving(write: impl FnOnce(&Path), limits: Limits, more: &[(&str, bool, HostAccess)]) -> Self {
@@ -129,6 +130,7 @@ impl Bench {
                 login: None,
                 refused: Arc::new(RefusedOptions::default()),
                 dont_compress: false,
+                numeric_ids: name == "numeric",
                 log: Arc::default(),
                 live: Arc::new(move || Some(generation.clone())),
             }

@@ -90,3 +90,32 @@ async fn no_client_can_tell_it_from_the_stock_daemon() {
     let is_whole = only.is_empty() && trees::is_root();
     assert!(stale.is_empty() || !is_whole, "no longer true: {stale:#?}");
 }
+
+/// What names decide is only seen where a client maps them.
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_are_named_where_the_stock_daemon_names_them() {
+    if !trees::is_root() {
+        return;
+    }
+    let bench = Bench::of_tree(trees::source).await;
+    let path = bench.source().display().to_string();
+    let modules = format!(
+        "[numeric]\npath = {path}\nnumeric ids = yes\n[chroot]\npath = {path}\nuse chroot = yes\n\
+         [names]\npath = {path}\nnumeric ids = no\n"
+    );
+    let stock = StockDaemon::with(&bench.source(), &bench.target("stock"), &modules);
+    let combination = "-rlptog --usermap=daemon:4321 --groupmap=bin:4322 :: known owned header.txt";
+    for (ours, theirs, owner) in [
+        ("m/", "m/", "|4321:4322|"),
+        ("m/", "names/", "|4321:4322|"),
+        ("numeric/", "numeric/", "|1:2|"),
+        ("numeric/", "chroot/", "|1:2|"),
+    ] {
+        for protocol in PROTOCOLS {
+            let ours = run::run(&bench, &bench.url(ours), combination, protocol).await;
+            let theirs = run::run(&bench, &stock.url(theirs), combination, protocol).await;
+            assert_eq!(ours, theirs, "{protocol}");
+            assert!(ours.has_known_of(owner), "{owner} at {protocol}: {ours:?}");
+        }
+    }
+}

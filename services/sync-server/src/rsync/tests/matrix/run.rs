@@ -83,6 +83,11 @@ impl Outcome {
         parts.into_iter().filter(|part| ours.full(part) != theirs.full(part)).collect()
     }
 
+    /// Whether the file `known` belongs to this owner in the copy.
+    pub(super) fn has_known_of(&self, owner: &str) -> bool {
+        self.tree.lines().any(|line| line.starts_with("known|") && line.contains(owner))
+    }
+
     fn full(&self, part: &str) -> &str {
         match part {
             "exit" => &self.exit,

@@ -1,7 +1,7 @@
 //! What is served, and what the client has before.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -55,14 +55,46 @@ pub(super) fn source(root: &Path) {
     ] {
         symlink(target, root.join(link)).unwrap();
     }
-    // What a generation does not keep: that two names are one file, and whose they are.
-    fs::write(root.join("links/hard"), "one file\n").unwrap();
-    fs::hard_link(root.join("links/hard"), root.join("links/tame/hard")).unwrap();
-    fs::write(root.join("owned"), "somebody's\n").unwrap();
-    if is_root() {
-        std::os::unix::fs::chown(root.join("owned"), Some(12_345), Some(12_346)).unwrap();
-    }
+    hard_links(root);
+    owners(root);
     set_times(root);
+}
+
+/// Names of one file, in one directory and in several; so far up and down that filters hide the first one or the last.
+fn hard_links(root: &Path) {
+    fs::write(root.join("links/hard"), "one file\n").unwrap();
+    fs::create_dir_all(root.join("zeta/deep")).unwrap();
+    fs::write(root.join("zeta/deep/hard"), "another one\n").unwrap();
+    for (file, name) in [
+        ("links/hard", "links/tame/hard"),
+        ("links/hard", "links/tame/hardest"),
+        ("links/hard", "linked"),
+        ("links/to-file", "links/to-file-too"),
+        ("zeta/deep/hard", "zeta/hard"),
+        ("zeta/deep/hard", "app-misc/hard"),
+    ] {
+        fs::hard_link(root.join(file), root.join(name)).unwrap();
+    }
+}
+
+/// Owners that the host has no names for, and some that every host has; users and groups that differ.
+fn owners(root: &Path) {
+    fs::write(root.join("owned"), "somebody's\n").unwrap();
+    fs::write(root.join("known"), "a daemon's\n").unwrap();
+    if !is_root() {
+        return;
+    }
+    for (path, uid, gid) in [
+        ("owned", 12_345, 12_346),
+        ("known", 1, 2),
+        ("header.txt", 0, 2),
+        ("links/hard", 1, 12_346),
+        ("links/up", 2, 1),
+        ("zeta", 12_345, 0),
+        ("zeta/deep", 4_294_967_294, 4_294_967_294),
+    ] {
+        lchown(root.join(path), Some(uid), Some(gid)).unwrap();
+    }
 }
 
 /// Only root may give files away.
@@ -108,6 +140,8 @@ pub(super) fn lists(at: &Path) {
     let names = ["app-misc/foo", "./metadata/timestamp.chk", "sort/a/", "header.txt", "links/to-file"];
     fs::write(at.join("list"), names.join("\n")).unwrap();
     fs::write(at.join("list0"), names.join("\0")).unwrap();
+    let linked = ["zeta/hard", "links/tame/hardest", "app-misc/./hard", "links/to-file-too", "linked"];
+    fs::write(at.join("linked"), linked.join("\n")).unwrap();
     fs::write(at.join("rules"), "- *.ebuild\n+ foo\n").unwrap();
     let other = at.join("other");
     fs::create_dir_all(other.join("sort")).unwrap();
