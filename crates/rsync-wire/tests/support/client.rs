@@ -3,7 +3,7 @@
 use super::recursion::{Lists, Word, Words};
 use super::tokens::Tokens;
 use rsync_wire::Protocol;
-use rsync_wire::options::{ArgumentFraming, ArgumentList, Arguments, Options};
+use rsync_wire::options::{ArgumentFraming, ArgumentList, Arguments, Capabilities, Options};
 use rsync_wire::setup::{Agreement, CompatFlags, Exchange};
 use rsync_wire::{codec, sums::ChecksumKind};
 use std::collections::BTreeMap;
@@ -235,7 +235,12 @@ pub fn listen_to_lists(server: &[u8], client: &[u8]) -> (Said, Lists) {
     }
     let seed = input.int();
     let (data, messages) = split_frames(&input.take(input.left()));
-    let answered = CompatFlags::answer(wishes.options.capabilities);
+    let answered = CompatFlags::answer(if granted.varint {
+        wishes.options.capabilities
+    } else {
+        // An old server grants less than its client can do; of that only this counts here (5.1).
+        Capabilities::default()
+    });
     let answered = if protocol >= Protocol::V30 { answered } else { CompatFlags::NONE };
     let agreement = wishes.agreement(answered, seed);
     let mut listener = Listener {
