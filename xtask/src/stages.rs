@@ -178,6 +178,8 @@ fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {
         "-p",
         "gentoo-repo",
         "-p",
+        "openpgp-verdict",
+        "-p",
         "http-wire",
         "-p",
         "cache-policy",

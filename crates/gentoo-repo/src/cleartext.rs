@@ -20,6 +20,10 @@ pub struct Cleartext<'a> {
     pub first_line: usize,
     /// Whether there was armour.
     pub is_signed: bool,
+    /// The lines between the one that begins the message and the empty one before the text.
+    pub headers: &'a [u8],
+    /// The signatures with their own lines of armour.
+    pub signature: &'a [u8],
 }
 
 /// Takes the armour off.
@@ -42,15 +46,28 @@ pub fn strip(octets: &[u8]) -> Result<Cleartext<'_>, Error> {
     if let Some(line) = Lines::new(octets).find(|line| is_armour(line.text)) {
         return Err(Error::line(line.number, "no OpenPGP armour after the first line", line.text));
     }
-    Ok(Cleartext { body: Cow::Borrowed(octets), first_line: 1, is_signed: false })
+    Ok(Cleartext {
+        body: Cow::Borrowed(octets),
+        first_line: 1,
+        is_signed: false,
+        headers: b"",
+        signature: b"",
+    })
 }
 
 /// Everything after the line that begins the message.
 fn signed<'a>(octets: &'a [u8], mut lines: Lines<'a>) -> Result<Cleartext<'a>, Error> {
     // `Hash:` headers up to an empty line.
-    let headers = lines.by_ref().take_while(|line| !is_blank(line.text)).find(|line| is_armour(line.text));
-    if let Some(line) = headers {
-        return Err(Error::line(line.number, "armour headers", line.text));
+    let headers_start = lines.offset;
+    let mut headers_end = headers_start;
+    for line in lines.by_ref() {
+        if is_blank(line.text) {
+            break;
+        }
+        if is_armour(line.text) {
+            return Err(Error::line(line.number, "armour headers", line.text));
+        }
+        headers_end = line.offset + line.text.len();
     }
     let (start, first_line) = (lines.offset, lines.number + 1);
     let mut end = None;
@@ -71,7 +88,8 @@ fn signed<'a>(octets: &'a [u8], mut lines: Lines<'a>) -> Result<Cleartext<'a>, E
     end_of_signature(&mut lines)?;
     let body = &octets[start..end];
     let body = if escaped { Cow::Owned(unescape(body)) } else { Cow::Borrowed(body) };
-    Ok(Cleartext { body, first_line, is_signed: true })
+    let (headers, signature) = (&octets[headers_start..headers_end], &octets[end..]);
+    Ok(Cleartext { body, first_line, is_signed: true, headers, signature })
 }
 
 fn end_of_signature(lines: &mut Lines<'_>) -> Result<(), Error> {
@@ -152,6 +170,9 @@ mod tests {
         let text = strip(SIGNED.as_bytes()).unwrap();
         assert_eq!(&*text.body, b"IGNORE a\n-x\nIGNORE b\n");
         assert_eq!((text.first_line, text.is_signed), (4, true));
+        assert_eq!(text.headers, b"Hash: SHA512");
+        let signature = "-----BEGIN PGP SIGNATURE-----\n\niQ\n=ab\n-----END PGP SIGNATURE-----\n";
+        assert_eq!(text.signature, signature.as_bytes());
         let plain = strip(b"IGNORE a\n").unwrap();
         assert_eq!((&*plain.body, plain.first_line, plain.is_signed), (&b"IGNORE a\n"[..], 1, false));
         assert_eq!(&*strip(b"").unwrap().body, b"");

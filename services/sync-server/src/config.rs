@@ -461,12 +461,6 @@ fn plan(module: &ModuleConfig) -> Result<ModulePlan, ConfigError> {
             if module.source.git.is_none() {
                 return Err(wrong("verify", "\"commit\" is for a git source".to_owned()));
             }
-            upstream::is_installed("gpg").map_err(|error| {
-                wrong(
-                    "verify",
-                    format!("\"commit\" needs the program gpg ({error}): install app-crypt/gnupg"),
-                )
-            })?;
             Keyring::open(&module.openpgp_key).map_err(|error| refused("openpgp_key", error))?;
             Verify::Consistent
         }

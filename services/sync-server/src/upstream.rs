@@ -49,9 +49,7 @@ use program::ProgramError;
 use rsync::Rsync;
 
 pub(crate) use md5_cache::{Master, repo_name};
-pub(crate) use program::{
-    STDOUT_BYTES_MAX as PROGRAM_STDOUT_BYTES_MAX, is_in_path, is_installed, run as run_program,
-};
+pub(crate) use program::{is_in_path, is_installed};
 pub(crate) use url::GitUrl;
 pub use url::{RsyncUrl, Upstreams};
 

@@ -17,6 +17,7 @@
 
 mod gentoo;
 mod http;
+mod openpgp;
 mod requests;
 mod rsync;
 mod trees;
@@ -37,6 +38,10 @@ pub const TARGETS: &[Target] = &[
     ("thirdpartymirrors", gentoo::thirdpartymirrors),
     ("timestamp", gentoo::timestamp),
     ("catalogue", gentoo::catalogue),
+    ("openpgp-keys", openpgp::keys),
+    ("openpgp-signatures", openpgp::signatures),
+    ("openpgp-text", openpgp::text),
+    ("openpgp-commit", openpgp::commit),
     ("tree-index", trees::index),
     ("tree-catalogue", trees::catalogue),
     ("tree-seen", trees::seen),

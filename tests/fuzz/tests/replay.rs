@@ -52,3 +52,19 @@ fn the_bodies_of_the_corpus_are_accepted() {
     assert!(fuzzing::seen(&body("tree-seen")));
     assert!(fuzzing::known(&body("tree-known")));
 }
+
+/// The owner's own text and commit are accepted, or nothing else would be worth asserting.
+#[test]
+fn the_signed_texts_of_the_corpus_are_good() {
+    let file = |name: &str| fs::read(corpus().join(name)).unwrap();
+    let keys = [file("openpgp-keys/rsa"), file("openpgp-keys/ed25519")].concat();
+    let keys = openpgp_verdict::Certificates::parse(&keys).unwrap();
+    for (name, signers) in [("openpgp-text/signed", 2), ("openpgp-text/ed25519", 1)] {
+        let octets = file(name);
+        let text = gentoo_repo::cleartext::strip(&octets).unwrap();
+        let found = openpgp_verdict::cleartext::verify(&text, &keys, 1_600_000_000).unwrap();
+        assert_eq!(found.len(), signers, "{name}");
+    }
+    let commit = file("openpgp-commit/signed");
+    assert_eq!(openpgp_verdict::commit::verify(&commit, 40, &keys, 1_600_000_000).unwrap().len(), 1);
+}

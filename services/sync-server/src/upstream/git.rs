@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use gentoo_repo::timestamp;
 use tokio::process::Command;
+use tree_store::Keyring;
 
-use super::program::{self, ProgramError};
+use super::program::{self, ProgramError, STDOUT_BYTES_MAX};
 use super::url::GitUrl;
 use super::{Failed, Limits, TIMESTAMP, state};
 
@@ -70,29 +71,25 @@ impl Git {
         Ok(commit)
     }
 
-    /// The commit's own signature, by git and gpg with a keyring that holds the configured keys and no others.
+    /// The commit's own signatures, by the configured keys and no others. The file is read each time, so that a new one
+    /// counts from the next commit on.
     async fn verify(&self, commit: &str, key: &Path, lock: &File) -> Result<(), Failed> {
-        let home = self.directory.join("gnupg");
-        let fresh = || {
-            if home.exists() {
-                fs::remove_dir_all(&home)?;
-            }
-            fs::create_dir(&home)?;
-            fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-        };
-        fresh().map_err(state(&home, "create"))?;
-        let mut import = Command::new("gpg");
-        import
-            .args(["--batch", "--quiet", "--no-autostart", "--homedir"])
-            .arg(&home)
-            .arg("--import")
-            .arg(key);
-        program::run(import, lock, self.limits.answer).await?;
         let mut command = self.in_repository();
-        command.args(["-c", "gpg.format=openpgp", "verify-commit", commit]).env("GNUPGHOME", &home);
-        program::run(command, lock, self.limits.answer).await.map(drop).map_err(|error| {
-            Failed::Upstream(format!("commit {commit} is not signed by a key of {}: {error}", key.display()))
-        })
+        command.args(["cat-file", "commit", commit]);
+        let object = program::run(command, lock, self.limits.answer).await?;
+        let refused = |why: String| {
+            Failed::Upstream(format!("commit {commit} is not signed by a key of {}: {why}", key.display()))
+        };
+        if object.len() as u64 >= STDOUT_BYTES_MAX {
+            return Err(refused(format!("it is an object of {STDOUT_BYTES_MAX} octets or more")));
+        }
+        let (file, digits) = (key.to_owned(), commit.len());
+        let judge = move || -> Result<(), String> {
+            let keys = Keyring::open(&file).map_err(|error| error.to_string())?;
+            keys.verify_commit(&object, digits).map_err(|refusal| refusal.to_string())
+        };
+        let judged = tokio::task::spawn_blocking(judge).await;
+        judged.map_err(|error| refused(error.to_string()))?.map_err(refused)
     }
 
     fn repository(&self) -> PathBuf {
