@@ -57,7 +57,7 @@ const REPLICA_GAUGES: [Gauge<ReplicaStatus>; 4] = [
 ];
 
 /// Every kind of problem has its sample at all times, so that an alert on it is never without data.
-const CODES: [&str; 14] = [
+const CODES: [&str; 15] = [
     "sync_server_away",
     "tree_refused",
     "tree_missing",
@@ -71,6 +71,7 @@ const CODES: [&str; 14] = [
     "run_failed",
     "disk_full",
     "replica_gone",
+    "inventory_contradicts",
     "source_failing",
 ];
 

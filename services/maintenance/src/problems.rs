@@ -13,7 +13,7 @@ use cache_policy::source::{Health, Limits, judge};
 use rookery_proto::v1::{Module, Problem, ReplicaStatus};
 
 use crate::core::Core;
-use crate::index::{IndexError, ModuleState, RunKind, RunOutcome, RunRow, SourceRow};
+use crate::index::{Contradictions, IndexError, ModuleState, RunKind, RunOutcome, RunRow, SourceRow};
 use crate::text::{age, bytes};
 use crate::trees::Seen;
 
@@ -61,6 +61,7 @@ impl Core {
                 problems.extend(full_disk(replica, high));
             }
         }
+        problems.extend(self.index.contradictions().await?.iter().map(contradicting));
         let failing_ms = u64::try_from(self.health.source_failing.0.as_millis()).unwrap_or(u64::MAX);
         let sources = self.index.failing_sources(now).await?;
         problems.extend(failing_sources(&sources, now, Limits::failing_for_ms(failing_ms)));
@@ -245,6 +246,21 @@ fn source_problem(subject: &str, module: &Module, now: UnixMs) -> Option<Problem
         activity => format!("no generation yet: {activity}"),
     };
     Some(problem("tree_missing", subject, what, "wait".to_owned()))
+}
+
+fn contradicting(found: &Contradictions) -> Problem {
+    let Contradictions { replica_id, blobs, name, told_bytes, known_bytes } = found;
+    problem(
+        "inventory_contradicts",
+        &format!("replica {replica_id}"),
+        format!(
+            "tells of {blobs} blobs with another size than is known, which count for nothing; one is {name:?}: \
+             {told_bytes} bytes told, {known_bytes} known"
+        ),
+        "look at its disk and its release: a verified blob can't have another size; it is over with its next \
+         inventory that is right"
+            .to_owned(),
+    )
 }
 
 fn replica_problem(replica: &ReplicaStatus, now: UnixMs, silent_max: Duration) -> Option<Problem> {

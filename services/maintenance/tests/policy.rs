@@ -227,7 +227,8 @@ async fn objects_are_filtered_sorted_and_limited() {
     let rig = Rig::start().await;
     rig.register("r1").await;
     rig.register("r2").await;
-    rig.publish("gentoo", 1, &[distfile("a-1.tar"), distfile("b_1.tar")]).await;
+    let listed = |name: &str, size_bytes| Distfile { size_bytes, ..distfile(name) };
+    rig.publish("gentoo", 1, &[listed("a-1.tar", 3), listed("b_1.tar", 1)]).await;
     let sized = |name: &str, size_bytes| Blob { size_bytes, ..blob(name) };
     let bad = Blob { quarantined: true, ..blob("bad-1.tar") };
     rig.inventory("r1", vec![sized("a-1.tar", 3), sized("b_1.tar", 1), sized("c-1.zip", 2), bad]).await;

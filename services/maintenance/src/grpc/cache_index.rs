@@ -135,6 +135,17 @@ impl CacheIndex for CacheIndexService {
         if is_another || object.size_bytes != blob.size_bytes {
             return Err(input::wrong("blob", "the object that was asked for is expected, this is another"));
         }
+        if let Some(known_bytes) = self.core.index.contradiction(&request.replica_id, &blob).await? {
+            tracing::warn!(
+                replica_id = request.replica_id,
+                name = object.name,
+                told_bytes = blob.size_bytes,
+                known_bytes,
+                "a commit contradicts what is known"
+            );
+            let expected = format!("{} is {known_bytes} bytes, {} are told", object.name, blob.size_bytes);
+            return Err(input::wrong("blob.size_bytes", &expected));
+        }
         let committed = Committed {
             replica_id: request.replica_id,
             lease_id: request.lease_id,
@@ -190,9 +201,14 @@ impl CacheIndex for CacheIndexService {
             return Err(input::wrong("replica_id", "at least one batch is expected"));
         }
         inventory.blobs = blobs.into_values().collect();
-        self.core.index.replace_inventory(&inventory, self.now()).await?;
-        let blobs = inventory.blobs.len() as u64;
-        tracing::info!(replica_id = inventory.replica_id, blobs, "inventory");
+        let refused = self.core.index.replace_inventory(&inventory, self.now()).await?;
+        let blobs = inventory.blobs.len() as u64 - refused;
+        if refused > 0 {
+            let replica_id = inventory.replica_id;
+            tracing::warn!(replica_id, blobs, refused, "an inventory contradicts what is known of blobs");
+        } else {
+            tracing::info!(replica_id = inventory.replica_id, blobs, "inventory");
+        }
         Ok(Response::new(ReportInventoryResponse { blobs }))
     }
 

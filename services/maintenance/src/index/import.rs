@@ -11,7 +11,7 @@ use rookery_proto::v1::{Distfile, Generation};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::eviction::Suspect;
-use super::{Index, IndexError, ROWS_PER_INSERT, counter, references, to_sql};
+use super::{Index, IndexError, ROWS_PER_INSERT, contradiction, counter, references, to_sql};
 
 /// From how many generations back a replica gets differences instead of everything.
 const GENERATIONS_KEPT: i64 = 32;
@@ -118,6 +118,7 @@ impl Index {
         let mut touched = if everything { Vec::new() } else { meant_before(&mut tx, module).await? };
         let changed = merge_upserts(&mut tx, module, revision).await?;
         let removed = merge_removes(&mut tx, module, revision, everything).await?;
+        touched.extend(contradiction::correct(&mut tx, module, revision).await?);
         let series_floor = if new_series {
             // Until the new numbers have passed the old ones, nobody's word for a number counts.
             sqlx::query("DELETE FROM generations WHERE module = $1").bind(module).execute(&mut *tx).await?;

@@ -10,6 +10,7 @@ use cache_policy::UnixMs;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::blob::BlobRecord;
+use super::contradiction::{self, Believed};
 use super::{Index, IndexError, ROWS_PER_INSERT, counter, references, replica, to_sql};
 
 const INVENTORY: &str = "inventory";
@@ -25,30 +26,38 @@ pub(crate) struct Inventory {
 }
 
 impl Index {
-    /// Replaces what was known of the replica's blobs. `now` bounds what it says of the past.
+    /// Replaces what was known of the replica's blobs. `now` bounds what it says of the past. Answers how many of
+    /// them contradict what is known, and were not taken over.
     pub(crate) async fn replace_inventory(
         &self,
         inventory: &Inventory,
         now: UnixMs,
-    ) -> Result<(), IndexError> {
+    ) -> Result<u64, IndexError> {
         // Two of one replica at once would each take away what only the other one names.
         let _alone = self.inventories.lock().await;
         let number = self.begin_inventory(inventory, now).await?;
+        let mut refused = 0;
         for rows in inventory.blobs.chunks(ROWS_PER_INSERT) {
             let mut tx = self.write().await?;
-            insert_blobs(&mut tx, rows, now).await?;
-            insert_holders(&mut tx, &inventory.replica_id, rows, number, inventory.begun).await?;
-            replace_names(&mut tx, inventory, rows).await?;
-            let keys: Vec<_> = rows.iter().map(|row| row.blob.as_bytes().to_vec()).collect();
-            references::refresh(&mut tx, &keys, now).await?;
+            let (rows, contradicting) = contradiction::part(&mut tx, rows).await?;
+            contradiction::remember(&mut tx, &inventory.replica_id, &contradicting, number).await?;
+            refused += contradicting.len() as u64;
+            if !rows.is_empty() {
+                insert_blobs(&mut tx, &rows, now).await?;
+                insert_holders(&mut tx, &inventory.replica_id, &rows, number, inventory.begun).await?;
+                replace_names(&mut tx, inventory, &rows).await?;
+                let keys: Vec<_> = rows.iter().map(|one| one.row.blob.as_bytes().to_vec()).collect();
+                references::refresh(&mut tx, &keys, now).await?;
+            }
             tx.commit().await?;
         }
         while self.forget_some(inventory, number).await? {}
         let mut tx = self.write().await?;
         // A name can be a reference, too.
         references::withdraw(&mut tx, now).await?;
+        contradiction::forget_before(&mut tx, &inventory.replica_id, number).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(refused)
     }
 
     async fn begin_inventory(&self, inventory: &Inventory, now: UnixMs) -> Result<i64, IndexError> {
@@ -90,17 +99,20 @@ fn among(sql: &mut QueryBuilder<Sqlite>, blobs: impl Iterator<Item = Vec<u8>>) {
     sql.push(")");
 }
 
-async fn insert_blobs(tx: &mut SqliteConnection, rows: &[BlobRecord], now: UnixMs) -> Result<(), IndexError> {
+/// What is known of a blob's size stays.
+async fn insert_blobs(
+    tx: &mut SqliteConnection,
+    rows: &[Believed<'_>],
+    now: UnixMs,
+) -> Result<(), IndexError> {
     let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO blobs (blake2b, size_bytes, last_access_ms) ");
-    sql.push_values(rows, |mut values, row| {
+    sql.push_values(rows, |mut values, Believed { row, blob_bytes }| {
         values.push_bind(row.blob.as_bytes().to_vec());
-        values.push_bind(to_sql(row.size_bytes)).push_bind(row.last_access_ms.min(now.get()));
+        values.push_bind(to_sql(*blob_bytes)).push_bind(row.last_access_ms.min(now.get()));
     });
     sql.push(
-        " ON CONFLICT (blake2b) DO UPDATE SET size_bytes = excluded.size_bytes,
-            last_access_ms = CASE WHEN blobs.last_access_ms < excluded.last_access_ms
-                                  THEN excluded.last_access_ms ELSE blobs.last_access_ms END
-          WHERE blobs.size_bytes <> excluded.size_bytes OR blobs.last_access_ms < excluded.last_access_ms",
+        " ON CONFLICT (blake2b) DO UPDATE SET last_access_ms = excluded.last_access_ms
+          WHERE blobs.last_access_ms < excluded.last_access_ms",
     );
     sql.build().execute(tx).await?;
     Ok(())
@@ -111,14 +123,14 @@ async fn insert_blobs(tx: &mut SqliteConnection, rows: &[BlobRecord], now: UnixM
 async fn insert_holders(
     tx: &mut SqliteConnection,
     replica_id: &str,
-    rows: &[BlobRecord],
+    rows: &[Believed<'_>],
     number: i64,
     begun: UnixMs,
 ) -> Result<(), IndexError> {
     let mut sql = QueryBuilder::<Sqlite>::new(
         "INSERT INTO holders (replica_id, blake2b, size_bytes, added_ms, inventory, quarantined) ",
     );
-    sql.push_values(rows, |mut values, row| {
+    sql.push_values(rows, |mut values, Believed { row, .. }| {
         values.push_bind(replica_id.to_owned()).push_bind(row.blob.as_bytes().to_vec());
         values.push_bind(to_sql(row.size_bytes));
         values.push_bind(begun.get()).push_bind(number).push_bind(i64::from(row.quarantined));
@@ -140,9 +152,9 @@ async fn insert_holders(
 async fn replace_names(
     tx: &mut SqliteConnection,
     inventory: &Inventory,
-    rows: &[BlobRecord],
+    rows: &[Believed<'_>],
 ) -> Result<(), IndexError> {
-    let keys = || rows.iter().map(|row| row.blob.as_bytes().to_vec());
+    let keys = || rows.iter().map(|one| one.row.blob.as_bytes().to_vec());
     let mut sql = QueryBuilder::<Sqlite>::new("SELECT n.blake2b, n.name, h.added_ms FROM names n ");
     sql.push("JOIN holders h ON h.replica_id = n.replica_id AND h.blake2b = n.blake2b WHERE n.replica_id = ");
     sql.push_bind(inventory.replica_id.clone()).push(" AND n.");
@@ -150,7 +162,9 @@ async fn replace_names(
     let known: Vec<(Vec<u8>, String, i64)> = sql.build_query_as().fetch_all(&mut *tx).await?;
     let told: HashMap<&[u8], HashSet<&str>> = rows
         .iter()
-        .map(|row| (row.blob.as_bytes().as_slice(), row.names.iter().map(String::as_str).collect()))
+        .map(|Believed { row, .. }| {
+            (row.blob.as_bytes().as_slice(), row.names.iter().map(String::as_str).collect())
+        })
         .collect();
     let mut old: HashSet<(&[u8], &str)> = HashSet::new();
     for (blob, name, added_ms) in &known {
@@ -163,7 +177,8 @@ async fn replace_names(
         let sql = "DELETE FROM names WHERE replica_id = $1 AND blake2b = $2 AND name = $3";
         sqlx::query(sql).bind(&inventory.replica_id).bind(blob).bind(name).execute(&mut *tx).await?;
     }
-    let all = rows.iter().flat_map(|row| row.names.iter().map(|name| (row.blob, name.as_str())));
+    let all =
+        rows.iter().flat_map(|Believed { row, .. }| row.names.iter().map(|name| (row.blob, name.as_str())));
     let new: Vec<_> = all.filter(|(blob, name)| !old.contains(&(blob.as_bytes().as_slice(), name))).collect();
     for part in new.chunks(ROWS_PER_INSERT) {
         let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO names (replica_id, blake2b, name) ");

@@ -10,6 +10,7 @@
 mod access;
 mod blob;
 mod catalogue;
+mod contradiction;
 mod counter;
 mod day;
 mod decision;
@@ -36,6 +37,7 @@ use sqlx::{Sqlite, Transaction};
 pub(crate) use access::AccessRecord;
 pub(crate) use blob::{BlobRecord, Committed};
 pub(crate) use catalogue::{Change, ModuleState};
+pub(crate) use contradiction::Contradictions;
 pub(crate) use decision::{Acknowledged, Acknowledgement, DecisionRow, Order, Outcome, PendingDecision};
 pub(crate) use eviction::{Agreement, CatalogueGap, FarmPlan, Planned, Policy, ReplicaPlan, Suspect};
 pub use file::IndexError;
