@@ -18,6 +18,7 @@ use crate::config::{Config, HealthConfig};
 use crate::imports::Imports;
 use crate::index::{Index, Policy};
 use crate::nights::Schedule;
+use crate::progress::UnderWay;
 use crate::trees::Trees;
 
 /// How long renewals keep a lease, whatever the progress: no distfile takes longer on a line that is worth
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) presence: Presence,
     /// Imports by command that replicas are to report on.
     pub(crate) imports: Imports,
+    /// What takes long, for whoever waits.
+    pub(crate) under_way: UnderWay,
     /// Counts changes of the catalogue or of the modules' order.
     pub(crate) catalogue: watch::Sender<u64>,
     /// Counts the times that decisions were made.
@@ -76,6 +79,7 @@ impl Core {
     ) -> Self {
         Self {
             imports: Imports::new(clock.now().get().unsigned_abs()),
+            under_way: UnderWay::default(),
             index,
             clock,
             terms: Terms { lease_ms: millis(config.lease.0), hold_ms_max: millis(LEASE_HOLD_MAX) },

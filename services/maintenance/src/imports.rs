@@ -47,6 +47,7 @@ struct State {
 pub(crate) struct Waiting {
     imports: Imports,
     sequence: u64,
+    pub(crate) decision_id: String,
     pub(crate) answer: oneshot::Receiver<Vec<ImportReport>>,
 }
 
@@ -66,9 +67,9 @@ impl Imports {
         let sequence = state.sequence;
         let (sender, answer) = oneshot::channel();
         let decision_id = format!("import-{:x}-{sequence}", self.process);
-        let pending = PendingImport { sequence, decision_id, directory };
+        let pending = PendingImport { sequence, decision_id: decision_id.clone(), directory };
         state.waiting.insert(sequence, Entry { replica_id: replica_id.to_owned(), pending, answer: sender });
-        Some(Waiting { imports: self.clone(), sequence, answer })
+        Some(Waiting { imports: self.clone(), sequence, decision_id, answer })
     }
 
     /// What waits for a replica behind `after`, oldest first.

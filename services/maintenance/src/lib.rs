@@ -29,6 +29,7 @@ mod nights;
 mod notify;
 mod page;
 mod problems;
+mod progress;
 mod publish;
 mod schedule;
 mod standby;

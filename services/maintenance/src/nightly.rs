@@ -7,10 +7,11 @@
 use std::time::Duration;
 
 use cache_policy::UnixMs;
-use rookery_proto::v1::{ImportCounts, ListModulesRequest};
+use rookery_proto::v1::{ImportCounts, ListModulesRequest, Progress};
 
 use crate::core::Core;
 use crate::index::{Agreement, FarmPlan, IndexError, RunKind, RunOutcome, RunRow, StepRow};
+use crate::progress::Task;
 use crate::text::bytes;
 use crate::trees;
 
@@ -83,15 +84,23 @@ impl Core {
         let kind = if whole { RunKind::Nightly } else { RunKind::Command };
         let run = if dry_run { None } else { Some(self.index.begin_run(kind, started).await?) };
         tracing::info!(dry_run, steps = steps.len(), "run begins");
+        let steps: Vec<_> = Step::ALL.into_iter().filter(|step| steps.contains(step)).collect();
+        let under_way = self.under_way.begin(Progress {
+            kind: "run".to_owned(),
+            steps: u32::try_from(steps.len()).unwrap_or(u32::MAX),
+            started_ms: started.get(),
+            ..Progress::default()
+        });
         let mut done = Vec::new();
         let mut worst = RunOutcome::Done;
-        for (position, step) in (0_i64..).zip(Step::ALL.into_iter().filter(|step| steps.contains(step))) {
-            let (outcome, report) = self.do_step(step, dry_run).await?;
+        for (position, step) in (0_u32..).zip(steps) {
+            under_way.step(step.as_str(), position);
+            let (outcome, report) = self.do_step(step, dry_run, &under_way).await?;
             tracing::info!(step = step.as_str(), outcome = outcome.as_str(), report, "step");
             let row =
                 StepRow { name: step.as_str().to_owned(), outcome: outcome.as_str().to_owned(), report };
             if let Some(run) = run {
-                self.index.finish_step(run, position, &row).await?;
+                self.index.finish_step(run, position.into(), &row).await?;
             }
             worst = match (worst, outcome) {
                 (RunOutcome::Failed, _) | (_, RunOutcome::Failed) => RunOutcome::Failed,
@@ -115,11 +124,11 @@ impl Core {
         })
     }
 
-    async fn do_step(&self, step: Step, dry_run: bool) -> Result<Report, IndexError> {
+    async fn do_step(&self, step: Step, dry_run: bool, under_way: &Task) -> Result<Report, IndexError> {
         match step {
             Step::Publish => Ok(self.publish_step(dry_run).await),
-            Step::Catalogue => self.catalogue_step(dry_run).await,
-            Step::Import => self.import_step(dry_run).await,
+            Step::Catalogue => self.catalogue_step(dry_run, under_way).await,
+            Step::Import => self.import_step(dry_run, under_way).await,
             Step::Scrub => {
                 let scrub = self.index.scrub(self.clock.now(), self.scrub_nights, dry_run).await?;
                 self.decisions_made();
@@ -130,7 +139,7 @@ impl Core {
                 Ok(plan) => Ok((RunOutcome::Done, plan_text(&plan))),
                 Err(error) => error.into_report(),
             },
-            Step::Evict => self.evict_step(dry_run).await,
+            Step::Evict => self.evict_step(dry_run, under_way).await,
         }
     }
 
@@ -159,7 +168,7 @@ impl Core {
         }
     }
 
-    async fn catalogue_step(&self, dry_run: bool) -> Result<Report, IndexError> {
+    async fn catalogue_step(&self, dry_run: bool, under_way: &Task) -> Result<Report, IndexError> {
         let modules = match self.tree().list_modules(ListModulesRequest {}).await {
             Ok(listing) => listing.into_inner().modules,
             Err(status) => {
@@ -169,7 +178,10 @@ impl Core {
         };
         let mut outcome = RunOutcome::Done;
         let mut texts = Vec::new();
-        for live in modules.into_iter().filter_map(|module| module.live) {
+        let live: Vec<_> = modules.into_iter().filter_map(|module| module.live).collect();
+        let total = live.len() as u64;
+        for (done, live) in (0..).zip(live) {
+            under_way.count("modules", done, total);
             let is_here = if dry_run {
                 let known = self.index.modules().await?;
                 known.iter().any(|one| one.name == live.module && one.generation >= live.number)
@@ -208,13 +220,17 @@ impl Core {
         tokio::time::timeout(IMPORT_WAIT_MAX, imported).await.unwrap_or(Ok(false))
     }
 
-    async fn import_step(&self, dry_run: bool) -> Result<Report, IndexError> {
+    async fn import_step(&self, dry_run: bool, under_way: &Task) -> Result<Report, IndexError> {
         let replicas = self.presence.connected();
         if replicas.is_empty() {
             return Ok((RunOutcome::Skipped, "no replica is connected".to_owned()));
         }
         let ids = self.decide_imports(&replicas, dry_run).await?;
+        for row in self.index.decisions(&ids, 0).await? {
+            under_way.expect(&row.id, &row.replica_id);
+        }
         self.wait_for_decisions(&ids, ADOPT_WAIT_MAX).await?;
+        under_way.expect_nothing();
         let mut outcome = RunOutcome::Done;
         let mut texts = Vec::new();
         let would = if dry_run { "would be: " } else { "" };
@@ -269,7 +285,7 @@ impl Core {
         tokio::time::timeout(wait_max, closed).await.unwrap_or(Ok(()))
     }
 
-    async fn evict_step(&self, dry_run: bool) -> Result<Report, IndexError> {
+    async fn evict_step(&self, dry_run: bool, under_way: &Task) -> Result<Report, IndexError> {
         let plan = match self.evict(&Agreement::default(), dry_run).await {
             Ok(plan) => plan,
             Err(error) => return error.into_report(),
@@ -282,19 +298,23 @@ impl Core {
         if dry_run {
             return Ok((RunOutcome::Done, format!("{count} evictions would be decided")));
         }
-        let open = self.wait_for_evictions().await?;
+        let open = self.wait_for_evictions(under_way).await?;
         let text = format!("{count} evictions decided, {open} of them not carried out yet");
         Ok((RunOutcome::Done, text))
     }
 
     /// Until the connected replicas have answered for all evictions, or for so long. Answers how many are
     /// open, with those of replicas that are away.
-    async fn wait_for_evictions(&self) -> Result<u64, IndexError> {
+    async fn wait_for_evictions(&self, under_way: &Task) -> Result<u64, IndexError> {
         let mut acknowledged = self.acknowledged.subscribe();
         let closed = async {
+            let mut total = 0;
             loop {
                 acknowledged.borrow_and_update();
                 let pending = self.index.pending_evictions().await?;
+                let open: u64 = pending.iter().map(|(_, count)| count).sum();
+                total = total.max(open);
+                under_way.count("evictions", total - open, total);
                 let waits = pending.iter().any(|(replica_id, _)| self.presence.is_connected(replica_id));
                 if !waits || acknowledged.changed().await.is_err() {
                     return Ok::<_, IndexError>(());

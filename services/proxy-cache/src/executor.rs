@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::app::{App, ms_since_epoch};
 use crate::catalogue::KnownDistfile;
-use crate::farm::{BlobHash, DecisionExecutor, Executed, HeldBlob, Outcome};
+use crate::farm::{BlobHash, DecisionExecutor, Executed, HeldBlob, ImportMeter, Outcome};
 use crate::scrub;
 
 /// Blobs told in one go.
@@ -67,9 +67,9 @@ impl DecisionExecutor for Executor {
         }
     }
 
-    async fn import(&self, order: &v1::ImportDirectory) -> Vec<v1::ImportReport> {
+    async fn import(&self, order: &v1::ImportDirectory, meter: &ImportMeter) -> Vec<v1::ImportReport> {
         match self.0.upgrade() {
-            Some(app) => crate::import::by_decision(&app, order).await,
+            Some(app) => crate::import::by_decision(&app, order, meter).await,
             None => Vec::new(),
         }
     }

@@ -21,6 +21,7 @@ mod sources;
 mod types;
 mod wire;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use rookery_proto::v1;
 use rookery_proto::v1::acquire_fetch_response::Outcome as Answer;
 use service_kit::grpc::ClientChannel;
 use service_kit::lifecycle::Tasks;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -39,8 +41,8 @@ pub use lease::LeaseHold;
 use link::{Client, Link};
 use outbox::{Outbox, Report};
 pub use types::{
-    Access, AccessOutcome, BlobHash, CommittedBlob, DecisionExecutor, Executed, HeldBlob, Identity, Outcome,
-    Timing,
+    Access, AccessOutcome, BlobHash, CommittedBlob, DecisionExecutor, Executed, HeldBlob, Identity,
+    ImportMeter, Outcome, Timing,
 };
 
 /// Bounds of the pause before a lease that somebody else holds is asked for again.
@@ -217,6 +219,30 @@ impl Farm {
 }
 
 impl Inner {
+    /// Tells how far an import is, whenever that changed, until it is dropped. Nothing waits for it, and what
+    /// maintenance does not hear is not said again.
+    async fn tell_progress(
+        &self,
+        decision_id: &str,
+        mut progress: watch::Receiver<v1::ImportProgress>,
+    ) -> Infallible {
+        loop {
+            tokio::time::sleep(self.link.timing.progress).await;
+            if progress.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let request = v1::ReportImportProgressRequest {
+                replica_id: self.link.identity.replica_id.clone(),
+                decision_id: decision_id.to_owned(),
+                progress: Some(progress.borrow_and_update().clone()),
+            };
+            let make = async |mut client: Client| client.report_import_progress(request.clone()).await;
+            if let Err(status) = self.link.call(make).await {
+                debug!(%status, "maintenance does not hear how far the import is");
+            }
+        }
+    }
+
     fn report_import(&self, decision_id: String, reports: Vec<v1::ImportReport>) {
         self.outbox.push(Report::Import(Box::new(v1::ReportImportRequest {
             replica_id: self.link.identity.replica_id.clone(),

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::app::{App, now_ms};
 use crate::config::{AfterImport, ImportDir};
+use crate::farm::ImportMeter;
 use file::Importer;
 use tally::Tally;
 
@@ -57,9 +58,13 @@ impl Order {
 }
 
 /// What a decision asks for.
-pub(crate) async fn by_decision(app: &Arc<App>, order: &v1::ImportDirectory) -> Vec<v1::ImportReport> {
+pub(crate) async fn by_decision(
+    app: &Arc<App>,
+    order: &v1::ImportDirectory,
+    meter: &ImportMeter,
+) -> Vec<v1::ImportReport> {
     if order.dir.is_empty() {
-        return of_config(app, order.dry_run).await;
+        return of_config(app, order.dry_run, meter).await;
     }
     let order = Order {
         dir: PathBuf::from(&order.dir),
@@ -67,7 +72,7 @@ pub(crate) async fn by_decision(app: &Arc<App>, order: &v1::ImportDirectory) -> 
         is_recursive: order.recursive,
         is_dry_run: order.dry_run,
     };
-    vec![run(app, &order).await]
+    vec![run(app, &order, meter).await]
 }
 
 /// Once a start: waits for a catalogue, imports what the configuration names, and reports it.
@@ -78,27 +83,27 @@ pub(crate) async fn at_start(app: Arc<App>) {
     let soft = app.tasks.soft();
     let imported = async {
         app.catalogue.filled().await;
-        of_config(&app, false).await
+        of_config(&app, false, &ImportMeter::default()).await
     };
     if let Some(reports) = soft.run_until_cancelled(imported).await {
         app.farm.report_import(reports);
     }
 }
 
-async fn of_config(app: &Arc<App>, is_dry_run: bool) -> Vec<v1::ImportReport> {
+async fn of_config(app: &Arc<App>, is_dry_run: bool, meter: &ImportMeter) -> Vec<v1::ImportReport> {
     let mut reports = Vec::new();
     for import in &app.config.import_dirs {
-        reports.push(run(app, &Order::of_config(import, is_dry_run)).await);
+        reports.push(run(app, &Order::of_config(import, is_dry_run), meter).await);
     }
     reports
 }
 
 /// Imports one directory; one at a time.
-pub(crate) async fn run(app: &Arc<App>, order: &Order) -> v1::ImportReport {
+async fn run(app: &Arc<App>, order: &Order, meter: &ImportMeter) -> v1::ImportReport {
     let alone = app.importing.lock().await;
     let mut report = order.blank_report();
     let mut tally = Tally::default();
-    if let Err(error) = import(app, order, &mut tally).await {
+    if let Err(error) = import(app, order, &mut tally, meter).await {
         warn!(dir = report.dir, "the import is not complete: {error}");
         report.error = tally::line(&error);
     }
@@ -109,7 +114,7 @@ pub(crate) async fn run(app: &Arc<App>, order: &Order) -> v1::ImportReport {
     report
 }
 
-async fn import(app: &Arc<App>, order: &Order, tally: &mut Tally) -> Result<(), String> {
+async fn import(app: &Arc<App>, order: &Order, tally: &mut Tally, meter: &ImportMeter) -> Result<(), String> {
     check(app, &order.dir)?;
     if app.catalogue.is_empty() {
         return Err("no catalogue yet, so no file can be verified: wait until one is imported".to_owned());
@@ -118,6 +123,12 @@ async fn import(app: &Arc<App>, order: &Order, tally: &mut Tally) -> Result<(), 
     let walked = tokio::task::spawn_blocking(move || walk::walk(&dir, is_recursive)).await;
     let walked = walked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     let importer = Importer::new(app, order, walked.root);
+    meter.send_replace(v1::ImportProgress {
+        dir: walk::shown(&order.dir),
+        files: walked.found.len() as u64,
+        bytes: walked.found.iter().map(|found| found.size_bytes).fold(0, u64::saturating_add),
+        ..v1::ImportProgress::default()
+    });
     let soft = app.tasks.soft();
     for found in &walked.found {
         if soft.is_cancelled() {
@@ -128,6 +139,10 @@ async fn import(app: &Arc<App>, order: &Order, tally: &mut Tally) -> Result<(), 
             warn!(file = walk::shown(&found.path), "not imported: {detail}");
         }
         tally.add(found, outcome, &detail);
+        meter.send_modify(|progress| {
+            progress.files_done += 1;
+            progress.bytes_done = progress.bytes_done.saturating_add(found.size_bytes);
+        });
     }
     walked.stopped.map_or(Ok(()), Err)
 }

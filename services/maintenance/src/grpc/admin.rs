@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use rookery_proto::v1::admin_server::Admin;
 use rookery_proto::v1::{
-    EvictRequest, EvictResponse, GetStatusRequest, GetStatusResponse, ImportDirectoryRequest,
+    EvictRequest, EvictResponse, GetProgressRequest,
+    GetProgressResponse, GetStatusRequest, GetStatusResponse, ImportDirectoryRequest,
     ImportDirectoryResponse, ListDecisionsRequest, ListDecisionsResponse, ListGenerationsRequest,
     ListModuleGenerationsResponse, ListObjectsRequest, ListObjectsResponse, ListPinsRequest,
     ListPinsResponse, ListRefusalsRequest, ListRefusalsResponse, PinRequest, PinResponse,
-    PlanEvictionRequest, PlanEvictionResponse, PublishModuleRequest, PublishModuleResponse, RollbackRequest,
-    RollbackResponse, RunNightlyRequest, RunNightlyResponse, UnpinRequest, UnpinResponse, VerifyRequest,
-    VerifyResponse,
+    PlanEvictionRequest, PlanEvictionResponse, Progress, PublishModuleRequest, PublishModuleResponse,
+    RollbackRequest, RollbackResponse, RunNightlyRequest, RunNightlyResponse, UnpinRequest, UnpinResponse,
+    VerifyRequest, VerifyResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -69,8 +70,17 @@ impl Admin for AdminService {
         let ImportDirectoryRequest { replica_id, directory } = request.into_inner();
         let directory = input::import_directory(directory)?;
         let replica_id = self.import_replica(replica_id)?;
+        let dir = directory.dir.clone();
         let queued = self.core.imports.queue(&replica_id, directory);
         let mut waiting = queued.ok_or_else(|| Status::resource_exhausted("too many imports wait"))?;
+        let under_way = self.core.under_way.begin(Progress {
+            kind: "import".to_owned(),
+            replica_id: replica_id.clone(),
+            what: dir,
+            started_ms: self.core.clock.now().get(),
+            ..Progress::default()
+        });
+        under_way.expect(&waiting.decision_id, &replica_id);
         self.core.decisions_made();
         let answer = tokio::select! {
             answer = &mut waiting.answer => answer.ok(),
@@ -166,6 +176,13 @@ impl Admin for AdminService {
             Ok(Some(Some(Err(NightError::Index(error))))) => Err(error.into()),
             Ok(Some(None) | None) | Err(_) => Err(super::stopping()),
         }
+    }
+
+    async fn get_progress(
+        &self,
+        _: Request<GetProgressRequest>,
+    ) -> Result<Response<GetProgressResponse>, Status> {
+        Ok(Response::new(GetProgressResponse { under_way: self.core.under_way.all() }))
     }
 
     async fn list_module_generations(

@@ -12,8 +12,8 @@ use rookery_proto::v1::{
     CatalogueChange, CommitFetchRequest, CommitFetchResponse, Decision, DecisionOutcome, Held, ImportOutcome,
     InventoryBatch, Lease, Present, RegisterRequest, RegisterResponse, ReleaseFetchRequest,
     ReleaseFetchResponse, RenewFetchRequest, RenewFetchResponse, ReportAccessesRequest,
-    ReportAccessesResponse, ReportImportRequest, ReportImportResponse, ReportInventoryResponse,
-    WatchCatalogueRequest, WatchDecisionsRequest,
+    ReportAccessesResponse, ReportImportProgressRequest, ReportImportProgressResponse, ReportImportRequest,
+    ReportImportResponse, ReportInventoryResponse, WatchCatalogueRequest, WatchDecisionsRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -284,6 +284,19 @@ impl CacheIndex for CacheIndexService {
             }
         }
         Ok(Response::new(AcknowledgeDecisionResponse {}))
+    }
+
+    async fn report_import_progress(
+        &self,
+        request: Request<ReportImportProgressRequest>,
+    ) -> Result<Response<ReportImportProgressResponse>, Status> {
+        let ReportImportProgressRequest { replica_id, decision_id, progress } = request.into_inner();
+        self.known(&replica_id).await?;
+        input::id("decision_id", &decision_id)?;
+        let progress = progress.ok_or_else(|| input::wrong("progress", "it is expected"))?;
+        input::path("progress.dir", &progress.dir)?;
+        self.core.under_way.report(&replica_id, &decision_id, progress);
+        Ok(Response::new(ReportImportProgressResponse {}))
     }
 
     async fn report_import(

@@ -176,7 +176,7 @@ pub(super) fn import_directory(directory: Option<ImportDirectory>) -> Result<Imp
     Ok(directory)
 }
 
-fn path(what: &str, text: &str) -> Result<(), Status> {
+pub(super) fn path(what: &str, text: &str) -> Result<(), Status> {
     if text.len() > PATH_OCTETS_MAX || text.contains(char::is_control) {
         return Err(wrong(what, "a path of at most 4096 octets without control characters is expected"));
     }

@@ -17,7 +17,7 @@ use tracing::{debug, info};
 use super::Inner;
 use super::outbox::Report;
 use super::seen::{Before, Seen};
-use super::types::{BlobHash, DecisionExecutor, Executed, Outcome};
+use super::types::{BlobHash, DecisionExecutor, Executed, ImportMeter, Outcome};
 use super::wire;
 
 /// Decisions that wait in one lane; one more is answered Busy.
@@ -238,7 +238,12 @@ async fn execute(
         Work::Verify { blob } => executor.verify(blob).await,
         Work::Fetch { name } => executor.fetch(&name).await,
         Work::Import { order } => {
-            let reports = executor.import(&order).await;
+            let meter = ImportMeter::default();
+            let telling = farm.tell_progress(&decision_id, meter.subscribe());
+            let reports = tokio::select! {
+                reports = executor.import(&order, &meter) => reports,
+                never = telling => match never {},
+            };
             let failed = reports.iter().find(|report| !report.error.is_empty());
             let detail = failed.map(|report| format!("{}: {}", report.dir, report.error));
             let imported = Some(wire::import_counts(&reports));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gentoo_repo::DistfileName;
 use rookery_proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::catalogue::KnownDistfile;
 
@@ -36,6 +36,8 @@ pub struct Timing {
     pub access_flush: Duration,
     /// How often the whole inventory is reported, besides after every registration.
     pub inventory_interval: Duration,
+    /// How often maintenance is told how far an import is.
+    pub progress: Duration,
     /// First pause before a failed call or stream is tried again; doubles up to `retry_max`.
     pub retry_min: Duration,
     /// Longest such pause.
@@ -50,6 +52,7 @@ impl Default for Timing {
             inventory: Duration::from_mins(10),
             access_flush: Duration::from_secs(3),
             inventory_interval: Duration::from_hours(1),
+            progress: Duration::from_millis(500),
             retry_min: Duration::from_millis(250),
             retry_max: Duration::from_secs(15),
         }
@@ -73,8 +76,9 @@ pub trait DecisionExecutor: Send + Sync + 'static {
     /// Fetches a distfile that nobody asked for yet.
     async fn fetch(&self, name: &DistfileName) -> Executed;
 
-    /// Adopts the distfiles of a directory, or says what it would adopt; one report for each directory.
-    async fn import(&self, order: &v1::ImportDirectory) -> Vec<v1::ImportReport>;
+    /// Adopts the distfiles of a directory, or says what it would adopt; one report for each directory. How
+    /// far it is goes to `meter`.
+    async fn import(&self, order: &v1::ImportDirectory, meter: &ImportMeter) -> Vec<v1::ImportReport>;
 
     /// Sends every blob, in batches of some hundreds, then returns. On an error the report is given
     /// up and maintenance keeps what it knew.
@@ -83,6 +87,9 @@ pub trait DecisionExecutor: Send + Sync + 'static {
     /// The store can't be listed in full.
     async fn inventory(&self, batches: mpsc::Sender<Vec<HeldBlob>>) -> anyhow::Result<()>;
 }
+
+/// How far an import is, for whoever wants to know.
+pub type ImportMeter = watch::Sender<v1::ImportProgress>;
 
 /// What became of a decision, with words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -134,3 +134,31 @@ async fn an_import_is_carried_out_once_and_its_report_comes_before_its_acknowled
     assert_eq!(script.imports[0].reports[0].dir, "/d");
     assert!(script.acknowledged[0].imported.is_some());
 }
+
+#[tokio::test]
+async fn how_far_an_import_is_is_told_and_an_import_does_not_wait_for_that_to_be_heard() {
+    let fake = Fake::start();
+    let order = |dir: &str| {
+        Action::ImportDirectory(v1::ImportDirectory { dir: dir.to_owned(), ..v1::ImportDirectory::default() })
+    };
+    let decision = |id: &str, dir| v1::Decision {
+        id: id.to_owned(),
+        action: Some(order(dir)),
+        ..v1::Decision::default()
+    };
+    fake.state.lock().undelivered = vec![decision("i1", "/gated")];
+    let replica = Replica::start(&fake.endpoint()).await;
+    until("the progress", async || !fake.state.lock().progress.is_empty()).await;
+    let told = fake.state.lock().progress[0].clone();
+    assert_eq!(told.decision_id, "i1");
+    assert_eq!(told.progress.map(|progress| (progress.files_done, progress.files)), Some((2, 7)));
+    fake.state.lock().silent.insert("report_import_progress");
+    replica.store.fetch_gate.add_permits(2);
+    fake.state.send_decision(&decision("i2", "/gated"));
+    let done = |id: &str| (id.to_owned(), v1::DecisionOutcome::Done);
+    until("both are done", async || {
+        let acknowledged = acknowledged(&fake);
+        acknowledged.contains(&done("i1")) && acknowledged.contains(&done("i2"))
+    })
+    .await;
+}

@@ -35,6 +35,7 @@ pub(crate) struct Script {
     pub(crate) accesses: Vec<v1::ReportAccessesRequest>,
     pub(crate) acknowledged: Vec<v1::AcknowledgeDecisionRequest>,
     pub(crate) imports: Vec<v1::ReportImportRequest>,
+    pub(crate) progress: Vec<v1::ReportImportProgressRequest>,
     /// Answers of `AcquireFetch`, by name; default: granted with a growing fence.
     pub(crate) answers: HashMap<String, Outcome>,
     pub(crate) fence: u64,
@@ -304,6 +305,16 @@ impl CacheIndex for State {
         self.enter("acknowledge_decision", &request.replica_id).await?;
         self.lock().acknowledged.push(request);
         Ok(Response::new(v1::AcknowledgeDecisionResponse {}))
+    }
+
+    async fn report_import_progress(
+        &self,
+        request: Request<v1::ReportImportProgressRequest>,
+    ) -> Result<Response<v1::ReportImportProgressResponse>, Status> {
+        let request = request.into_inner();
+        self.enter("report_import_progress", &request.replica_id).await?;
+        self.lock().progress.push(request);
+        Ok(Response::new(v1::ReportImportProgressResponse {}))
     }
 
     async fn report_import(

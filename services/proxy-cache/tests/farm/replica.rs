@@ -7,7 +7,8 @@ use std::time::Duration;
 use gentoo_repo::{Digests, Distfile, DistfileName, HashAlgorithm, Restriction};
 use proxy_cache::catalogue::{Catalogue, KnownDistfile};
 use proxy_cache::farm::{
-    BlobHash, CommittedBlob, DecisionExecutor, Executed, Farm, HeldBlob, Identity, Outcome, Timing,
+    BlobHash, CommittedBlob, DecisionExecutor, Executed, Farm, HeldBlob, Identity, ImportMeter, Outcome,
+    Timing,
 };
 use rookery_proto::v1;
 use service_kit::grpc::{GrpcConfig, connect};
@@ -21,6 +22,7 @@ pub(crate) const TIMING: Timing = Timing {
     inventory: Duration::from_secs(20),
     access_flush: Duration::from_millis(20),
     inventory_interval: Duration::from_hours(1),
+    progress: Duration::from_millis(20),
     retry_min: Duration::from_millis(10),
     retry_max: Duration::from_millis(100),
 };
@@ -86,8 +88,13 @@ impl DecisionExecutor for Store {
         Outcome::Done.into()
     }
 
-    async fn import(&self, order: &v1::ImportDirectory) -> Vec<v1::ImportReport> {
+    async fn import(&self, order: &v1::ImportDirectory, meter: &ImportMeter) -> Vec<v1::ImportReport> {
         self.note(format!("import {}", order.dir));
+        meter.send_replace(v1::ImportProgress { files_done: 2, files: 7, ..v1::ImportProgress::default() });
+        if order.dir == "/gated" {
+            let gate = self.fetch_gate.acquire().await;
+            gate.unwrap().forget();
+        }
         vec![v1::ImportReport { dir: order.dir.clone(), ..v1::ImportReport::default() }]
     }
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rookery_proto::v1::{
     AfterImport, ImportDirectory, ImportDirectoryRequest, ImportDirectoryResponse, ImportOutcome,
-    ImportReport,
+    ImportReport, Progress,
 };
 use serde::Serialize;
 
 use super::admin::Admin;
-use super::{block_on, show};
+use super::meter::{INTERRUPTED, interruptible};
+use super::{block_on, show, under_way};
 use crate::cli::{After, Cli, Import};
 use crate::text::bytes;
 
@@ -23,11 +24,22 @@ const DEADLINE: Duration = Duration::from_hours(24);
 /// stored. That files were left alone is no error.
 pub(crate) fn run(cli: &Cli, import: &Import) -> anyhow::Result<ExitCode> {
     let request = request(import)?;
-    let view = block_on(async {
-        let mut admin = Admin::connect(cli, &import.admin, DEADLINE)?;
-        let answer = admin.client.import_directory(request).await;
+    let view = block_on(interruptible(async {
+        let admin = Admin::connect(cli, &import.admin, DEADLINE)?;
+        let mut client = admin.client.clone();
+        let is_it = |progress: &Progress| {
+            progress.kind == "import"
+                && (request.replica_id.is_empty() || progress.replica_id == request.replica_id)
+                && request.directory.as_ref().is_some_and(|directory| progress.what == directory.dir)
+        };
+        let call = client.import_directory(request.clone());
+        let answer = under_way::answer(cli, &admin, is_it, call).await;
         Ok(ImportView::from(answer.map_err(|status| admin.explain(&status))?.into_inner()))
-    })?;
+    }))?;
+    let Some(view) = view else {
+        eprintln!("rookery: interrupted; a replica that has begun goes on, and its log has the report");
+        return Ok(INTERRUPTED.into());
+    };
     show(cli, &view)?;
     Ok(if view.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

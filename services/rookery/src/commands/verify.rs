@@ -1,28 +1,24 @@
 //! `rookery verify`: tells the replicas to read, and waits for what they find.
 
 use std::fmt;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use rookery_proto::v1::{DecisionStatus, ListDecisionsRequest, VerifyRequest};
 use serde::Serialize;
 
 use super::admin::{Admin, DEADLINE};
+use super::meter::{ASK_EVERY, At, INTERRUPTED, Meter, interruptible};
 use super::views::hex;
 use super::{DAMAGED, block_on, show};
 use crate::cli::Cli;
 use crate::cli::farm::Verify;
 use crate::text;
 
-const ASK_EVERY: Duration = Duration::from_millis(500);
-const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Decisions asked for at once.
 const IDS_MAX: usize = 10_000;
 
 pub(crate) fn run(cli: &Cli, verify: &Verify) -> anyhow::Result<ExitCode> {
-    let view = block_on(async {
+    let (view, is_interrupted) = block_on(async {
         let mut admin = Admin::connect(cli, &verify.admin, DEADLINE)?;
         let request = VerifyRequest { names: verify.names.clone(), dry_run: verify.dry_run };
         let answer =
@@ -34,19 +30,32 @@ pub(crate) fn run(cli: &Cli, verify: &Verify) -> anyhow::Result<ExitCode> {
             waiting: answer.decision_ids.len() as u64,
             ..VerifyView::default()
         };
+        let mut is_interrupted = false;
         if !verify.dry_run && !verify.no_wait {
-            wait(&mut admin, answer.decision_ids, &mut view).await?;
+            let waiting = wait(cli, &mut admin, answer.decision_ids, &mut view);
+            is_interrupted = interruptible(waiting).await?.is_none();
         }
-        Ok(view)
+        Ok((view, is_interrupted))
     })?;
+    if is_interrupted {
+        eprintln!("rookery: interrupted; the replicas go on reading, `rookery objects` says what they find");
+    }
     let code = show(cli, &view)?;
-    Ok(if view.damaged > 0 { DAMAGED.into() } else { code })
+    Ok(match view.damaged {
+        _ if is_interrupted => INTERRUPTED.into(),
+        0 => code,
+        _ => DAMAGED.into(),
+    })
 }
 
-async fn wait(admin: &mut Admin, mut open: Vec<String>, view: &mut VerifyView) -> anyhow::Result<()> {
-    let progress = Progress::new(open.len() as u64);
+async fn wait(
+    cli: &Cli,
+    admin: &mut Admin,
+    mut open: Vec<String>,
+    view: &mut VerifyView,
+) -> anyhow::Result<()> {
+    let mut meter = Meter::new(cli);
     let total = open.len() as u64;
-    let mut said = Instant::now();
     while !open.is_empty() {
         tokio::time::sleep(ASK_EVERY).await;
         let mut still_open = Vec::new();
@@ -64,42 +73,10 @@ async fn wait(admin: &mut Admin, mut open: Vec<String>, view: &mut VerifyView) -
         }
         open = still_open;
         view.waiting = open.len() as u64;
-        progress.at(total - view.waiting, &mut said, total);
+        let done = total - view.waiting;
+        meter.at(&At { step: "verify", unit: "files", done, total, more: "" });
     }
-    progress.finish();
     Ok(())
-}
-
-/// A bar where somebody watches, a line now and then where not.
-struct Progress(Option<ProgressBar>);
-
-impl Progress {
-    fn new(total: u64) -> Self {
-        Self(std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(total);
-            if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} files, {eta} left") {
-                bar.set_style(style);
-            }
-            bar
-        }))
-    }
-
-    fn at(&self, done: u64, said: &mut Instant, total: u64) {
-        match &self.0 {
-            Some(bar) => bar.set_position(done),
-            None if said.elapsed() >= SAY_EVERY => {
-                eprintln!("{done} of {total} files read");
-                *said = Instant::now();
-            }
-            None => {}
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 #[derive(Debug, Default, Serialize)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rookery_proto::v1::GetStatusRequest;
 
 use super::admin::{Admin, DEADLINE};
+use super::meter::interruptible;
 use super::views::StatusView;
 use super::{block_on, print, print_json};
 use crate::cli::Cli;
@@ -19,7 +20,7 @@ const CLEAR_LINE_END: &str = "\x1b[K\n";
 
 pub(crate) fn run(cli: &Cli, watch: &Watch) -> anyhow::Result<ExitCode> {
     let on_screen = std::io::stdout().is_terminal() && !cli.json;
-    block_on(async {
+    let watched = block_on(interruptible(async {
         let mut admin = Admin::connect(cli, &watch.admin, DEADLINE)?;
         let mut looks = 0;
         if on_screen {
@@ -53,5 +54,10 @@ pub(crate) fn run(cli: &Cli, watch: &Watch) -> anyhow::Result<ExitCode> {
             }
             tokio::time::sleep(Duration::from_secs(watch.interval)).await;
         }
-    })
+    }))?;
+    if watched.is_none() && on_screen {
+        // The terminal has put ^C where the next line begins.
+        print("\n")?;
+    }
+    Ok(watched.unwrap_or(ExitCode::SUCCESS))
 }
