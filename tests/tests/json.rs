@@ -8,6 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use farm_sim::upstream::{Fault, Gate};
+use rookery_proto::v1::RegisterRequest;
+use rookery_proto::v1::cache_index_client::CacheIndexClient;
 use rookery_tests::cache_check;
 use rookery_tests::distfile::ExtraDistfile;
 use rookery_tests::farm::{Farm, eventually};
@@ -189,6 +191,10 @@ async fn every_field_is_documented_and_every_documented_field_is_there() -> Resu
     of.check("pin NAME", &["pin", &kept.name], 0)?;
     of.check("pin", &["pin"], 0)?;
     of.check("unpin", &["unpin", &kept.name], 0)?;
+    let gone = RegisterRequest { replica_id: "gone".to_owned(), ..RegisterRequest::default() };
+    let endpoint = format!("http://{}", farm.addresses.index);
+    CacheIndexClient::connect(endpoint).await?.register(gone).await?;
+    of.check("forget", &["forget", "gone"], 0)?;
 
     let hex = hex::encode(passing.contents.digests().blake2b);
     flip_byte(&farm.cache_dir().join("r0/blobs").join(&hex[..2]).join(hex))?;

@@ -272,7 +272,11 @@ fn replica_problem(replica: &ReplicaStatus, now: UnixMs, silent_max: Duration) -
         "replica_gone",
         &format!("replica {}", replica.replica_id),
         format!("not heard of for {}", age(silent_ms)),
-        "start it, or check its proxy.maintenance.endpoint; decisions wait for it".to_owned(),
+        format!(
+            "start it, or check its proxy.maintenance.endpoint; decisions wait for it. If it is gone for good: \
+             `rookery forget {}`",
+            replica.replica_id
+        ),
     ))
 }
 

@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Pin(farm::Pin),
     /// Let a pinned file be like any other again.
     Unpin(farm::Unpin),
+    /// Forget a replica that is gone for good: what it holds, its leases, what waits for it.
+    Forget(farm::Forget),
     /// Read files and compare them with their digests. Exits 4 if any is damaged.
     Verify(farm::Verify),
     /// Do now what is done every night. Exits 3 if a brake asks first.
@@ -302,6 +304,7 @@ mod tests {
             &["rookery", "objects", "--limit", "0"],
             &["rookery", "nightly", "--only", "sweep"],
             &["rookery", "unpin"],
+            &["rookery", "forget"],
             &["rookery", "client-config", "--only", "rc.conf"],
         ] {
             assert!(Cli::try_parse_from(words).is_err(), "{words:?}");

@@ -38,6 +38,7 @@ pub fn run() -> ExitCode {
         Command::Objects(objects) => commands::objects::run(&cli, objects),
         Command::Pin(pin) => commands::pin::pin(&cli, pin),
         Command::Unpin(unpin) => commands::pin::unpin(&cli, unpin),
+        Command::Forget(forget) => commands::forget::run(&cli, forget),
         Command::Verify(verify) => commands::verify::run(&cli, verify),
         Command::Nightly(nightly) => commands::nightly::run(&cli, nightly),
         Command::Watch(watch) => commands::watch::run(&cli, watch),

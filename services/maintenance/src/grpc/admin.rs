@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rookery_proto::v1::admin_server::Admin;
 use rookery_proto::v1::{
-    EvictRequest, EvictResponse, GetProgressRequest,
+    EvictRequest, EvictResponse, ForgetReplicaRequest, ForgetReplicaResponse, GetProgressRequest,
     GetProgressResponse, GetStatusRequest, GetStatusResponse, ImportDirectoryRequest,
     ImportDirectoryResponse, ListDecisionsRequest, ListDecisionsResponse, ListGenerationsRequest,
     ListModuleGenerationsResponse, ListObjectsRequest, ListObjectsResponse, ListPinsRequest,
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{answer, input};
 use crate::core::Core;
-use crate::index::Agreement;
+use crate::index::{Agreement, Forgetting};
 use crate::nightly::{NightError, Step};
 
 #[derive(Debug)]
@@ -183,6 +183,49 @@ impl Admin for AdminService {
         _: Request<GetProgressRequest>,
     ) -> Result<Response<GetProgressResponse>, Status> {
         Ok(Response::new(GetProgressResponse { under_way: self.core.under_way.all() }))
+    }
+
+    async fn forget_replica(
+        &self,
+        request: Request<ForgetReplicaRequest>,
+    ) -> Result<Response<ForgetReplicaResponse>, Status> {
+        let ForgetReplicaRequest { replica_id, dry_run } = request.into_inner();
+        let id = input::id("replica_id", &replica_id)?;
+        if self.core.presence.is_connected(id) {
+            return Err(Status::failed_precondition(format!(
+                "replica {id} is alive: it is connected; stop its proxy-cache for good first"
+            )));
+        }
+        let now = self.core.clock.now();
+        let forgotten = match self.core.index.forget_replica(id, now, dry_run).await? {
+            Forgetting::Done(forgotten) => forgotten,
+            Forgetting::Unknown => {
+                let ids: Vec<_> =
+                    self.core.index.replicas().await?.into_iter().map(|row| row.replica_id).collect();
+                return Err(Status::not_found(format!(
+                    "there is no replica {id}; known: {}",
+                    if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
+                )));
+            }
+            Forgetting::Fetches { name, left_ms } => {
+                return Err(Status::failed_precondition(format!(
+                    "replica {id} may be alive: it has the lease to fetch {name} for {} s more; if it is gone, \
+                     try again then",
+                    left_ms.div_ceil(1000)
+                )));
+            }
+        };
+        if !dry_run {
+            tracing::warn!(replica_id, blobs = forgotten.blobs, bytes = forgotten.bytes, "replica forgotten");
+            self.core.acknowledged.send_modify(|count| *count += 1);
+        }
+        Ok(Response::new(ForgetReplicaResponse {
+            blobs: forgotten.blobs,
+            bytes: forgotten.bytes,
+            only_here: forgotten.only_here,
+            leases: forgotten.leases,
+            decisions: forgotten.decisions,
+        }))
     }
 
     async fn list_module_generations(

@@ -374,7 +374,7 @@ fn decision_row(row: DecisionSql) -> Result<DecisionRow, IndexError> {
     })
 }
 
-const WITHDRAWN: &str = "withdrawn";
+pub(super) const WITHDRAWN: &str = "withdrawn";
 
 /// Closes pending evictions of blobs that a module refers to again.
 pub(super) async fn withdraw_referenced(tx: &mut SqliteConnection, now: UnixMs) -> Result<u64, IndexError> {

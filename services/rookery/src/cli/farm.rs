@@ -104,6 +104,20 @@ pub(crate) struct Unpin {
     pub(crate) admin: Admin,
 }
 
+/// Refused while it is alive. Its disk is not touched: the first slot of the cache directory that nobody has
+/// locked goes to the next replica that starts there, with its name and all that is in it.
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// The replica, as `rookery status` names it.
+    #[arg(value_name = "REPLICA")]
+    pub(crate) replica: String,
+    /// Only say what would be forgotten.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The files; without any, everything that the farm has.

@@ -5,6 +5,7 @@ pub(crate) mod check_config;
 pub(crate) mod client_config;
 pub(crate) mod demo;
 pub(crate) mod evict;
+pub(crate) mod forget;
 mod generations;
 pub(crate) mod health;
 pub(crate) mod import;
