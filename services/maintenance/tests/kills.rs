@@ -17,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use farm_sim::ports::free_address;
 use rookery_proto::v1::admin_client::AdminClient;
 use rookery_proto::v1::cache_index_client::CacheIndexClient;
 use rookery_proto::v1::decision::Action;
@@ -111,17 +112,13 @@ impl Process {
     }
 }
 
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn configure(dir: &Path, tree: &FakeTree, grpc: SocketAddr) -> std::path::PathBuf {
     let file = dir.join("rookery.toml");
     let text = format!(
         "[maintenance]\nlisten = \"{grpc}\"\nweb = \"{}\"\nsync = \"{}\"\nindex = \"sqlite://{}/index.db\"\n\
          unreferenced_grace = \"0s\"\nkeep_accessed = \"0s\"\nschedule = {{ nightly = \"off\" }}\n\
          brakes = {{ share = \"100%\" }}\n",
-        free_address(),
+        free_address().unwrap(),
         tree.endpoint(),
         dir.display()
     );
@@ -154,7 +151,7 @@ async fn a_night_that_is_killed_at_any_moment_is_finished_by_the_next() {
     let mut cut_off = 0;
     let mut seed = 1_u64;
     for round in 0..=kills {
-        let grpc = free_address();
+        let grpc = free_address().unwrap();
         let config = configure(dir.path(), &tree, grpc);
         disk.lock().unwrap().extend((0..20).map(|number| format!("wanted-{number}")));
         disk.lock().unwrap().extend((0..FILES).map(|number| format!("old-{round}-{number}")));

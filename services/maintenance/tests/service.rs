@@ -5,6 +5,7 @@
 
 mod support;
 
+use farm_sim::ports::free_address;
 use maintenance::Config;
 use service_kit::Kit;
 use service_kit::exit_code::Exit;
@@ -54,17 +55,12 @@ async fn corrupt_index_is_set_aside_and_filled_again() {
     }
 }
 
-/// An address that nobody listens at, as far as can be known.
-fn free_address() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn second_maintenance_on_one_index_stands_by_says_so_and_takes_over() {
     service_kit::process::install_crypto_provider();
     let rig = Rig::start().await;
     rig.register("r1").await;
-    let web = free_address();
+    let web = free_address().unwrap();
     let config = Config { web, ..rig.config() };
     let kit = Kit::default();
     let second = tokio::spawn({

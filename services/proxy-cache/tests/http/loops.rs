@@ -13,7 +13,7 @@ use crate::replica::{File, Replica, config, know, until};
 const SIZE: u64 = 30_000;
 
 fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    farm_sim::ports::free_address().unwrap()
 }
 
 fn mirror(address: SocketAddr) -> MirrorUrl {

@@ -283,7 +283,7 @@ fn files_below(dir: &Path) -> usize {
 }
 
 pub(crate) fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    farm_sim::ports::free_address().unwrap()
 }
 
 /// Waits until `condition` holds.
