@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use cache_policy::UnixMs;
-use rookery_proto::v1::{ImportCounts, ListModulesRequest, Progress};
+use rookery_proto::v1::{ImportCounts, ImportDirectory, ListModulesRequest, Progress};
+use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::index::{Agreement, FarmPlan, IndexError, RunKind, RunOutcome, RunRow, StepRow};
@@ -225,7 +226,10 @@ impl Core {
         if replicas.is_empty() {
             return Ok((RunOutcome::Skipped, "no replica is connected".to_owned()));
         }
-        let ids = self.decide_imports(&replicas, dry_run).await?;
+        if dry_run {
+            return Ok(self.would_import(replicas, under_way).await);
+        }
+        let ids = self.decide_imports(&replicas).await?;
         for row in self.index.decisions(&ids, 0).await? {
             under_way.expect(&row.id, &row.replica_id);
         }
@@ -233,14 +237,12 @@ impl Core {
         under_way.expect_nothing();
         let mut outcome = RunOutcome::Done;
         let mut texts = Vec::new();
-        let would = if dry_run { "would be: " } else { "" };
-        let counted = |counts: &ImportCounts| format!("{would}{}", import_text(counts));
         for row in self.index.decisions(&ids, 0).await? {
             let said = match (row.outcome.as_deref(), &row.imported) {
-                (Some("done"), Some(counts)) if row.detail.is_empty() => counted(counts),
+                (Some("done"), Some(counts)) if row.detail.is_empty() => import_text(counts),
                 (Some("done"), Some(counts)) => {
                     outcome = RunOutcome::Failed;
-                    format!("{} ({})", counted(counts), row.detail)
+                    format!("{} ({})", import_text(counts), row.detail)
                 }
                 (Some("done"), None) => row.detail.clone(),
                 (Some(_), _) => {
@@ -259,14 +261,50 @@ impl Core {
         Ok((outcome, texts.join(", ")))
     }
 
+    /// Asks the replicas what they would adopt. Unlike the order, the question is not kept in the index.
+    async fn would_import(&self, replicas: Vec<String>, under_way: &Task) -> Report {
+        let question = ImportDirectory { dry_run: true, ..ImportDirectory::default() };
+        let queue = |id: String| (self.imports.queue(&id, question.clone()), id);
+        let asked: Vec<_> = replicas.into_iter().map(queue).collect();
+        for (waiting, replica_id) in &asked {
+            if let Some(waiting) = waiting {
+                under_way.expect(&waiting.decision_id, replica_id);
+            }
+        }
+        self.decisions_made();
+        let until = Instant::now() + ADOPT_WAIT_MAX;
+        let mut outcome = RunOutcome::Done;
+        let mut texts = Vec::new();
+        for (waiting, replica_id) in asked {
+            let said = match waiting {
+                None => Err("too many imports wait"),
+                Some(mut waiting) => match tokio::time::timeout_at(until, &mut waiting.answer).await {
+                    Ok(Ok(reports)) => Ok(reports),
+                    Ok(Err(_)) | Err(_) => Err("no answer in time"),
+                },
+            };
+            let (text, is_whole) = match said {
+                Ok(reports) => {
+                    let counts = import_text(&crate::imports::counts(&reports));
+                    let failed = reports.iter().find(|report| !report.error.is_empty());
+                    let why = failed.map(|report| format!(" ({}: {})", report.dir, report.error));
+                    (format!("would be: {counts}{}", why.clone().unwrap_or_default()), why.is_none())
+                }
+                Err(why) => (why.to_owned(), false),
+            };
+            if !is_whole {
+                outcome = RunOutcome::Failed;
+            }
+            texts.push(format!("{replica_id}: {text}"));
+        }
+        under_way.expect_nothing();
+        (outcome, texts.join(", "))
+    }
+
     /// Tells the replicas to adopt what lies in their import directories.
-    pub(crate) async fn decide_imports(
-        &self,
-        replicas: &[String],
-        dry_run: bool,
-    ) -> Result<Vec<String>, IndexError> {
+    async fn decide_imports(&self, replicas: &[String]) -> Result<Vec<String>, IndexError> {
         let reason = "import: adopt what lies in proxy.import_dirs";
-        let ids = self.index.decide_imports(replicas, reason, dry_run, self.clock.now()).await?;
+        let ids = self.index.decide_imports(replicas, reason, self.clock.now()).await?;
         self.decisions_made();
         Ok(ids)
     }

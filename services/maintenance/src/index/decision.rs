@@ -184,7 +184,6 @@ impl Index {
         &self,
         replicas: &[String],
         reason: &str,
-        dry_run: bool,
         now: UnixMs,
     ) -> Result<Vec<String>, IndexError> {
         let mut tx = self.write().await?;
@@ -192,21 +191,20 @@ impl Index {
             replica_id,
             action: IMPORT,
             blob: None,
-            // So that a question does not stand in the way of the order.
-            name: if dry_run { "dry run" } else { "" },
+            name: "",
             class: "",
             reason,
             unless_accessed_after_ms: 0,
-            dry_run,
+            dry_run: false,
         };
         let decisions: Vec<_> = replicas.iter().map(|id| new(id.as_str())).collect();
         decide(&mut tx, &decisions, now).await?;
         let mut ids = Vec::with_capacity(replicas.len());
         for replica_id in replicas {
             // The one that was pending already is as good.
-            let sql = "SELECT id FROM decisions WHERE replica_id = $1 AND action = $2 AND dry_run = $3
+            let sql = "SELECT id FROM decisions WHERE replica_id = $1 AND action = $2 AND dry_run = 0
                          AND outcome IS NULL ORDER BY sequence LIMIT 1";
-            let query = sqlx::query_scalar(sql).bind(replica_id).bind(IMPORT).bind(i64::from(dry_run));
+            let query = sqlx::query_scalar(sql).bind(replica_id).bind(IMPORT);
             ids.extend(query.fetch_optional(&mut *tx).await?);
         }
         tx.commit().await?;
