@@ -29,6 +29,9 @@ pub(crate) async fn run(core: Arc<Core>) -> anyhow::Result<()> {
 }
 
 async fn look(core: &Core) {
+    if let Err(error) = close_cut_off(core).await {
+        tracing::error!(%error, "can't tell whether a run was cut off");
+    }
     if let Err(error) = core.index.sweep_leases(core.clock.now(), core.terms, LEASES_KEPT_MS).await {
         tracing::error!(%error, "leases not swept");
     }
@@ -43,6 +46,18 @@ async fn look(core: &Core) {
         Ok(false) => {}
         Err(error) => tracing::error!(%error, "can't tell whether the nightly run is due"),
     }
+}
+
+/// An index that failed in the middle of a run could not be told that either.
+async fn close_cut_off(core: &Core) -> Result<(), IndexError> {
+    let (Ok(_run), Ok(_eviction)) = (core.running.try_lock(), core.evicting.try_lock()) else {
+        return Ok(());
+    };
+    let closed = core.index.close_interrupted(core.clock.now()).await?;
+    if closed > 0 {
+        tracing::warn!(runs = closed, "cut off by a failing index");
+    }
+    Ok(())
 }
 
 async fn is_due(core: &Core) -> Result<bool, IndexError> {
@@ -161,6 +176,18 @@ mod tests {
         assert!(!is_due(&core).await.unwrap(), "it is under way");
         assert_eq!(core.index.close_interrupted(clock.now()).await.unwrap(), 1);
         assert!(is_due(&core).await.unwrap());
+        look(&core).await;
+        assert!(!is_due(&core).await.unwrap());
+        // An index that failed in mid-run has one left that is under way, while none is.
+        core.index.begin_run(RunKind::Nightly, clock.now()).await.unwrap();
+        let held = core.running.lock().await;
+        look(&core).await;
+        assert_eq!(
+            core.index.last_run(RunKind::Nightly).await.unwrap().unwrap().outcome,
+            "",
+            "it is under way"
+        );
+        drop(held);
         look(&core).await;
         assert!(!is_due(&core).await.unwrap());
         assert_eq!(core.index.last_run(RunKind::Nightly).await.unwrap().unwrap().outcome, "failed");

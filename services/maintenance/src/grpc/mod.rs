@@ -29,7 +29,13 @@ impl From<IndexError> for Status {
     fn from(error: IndexError) -> Self {
         tracing::error!(%error, "a call failed");
         // Nothing that the caller could have done better: it may come again.
-        Self::unavailable(error.to_string())
+        if matches!(error, IndexError::Busy(_)) {
+            Self::aborted(error.to_string())
+        } else if matches!(error, IndexError::Full(_)) {
+            Self::resource_exhausted(error.to_string())
+        } else {
+            Self::unavailable(error.to_string())
+        }
     }
 }
 

@@ -10,10 +10,16 @@ pub(super) fn contains(column: &str) -> (String, &'static str) {
 /// Whether the file is sound, as far as can be told without reading every row twice.
 pub(super) const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
 
+/// How a transaction begins that will write: the right to write is waited for here, and not lost to another
+/// program between the first question and the first change.
+pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+
 /// SQLite's own numbers for what can happen to the file.
 pub(super) mod code {
     /// A statement that the schema doesn't take.
     pub(in crate::index) const ERROR: i32 = 1;
+    /// Another program has it locked.
+    pub(in crate::index) const BUSY: i32 = 5;
     /// Pages that contradict each other.
     pub(in crate::index) const CORRUPT: i32 = 11;
     /// No room is left.

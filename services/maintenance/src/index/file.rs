@@ -87,6 +87,12 @@ pub enum IndexError {
     /// Nothing more can be written.
     #[error("index: the disk is full; make room where maintenance.index is, nothing is lost ({0})")]
     Full(sqlx::Error),
+    /// Another program keeps it from being written.
+    #[error(
+        "index: another program has locked it (an sqlite3 shell, a backup?); end that. Nothing is lost: what was \
+         refused is tried again ({0})"
+    )]
+    Busy(sqlx::Error),
     /// A query failed.
     #[error("index: {0}")]
     Sql(sqlx::Error),
@@ -97,7 +103,13 @@ pub enum IndexError {
 
 impl From<sqlx::Error> for IndexError {
     fn from(source: sqlx::Error) -> Self {
-        if error_code(&source) == Some(code::FULL) { Self::Full(source) } else { Self::Sql(source) }
+        match error_code(&source) {
+            Some(code::FULL) => Self::Full(source),
+            Some(code::BUSY) => Self::Busy(source),
+            // So many wait for the one that writes.
+            None if matches!(source, sqlx::Error::PoolTimedOut) => Self::Busy(source),
+            Some(_) | None => Self::Sql(source),
+        }
     }
 }
 
@@ -112,6 +124,7 @@ impl IndexError {
             | Self::Schema { .. }
             | Self::Io { .. }
             | Self::Full(_)
+            | Self::Busy(_)
             | Self::Row(_) => {
                 return false;
             }
@@ -157,7 +170,7 @@ impl Index {
 
     async fn open_locked(path: &Path, now: UnixMs, lock: &Arc<IndexLock>) -> Result<Self, IndexError> {
         let options = options(path);
-        let open = |source| IndexError::Open { path: path.to_owned(), source };
+        let open = |source| open_error(path, source);
         let pool = SqlitePoolOptions::new().max_connections(1);
         let writer = pool.connect_with(options.clone()).await.map_err(open)?;
         if let Err(error) = prepare(&writer, path, now).await {
@@ -169,6 +182,13 @@ impl Index {
         let reader = readers.connect_with(options).await;
         let inventories = Arc::default();
         Ok(Self { writer, reader: reader.map_err(open)?, inventories, _lock: Arc::clone(lock) })
+    }
+}
+
+fn open_error(path: &Path, source: sqlx::Error) -> IndexError {
+    match error_code(&source) {
+        Some(code::BUSY) => IndexError::Busy(source),
+        Some(_) | None => IndexError::Open { path: path.to_owned(), source },
     }
 }
 
@@ -206,9 +226,9 @@ fn migration_error(path: &Path, source: MigrateError) -> IndexError {
     match source {
         MigrateError::VersionMissing(version) => IndexError::Newer { path, version, known: known_version() },
         // A statement that the schema doesn't take (code 1) is the schema's fault; a full disk is not.
-        MigrateError::Execute(source) => IndexError::Open { path, source },
+        MigrateError::Execute(source) => open_error(&path, source),
         MigrateError::ExecuteMigration(source, _) if error_code(&source) != Some(code::ERROR) => {
-            IndexError::Open { path, source }
+            open_error(&path, source)
         }
         source => IndexError::Schema { path, source },
     }

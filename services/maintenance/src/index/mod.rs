@@ -73,7 +73,7 @@ impl Index {
     }
 
     async fn write(&self) -> Result<Tx, IndexError> {
-        Ok(self.writer.begin().await?)
+        Ok(self.writer.begin_with(dialect::BEGIN_WRITE).await?)
     }
 
     /// Several queries that see one state.

@@ -49,7 +49,7 @@ impl RunOutcome {
     }
 }
 
-/// The process ended before the run did.
+/// The process, or the index, failed before the run ended.
 pub(crate) const INTERRUPTED: &str = "interrupted";
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -79,9 +79,9 @@ pub(crate) struct StepRow {
 }
 
 impl Index {
-    /// At the start: no run can be under way. Answers how many were.
+    /// No run can be under way now. Answers how many were cut off.
     pub(crate) async fn close_interrupted(&self, now: UnixMs) -> Result<u64, IndexError> {
-        let sql = "UPDATE runs SET finished_ms = $1, outcome = $2, report = 'the process ended before it did'
+        let sql = "UPDATE runs SET finished_ms = $1, outcome = $2, report = 'it was cut off'
                    WHERE finished_ms = 0";
         let query = sqlx::query(sql).bind(now.get().max(1)).bind(INTERRUPTED);
         Ok(query.execute(&self.writer).await?.rows_affected())
