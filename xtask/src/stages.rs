@@ -199,6 +199,8 @@ fn soak(workspace: &Workspace, tools: &Tools) -> Result<()> {
         "a_hundred_clients",
     ];
     workspace.cargo(&crowd, &[("ROOKERY_SOAK_CROWD_BYTES", Path::new("100000000"))])?;
+    let clients = ["test", "--quiet", "--locked", "-p", "proxy-cache", "--test", "http", "soak"];
+    workspace.cargo(&clients, &[("ROOKERY_SOAK_SECONDS", Path::new("600"))])?;
     run_end_to_end(
         workspace,
         tools,

@@ -148,6 +148,10 @@ impl Upstreams {
             request = request.header(VIA, via);
         }
         match tokio::time::timeout(self.timeouts.headers.0, request.send()).await {
+            // 101: to what nobody asked for. It is no answer that can be passed on.
+            Ok(Ok(response)) if response.status().is_informational() => {
+                Err(SourceFault::Status(response.status().as_u16()))
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(fault_of(&error)),
             Err(_) => Err(SourceFault::TimedOut("its answer")),

@@ -9,6 +9,8 @@
 
 mod framing;
 mod send;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::time::Duration;
@@ -28,7 +30,7 @@ use framing::Asked;
 
 /// What is read of a client at once.
 const READ_OCTETS: usize = 4 << 10;
-/// How long a client is given to read the last answer.
+/// How long a client is given to read the last answer, and the last answer to come about.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// What a connection may take.
@@ -97,11 +99,8 @@ pub(crate) async fn serve<A: Future<Output = Reply>>(
         };
         let asked = Asked::of(&head);
         let (giving, takeover) = (asked.method == Method::CONNECT).then(oneshot::channel).unzip();
-        let reply = tokio::select! {
-            biased;
-            reply = answer(head, takeover.map(Takeover)) => reply,
-            // A client that goes takes its request with it.
-            ended = talk.gone() => return ended,
+        let Some(reply) = talk.unless_gone(answer(head, takeover.map(Takeover))).await else {
+            return Ended::Closed;
         };
         let giving = giving.filter(|_| reply.status().is_success());
         match (talk.send(reply, &asked, soft.is_cancelled()).await, giving) {
@@ -157,6 +156,21 @@ impl Talk {
                 return Err(Ended::Closed);
             }
         }
+    }
+
+    /// The answer, unless the client goes: then it takes its request with it. Who has only said all looks the same for
+    /// now, so what is here anyway is waited for.
+    async fn unless_gone(&mut self, answer: impl Future<Output = Reply>) -> Option<Reply> {
+        let mut answer = std::pin::pin!(answer);
+        let ended = tokio::select! {
+            biased;
+            reply = &mut answer => return Some(reply),
+            ended = self.gone() => ended,
+        };
+        if !matches!(ended, Ended::Closed) {
+            return None;
+        }
+        tokio::time::timeout(LINGER, answer).await.ok()
     }
 
     /// Ends when the client closes or breaks the connection. What it sends meanwhile is kept, up to a head's length.

@@ -17,6 +17,7 @@ mod ranges;
 mod relay;
 mod replica;
 mod restarts;
+mod soak;
 mod sources;
 mod tls;
 mod tunnels;

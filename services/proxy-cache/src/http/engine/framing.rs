@@ -19,10 +19,8 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn of(head: &request::Parts) -> Self {
-        let keeps_alive = match head.version {
-            Version::HTTP_10 => has_token(&head.headers, &CONNECTION, "keep-alive"),
-            _ => !has_token(&head.headers, &CONNECTION, "close"),
-        };
+        let says = |token| has_token(&head.headers, &CONNECTION, token);
+        let keeps_alive = !says("close") && (head.version != Version::HTTP_10 || says("keep-alive"));
         Self { method: head.method.clone(), version: head.version, keeps_alive }
     }
 
@@ -215,6 +213,10 @@ mod tests {
             (
                 head(200, &[], body::full("abc"), &asked("GET", old, Some("Keep-Alive"))),
                 ("HTTP/1.0 200 OK\r\ncontent-length: 3\r\nconnection: keep-alive\r\n\r\n", false),
+            ),
+            (
+                head(200, &[], body::full("abc"), &asked("GET", old, Some("keep-alive, close"))),
+                ("HTTP/1.0 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\n", true),
             ),
             // Only the end of the connection can tell.
             (

@@ -13,7 +13,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::AsyncWriteExt as _;
 
 use super::framing::{self, Asked, Framing};
-use super::transport::{SENT_OCTETS_MAX, send_file, send_more};
+use super::transport::{SENT_OCTETS_MAX, reset_when_dropped, send_file, send_more};
 use super::{Ended, Next, Talk};
 use crate::http::body::{self, Pieces, ResponseBody, Sending};
 use crate::http::reply::Reply;
@@ -31,6 +31,14 @@ impl Talk {
         self.out.clear();
         self.out.shrink_to(KEPT_OCTETS_MAX);
         let closes = framing::encode(&mut self.out, &head, framing, asked, stops);
+        let sent = self.send_framed(framing, body).await;
+        if sent.is_err() && framing == Framing::UntilClose {
+            reset_when_dropped(&self.connection);
+        }
+        sent.map(|()| if closes { Next::Close } else { Next::Request })
+    }
+
+    async fn send_framed(&mut self, framing: Framing, body: ResponseBody) -> Result<(), Ended> {
         match (framing, body) {
             (Framing::NoBody(_), _) | (_, ResponseBody::Empty) => self.write_out().await?,
             (_, ResponseBody::Octets(octets)) => {
@@ -40,8 +48,7 @@ impl Talk {
             (_, ResponseBody::File(sending)) => self.send_file(sending).await?,
             (framing, ResponseBody::Pieces(pieces)) => self.send_pieces(pieces, framing).await?,
         }
-        self.connection.flush().await?;
-        Ok(if closes { Next::Close } else { Next::Request })
+        Ok(self.connection.flush().await?)
     }
 
     /// The head goes out with the first octets, and so does a part's own head.

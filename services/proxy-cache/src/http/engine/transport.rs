@@ -5,9 +5,11 @@ use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustix::net::SendFlags;
 use service_kit::proxy_protocol::Socket;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -37,6 +39,16 @@ impl Transport for TlsStream<Socket> {
 
 /// A transport whose client must take something of what is ready for it.
 pub(crate) type Connection = Paced<Box<dyn Transport>>;
+
+/// Makes the end of a connection one that no client takes for the end of what it gets.
+pub(super) fn reset_when_dropped(connection: &Connection) {
+    // Through TLS its own end is missing, which is told in the same way.
+    if let Some(socket) = connection.get_ref().plain()
+        && let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO))
+    {
+        tracing::debug!(%error, "SO_LINGER");
+    }
+}
 
 /// Writes some of `octets`; more is to follow at once, so the kernel holds back what fills no packet.
 pub(super) async fn send_more(connection: &mut Connection, mut octets: &[u8]) -> io::Result<()> {

@@ -1,0 +1,66 @@
+//! Clients of every kind at once, as long as one likes, and what each of them must get.
+//!
+//! Each client makes up requests, knows what the answers are by [`model`], and sends them in one piece, octet by octet
+//! or as it comes; it reads all, or a little at a time, or goes in the middle. `ROOKERY_SOAK_SECONDS` makes it long,
+//! `ROOKERY_SEED` makes the clients the same again.
+
+mod client;
+mod model;
+
+use std::time::Duration;
+
+use farm_sim::upstream::Upstream;
+use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::replica::{File, Replica, config, know, named, until};
+use client::Tally;
+
+/// Around what is copied behind a head, what the kernel is asked for at once, and what is verified first.
+const SIZES: [u64; 9] =
+    [1, 1000, 32 << 10, (32 << 10) + 1, 65_536, 1 << 20, (1 << 20) + 1, 2_500_000, 4_000_001];
+const CLIENTS: u64 = 6;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_client_gets_what_it_asked_for() {
+    let seed = number("ROOKERY_SEED").unwrap_or_else(|| rand::rng().random());
+    let time = Duration::from_secs(number("ROOKERY_SOAK_SECONDS").unwrap_or(5));
+    println!("{} s, ROOKERY_SEED={seed}", time.as_secs());
+    let dir = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await.unwrap();
+    let files: Vec<File> = SIZES.iter().map(|size| File::new(&format!("file-{size}.tar"), *size)).collect();
+    for file in &files {
+        upstream.put(&file.mirror_path(), file.object());
+    }
+    know(dir.path(), "gentoo", &files.iter().collect::<Vec<_>>()).await;
+    let mut config = config(dir.path(), &[&upstream]);
+    config.limits.connections_per_client = 1000;
+    let replica = Replica::start(config).await;
+    for file in &files {
+        replica.get(&file.mirror_path()).await.assert_is(file);
+    }
+    until("all are stored", || named(dir.path()).len() == files.len()).await;
+    let fetched = upstream.total().requests;
+    let world = model::World::new(replica.address, &files);
+    let until = tokio::time::Instant::now() + time;
+    let clients = (0..CLIENTS).map(async |number| {
+        let mut random = StdRng::seed_from_u64(seed.wrapping_add(number));
+        let mut tally = Tally::default();
+        while tokio::time::Instant::now() < until {
+            client::run(&world, &mut random, &mut tally).await;
+        }
+        tally
+    });
+    let tallies = join_all(clients).await;
+    let tally = tallies.iter().fold(Tally::default(), Tally::and);
+    println!("{tally:?}");
+    assert!(tally.answers > 100 && tally.left > 0 && tally.closes > 0 && tally.refusals > 0, "{tally:?}");
+    assert_eq!(upstream.total().requests, fetched, "a hit was fetched");
+    // Nobody's connection is left behind.
+    crate::replica::until("the connections are over", || replica.kit.tasks.running() <= 1).await;
+}
