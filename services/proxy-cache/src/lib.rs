@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use blob_store::{Options, ResponseLimits, Responses, Store};
+use blob_store::{FaultHook, Options, ResponseLimits, Responses, Store};
 use service_kit::Kit;
 use service_kit::readiness::Part;
 use tokio::net::TcpListener;
@@ -75,7 +75,7 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     service_kit::process::install_crypto_provider();
     let tls = bind_tls(config.tls.as_ref()).await?;
     let tls_addr = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
-    let (app, listener) = build(config, kit).await?;
+    let (app, listener) = build(config, kit, None).await?;
     let http_addr = app.http_addr;
     app.farm.start(executor::executor(&app));
     drop(kit.tasks.spawn("import", import::at_start(Arc::clone(&app))));
@@ -116,9 +116,13 @@ async fn bind_tls(config: Option<&TlsConfig>) -> anyhow::Result<Option<(TcpListe
     Ok(Some((listener, acceptor)))
 }
 
-/// A replica of which nothing runs yet.
-async fn build(config: Config, kit: &Kit) -> anyhow::Result<(Arc<App>, TcpListener)> {
-    let store = open_store(&config).await?;
+/// A replica of which nothing runs yet. `faults` are for tests.
+async fn build(
+    config: Config,
+    kit: &Kit,
+    faults: Option<FaultHook>,
+) -> anyhow::Result<(Arc<App>, TcpListener)> {
+    let store = open_store(&config, faults).await?;
     let responses = open_responses(&config, &store).await?;
     let catalogue_path = store.slot_dir().join(CATALOGUE_FILE);
     let catalogue = Catalogue::open(&catalogue_path).await?;
@@ -171,9 +175,9 @@ pub async fn ask_health(config: Config, endpoint: Option<String>, timeout: Durat
     Ok(())
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let options =
-        Options { cache_dir: config.cache_dir.clone(), capacity_bytes: config.blob_bytes(), faults: None };
+async fn open_store(config: &Config, faults: Option<FaultHook>) -> anyhow::Result<Store> {
+    let (cache_dir, capacity_bytes) = (config.cache_dir.clone(), config.blob_bytes());
+    let options = Options { cache_dir, capacity_bytes, faults };
     let opened = tokio::task::spawn_blocking(move || Store::open(options)).await?;
     let (store, faults) =
         opened.with_context(|| format!("proxy.cache_dir: {}", config.cache_dir.display()))?;

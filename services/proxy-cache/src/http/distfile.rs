@@ -41,11 +41,14 @@ pub(crate) async fn answer(
     match lookup {
         Ok(Lookup::Hit(digest, blob)) => Some(hit(app, request, name, digest, blob)),
         // Joined to the flight that it is part of, it would wait for itself.
-        Ok(Lookup::Miss(_)) if request.is_loop(app) || request.is_from_ourselves(app) => {
+        Ok(Lookup::Miss(_) | Lookup::Unreadable(_))
+            if request.is_loop(app) || request.is_from_ourselves(app) =>
+        {
             Some(reply::text(StatusCode::LOOP_DETECTED, "this request has been through here already"))
         }
         // Boxed: what a miss needs is not to be moved about for each hit.
         Ok(Lookup::Miss(known)) => Some(Box::pin(miss(app, request, &known, asked)).await),
+        Ok(Lookup::Unreadable(known)) => Some(Box::pin(unreadable(app, request, &known, asked)).await),
         Ok(Lookup::Unknown) => None,
         Err(error) => {
             warn!(%error, name = name.as_str(), "the store can't be read");
@@ -131,8 +134,10 @@ async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, as
                     return refusal;
                 }
                 let scope = Scope::module(&known.module).unwrap_or(Scope::DISTFILES);
-                if let Ok(Lookup::Hit(digest, blob)) = lookup::of_known(app, known.clone(), scope).await {
-                    return hit(app, request, &distfile.name, digest, blob);
+                match lookup::of_known(app, known.clone(), scope).await {
+                    Ok(Lookup::Hit(digest, blob)) => return hit(app, request, &distfile.name, digest, blob),
+                    Ok(Lookup::Unreadable(known)) => return unreadable(app, request, &known, asked).await,
+                    Ok(Lookup::Miss(_) | Lookup::Unknown) | Err(_) => {}
                 }
                 last = Some(failure);
             }
@@ -200,6 +205,30 @@ async fn failed(
         | FailureKind::NoRoom
         | FailureKind::Unverifiable => reply::unavailable(&failure.why),
     })
+}
+
+/// What is here and can't be read comes from elsewhere, if anybody has it.
+async fn unreadable(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    known: &KnownDistfile,
+    asked: Option<&Url>,
+) -> Reply {
+    const WHY: &str = "the cache's disk has a fault";
+    if known.distfile.restriction == Restriction::Fetch || request.is_from_peer() {
+        return reply::unavailable(WHY);
+    }
+    if request.method == Method::HEAD {
+        return head_of(known, CacheStatus::BYPASS)
+            .reply(&request.method, &request.headers, |_| body::empty());
+    }
+    let passed = pass_through(app, request, known, asked, CacheStatus::BYPASS).await;
+    if passed.status().is_success() {
+        return passed;
+    }
+    record_failure(app, request, &known.distfile.name);
+    // Whatever its sources say, it is nothing that nobody has.
+    reply::unavailable(&format!("{WHY}, and none of its sources gave it ({})", passed.status()))
 }
 
 /// One client's own download, verified but not stored.

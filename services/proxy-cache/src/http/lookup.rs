@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blob_store::{BlobDigest, Expected, OpenBlob, Scope, StoreError};
-use gentoo_repo::DistfileName;
+use gentoo_repo::{Distfile, DistfileName, HashAlgorithm, Restriction};
 
 use super::request::ClientRequest;
 use crate::app::App;
@@ -16,6 +16,8 @@ pub(crate) enum Lookup {
     Hit(BlobDigest, OpenBlob),
     /// The catalogue has it; we don't.
     Miss(Box<KnownDistfile>),
+    /// It should be here, and the disk does not give it.
+    Unreadable(Box<KnownDistfile>),
     /// Nobody knows it.
     Unknown,
 }
@@ -65,9 +67,34 @@ pub(crate) async fn by_name(
     if let Some(blob) = app.store.read_now(&digest) {
         return Ok(Lookup::Hit(digest, blob));
     }
+    let size_bytes = app.store.info(&digest).map(|info| info.size_bytes);
     let store = app.store.clone();
-    let blob = blocking(move || store.read(&digest)).await?;
-    Ok(blob.map_or(Lookup::Unknown, |blob| Lookup::Hit(digest, blob)))
+    match (blocking(move || store.read(&digest)).await, size_bytes) {
+        (Ok(blob), _) => Ok(blob.map_or(Lookup::Unknown, |blob| Lookup::Hit(digest, blob))),
+        (Err(error), Some(size_bytes)) => {
+            tracing::warn!(%error, name = name.as_str(), "the store can't be read");
+            Ok(Lookup::Unreadable(Box::new(of_digest(name, size_bytes, &digest, module))))
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// What the store itself knows of a file whose name the catalogue does not have.
+fn of_digest(
+    name: &DistfileName,
+    size_bytes: u64,
+    digest: &BlobDigest,
+    module: Option<&str>,
+) -> KnownDistfile {
+    let distfile = Distfile {
+        name: name.clone(),
+        size_bytes,
+        digests: [(HashAlgorithm::Blake2b, digest.as_bytes().to_vec())].into_iter().collect(),
+        sources: Vec::new(),
+        restriction: Restriction::None,
+        packages: Vec::new(),
+    };
+    KnownDistfile { module: module.unwrap_or_default().to_owned(), distfile }
 }
 
 /// Looks for the contents of a distfile, under whichever name they came.
@@ -108,10 +135,14 @@ pub(crate) async fn of_known(
         }
         Ok(None)
     })
-    .await?;
+    .await;
     Ok(match found {
-        Some((digest, blob)) => Lookup::Hit(digest, blob),
-        None => Lookup::Miss(Box::new(known)),
+        Ok(Some((digest, blob))) => Lookup::Hit(digest, blob),
+        Ok(None) => Lookup::Miss(Box::new(known)),
+        Err(error) => {
+            tracing::warn!(%error, name = known.distfile.name.as_str(), "the store can't be read");
+            Lookup::Unreadable(Box::new(known))
+        }
     })
 }
 

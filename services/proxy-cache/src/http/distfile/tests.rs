@@ -1,10 +1,16 @@
 //! What happens between a look into the store and what follows from it. The steps are taken one by one, so
 //! that the order that needs luck outside is certain here.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use blob_store::{FaultHook, FileOp};
 use farm_sim::contents::Contents;
 use farm_sim::upstream::{Object, Upstream, mirror_path};
+use futures_util::StreamExt as _;
 use rookery_proto::v1;
 use service_kit::Kit;
+use service_kit::config::Networks;
 
 use std::os::unix::fs::FileExt as _;
 
@@ -12,16 +18,17 @@ use super::body::ResponseBody;
 use super::*;
 use crate::config::Config;
 
-async fn app(dir: &std::path::Path, upstream: &Upstream) -> Arc<App> {
+async fn app(dir: &Path, upstream: &Upstream, faults: Option<FaultHook>) -> Arc<App> {
     service_kit::process::install_crypto_provider();
     let mut config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         cache_dir: dir.to_owned(),
         mirrors: vec![upstream.url().try_into().unwrap()],
+        allow_private_upstreams: Networks::parse(["127.0.0.0/8"]).unwrap(),
         ..Config::default()
     };
     config.maintenance.endpoint = String::new();
-    crate::build(config, &Kit::default()).await.unwrap().0
+    crate::build(config, &Kit::default(), faults).await.unwrap().0
 }
 
 async fn know(app: &App, name: &str, contents: Contents) {
@@ -39,7 +46,12 @@ async fn know(app: &App, name: &str, contents: Contents) {
 }
 
 fn request() -> ClientRequest {
-    let (head, ()) = http::Request::get("/").header("host", "a").body(()).unwrap().into_parts();
+    request_by(Method::GET)
+}
+
+fn request_by(method: Method) -> ClientRequest {
+    let builder = http::Request::builder().method(method).uri("/").header("host", "a");
+    let (head, ()) = builder.body(()).unwrap().into_parts();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     ClientRequest::check(head, None, address.ip(), address, false).unwrap()
 }
@@ -51,7 +63,7 @@ async fn a_request_that_missed_before_the_last_flight_landed_is_a_hit() {
         let upstream = Upstream::start().await.unwrap();
         let (text, contents) = ("a-1.tar", Contents::new(7, "a-1.tar", size));
         upstream.put(&mirror_path(text), Object::Generated(contents));
-        let app = app(dir.path(), &upstream).await;
+        let app = app(dir.path(), &upstream, None).await;
         know(&app, text, contents).await;
         let name: DistfileName = text.parse().unwrap();
 
@@ -78,9 +90,114 @@ async fn a_request_that_missed_before_the_last_flight_landed_is_a_hit() {
 async fn a_disk_that_fails_while_a_name_is_looked_for_is_told_with_a_time_to_come_again() {
     let dir = tempfile::tempdir().unwrap();
     let upstream = Upstream::start().await.unwrap();
-    let app = app(dir.path(), &upstream).await;
+    let app = app(dir.path(), &upstream, None).await;
     let failed = Err(StoreError::Interrupted { reason: "EIO".to_owned() });
     let reply = answer(&app, &request(), &"a-1.tar".parse().unwrap(), failed, None).await.unwrap();
     assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(reply.headers()["retry-after"], "60");
+}
+
+/// Every octet of an answer, or where it broke.
+async fn read(reply: Reply) -> std::io::Result<Vec<u8>> {
+    match reply.into_body() {
+        ResponseBody::Empty => Ok(Vec::new()),
+        ResponseBody::Octets(octets) => Ok(octets.to_vec()),
+        ResponseBody::File(sending) => {
+            let mut octets = vec![0; usize::try_from(sending.selection.left.end).unwrap()];
+            sending.file.read_exact_at(&mut octets, 0).map(|()| octets)
+        }
+        ResponseBody::Pieces(mut pieces) => {
+            let mut octets = Vec::new();
+            while let Some(piece) = pieces.next().await {
+                octets.extend_from_slice(&piece?);
+            }
+            Ok(octets)
+        }
+    }
+}
+
+/// A disk of which the operations of a look-up fail from the `first` on, `count` of them.
+#[derive(Debug, Default)]
+struct Failing {
+    first: AtomicUsize,
+    count: AtomicUsize,
+    seen: AtomicUsize,
+}
+
+impl Failing {
+    fn set(&self, first: usize, count: usize) {
+        self.first.store(first, Ordering::SeqCst);
+        self.count.store(count, Ordering::SeqCst);
+        self.seen.store(0, Ordering::SeqCst);
+    }
+
+    fn look(&self, operation: FileOp, path: &Path) -> std::io::Result<()> {
+        let is_lookup = matches!(operation, FileOp::Open | FileOp::Stat | FileOp::Read)
+            && path.components().any(|part| part.as_os_str() == "blobs");
+        if !is_lookup {
+            return Ok(());
+        }
+        let at = self.seen.fetch_add(1, Ordering::SeqCst);
+        let first = self.first.load(Ordering::SeqCst);
+        let fails = at >= first && at - first < self.count.load(Ordering::SeqCst);
+        if fails { Err(std::io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_while_a_name_is_looked_for_costs_the_cache_and_no_file() {
+    let (dir, failing) = (tempfile::tempdir().unwrap(), Arc::new(Failing::default()));
+    let upstream = Upstream::start().await.unwrap();
+    let hooked = Arc::clone(&failing);
+    let hook: FaultHook = Arc::new(move |operation, path| hooked.look(operation, path));
+    let app = app(dir.path(), &upstream, Some(hook)).await;
+    let (text, contents) = ("a-1.tar", Contents::new(7, "a-1.tar", 3_000_000));
+    upstream.put(&mirror_path(text), Object::Generated(contents));
+    know(&app, text, contents).await;
+    let name: DistfileName = text.parse().unwrap();
+    let ask = async |method: Method| {
+        let request = request_by(method);
+        let found = lookup::by_name(&app, &name, None).await;
+        answer(&app, &request, &name, found, None).await.unwrap()
+    };
+    assert_eq!(read(ask(Method::GET).await).await.unwrap(), contents.to_bytes());
+    while app.store.named(&Scope::DISTFILES, &name).is_none() {
+        tokio::task::yield_now().await;
+    }
+    // Each operation alone, and all from one on; with the catalogue and by the store's own knowledge of the name.
+    let (mut hits, mut passed) = (0, 0);
+    for is_known in [true, false] {
+        if !is_known {
+            let mut step = app.catalogue.begin("gentoo", 2).await.unwrap();
+            step.apply(&v1::DistfileChanges { reset: true, ..v1::DistfileChanges::default() }).await.unwrap();
+            step.complete(&["gentoo".to_owned()]).await.unwrap();
+        }
+        for (first, count) in (0..4).map(|first| (first, 1)).chain([(0, usize::MAX), (1, usize::MAX)]) {
+            failing.set(first, count);
+            let reply = ask(Method::GET).await;
+            assert_eq!(reply.status(), StatusCode::OK, "{first}");
+            match reply.headers()["cache-status"].to_str().unwrap() {
+                "rookery; hit" => hits += 1,
+                "rookery; fwd=bypass" => passed += 1,
+                other => panic!("{other}"),
+            }
+            assert_eq!(read(reply).await.unwrap(), contents.to_bytes(), "{first}");
+        }
+        failing.set(0, usize::MAX);
+        let head = ask(Method::HEAD).await;
+        assert_eq!(head.status(), StatusCode::OK);
+        assert_eq!(head.headers()["content-length"], "3000000");
+    }
+    assert!(hits > 0 && passed > 0, "{hits} {passed}");
+    assert!(app.store.named(&Scope::DISTFILES, &name).is_some(), "nothing is thrown away for it");
+    // Wrong bytes are no way out, and what nobody gives is no 404.
+    failing.set(0, usize::MAX);
+    upstream.put(&mirror_path(text), Object::Generated(Contents::new(8, text, 3_000_000)));
+    read(ask(Method::GET).await).await.unwrap_err();
+    upstream.remove(&mirror_path(text));
+    let reply = ask(Method::GET).await;
+    assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(reply.headers().contains_key("retry-after"));
+    failing.set(0, 0);
+    assert_eq!(ask(Method::GET).await.headers()["cache-status"], "rookery; hit");
 }
