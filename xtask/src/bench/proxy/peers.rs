@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use farm_sim::ports::free_address;
 use farm_sim::upstream::mirror_path;
 
 /// How long a server may take to listen.
@@ -318,8 +319,4 @@ fn nginx_cache(origin: SocketAddr) -> String {
         "location / {{\nproxy_pass http://{origin};\nproxy_cache bench;\nproxy_cache_valid 200 1d;\n\
          proxy_http_version 1.1;\nproxy_set_header Connection \"\";\n}}"
     )
-}
-
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
