@@ -106,12 +106,12 @@ mod tests {
         assert_eq!(ask(&readiness, "/healthz", "*/*").await, (200, "ok\n".to_owned()));
         tree.ready();
         assert_eq!(ask(&readiness, "/readyz", "*/*").await, (200, "ready\n".to_owned()));
-        readiness.warn(&[("replica r1".to_owned(), "not heard of for 9 min".to_owned())]);
+        readiness.warn("maintenance", &[("replica r1".to_owned(), "not heard of for 9 min".to_owned())]);
         let lines = "ready\nwarning: replica r1: not heard of for 9 min\n".to_owned();
         assert_eq!(ask(&readiness, "/readyz", "*/*").await, (200, lines));
         let (status, json) = ask(&readiness, "/readyz", "application/json").await;
         assert!(status == 200 && json.contains(r#""warnings":[{"part":"replica r1""#), "{json}");
-        readiness.warn(&[]);
+        readiness.warn("maintenance", &[]);
         assert_eq!(ask(&readiness, "/readyz", "*/*").await, (200, "ready\n".to_owned()));
     }
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+/// What is wrong although every part can serve, as (subject, what).
+pub type Warnings = Vec<(String, String)>;
+
 /// The parts of a process and what keeps each from serving.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     parts: Arc<watch::Sender<BTreeMap<String, Option<String>>>>,
-    warnings: Arc<watch::Sender<Vec<(String, String)>>>,
+    warnings: Arc<watch::Sender<BTreeMap<String, Warnings>>>,
 }
 
 impl Readiness {
@@ -36,15 +39,23 @@ impl Readiness {
     }
 
     /// What `/readyz` tells besides: what is wrong although every part can serve, as (subject, what).
-    /// Replaces what was told before.
-    pub fn warn(&self, warnings: &[(String, String)]) {
-        self.warnings.send_if_modified(|told| std::mem::replace(told, warnings.to_vec()) != warnings);
+    /// Replaces what the same part of the process told before.
+    pub fn warn(&self, part: &str, warnings: &[(String, String)]) {
+        self.warnings.send_if_modified(|told| {
+            told.insert(part.to_owned(), warnings.to_vec()).unwrap_or_default() != warnings
+        });
     }
 
     /// What is wrong although every part can serve.
     #[must_use]
-    pub fn warnings(&self) -> Vec<(String, String)> {
-        self.warnings.borrow().clone()
+    pub fn warnings(&self) -> Warnings {
+        self.warnings.borrow().values().flatten().cloned().collect()
+    }
+
+    /// The same, of one part of the process.
+    #[must_use]
+    pub fn warnings_of(&self, part: &str) -> Warnings {
+        self.warnings.borrow().get(part).cloned().unwrap_or_default()
     }
 
     /// Returns as soon as all parts are ready.

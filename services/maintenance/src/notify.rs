@@ -39,7 +39,7 @@ pub(crate) async fn run(core: Arc<Core>, readiness: Readiness) -> anyhow::Result
             }],
         };
         let warnings: Vec<_> = problems.iter().map(|one| (one.subject.clone(), one.what.clone())).collect();
-        readiness.warn(&warnings);
+        readiness.warn("maintenance", &warnings);
         let now = known(problems);
         if let Some(message) = change(&told, &now) {
             if core.stop.run_until_cancelled(tell(&core.health, &message)).await.is_none() {

@@ -31,7 +31,6 @@ use blob_store::{FaultHook, Options, ResponseLimits, Responses, Store};
 use service_kit::Kit;
 use service_kit::readiness::Part;
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -74,7 +73,7 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     let ready = kit.readiness.part("proxy-cache", "starting");
     service_kit::process::install_crypto_provider();
     let tls = bind_tls(config.tls.as_ref()).await?;
-    let tls_addr = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
+    let tls_addr = tls.as_ref().map(|bound| bound.listener.local_addr()).transpose()?;
     let (app, listener) = build(config, kit, None).await?;
     let http_addr = app.http_addr;
     app.farm.start(executor::executor(&app));
@@ -87,9 +86,10 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
         catalogue.ready();
     }
     let entrance = Entrance::new(app.config.limits.connections);
-    if let Some((listener, acceptor)) = tls {
-        let serving = http::server::run(Arc::clone(&app), listener, entrance.clone(), Some(acceptor));
+    if let Some(BoundTls { listener, tls, renewal }) = tls {
+        let serving = http::server::run(Arc::clone(&app), listener, entrance.clone(), Some(tls));
         kit.tasks.spawn_critical("https", serving);
+        drop(kit.tasks.spawn("tls renewal", renewal.run(kit.readiness.clone(), kit.tasks.soft())));
     }
     kit.tasks.spawn_critical("http", http::server::run(app, listener, entrance, None));
     ready.ready();
@@ -109,11 +109,18 @@ async fn wait_for_catalogue(app: Arc<App>, part: Part) {
     part.ready();
 }
 
-async fn bind_tls(config: Option<&TlsConfig>) -> anyhow::Result<Option<(TcpListener, TlsAcceptor)>> {
+/// The port for TLS, not served yet.
+struct BoundTls {
+    listener: TcpListener,
+    tls: tls::Tls,
+    renewal: tls::Renewal,
+}
+
+async fn bind_tls(config: Option<&TlsConfig>) -> anyhow::Result<Option<BoundTls>> {
     let Some(config) = config else { return Ok(None) };
-    let acceptor = TlsAcceptor::from(tls::server_config(config)?);
+    let (tls, renewal) = tls::open(config)?;
     let listener = service_kit::listen::bind(config.listen, "proxy.tls.listen").await?;
-    Ok(Some((listener, acceptor)))
+    Ok(Some(BoundTls { listener, tls, renewal }))
 }
 
 /// A replica of which nothing runs yet. `faults` are for tests.

@@ -72,7 +72,13 @@ pub(crate) async fn origin_form(app: &Arc<App>, request: &ClientRequest, path: &
 pub(crate) fn health(app: &App, readiness_too: bool) -> Reply {
     let state = if readiness_too { app.readiness.check() } else { Ok(()) };
     match state {
-        Ok(()) => reply::text(StatusCode::OK, if readiness_too { "ready" } else { "ok" }),
+        Ok(()) if readiness_too => {
+            let mut lines = vec!["ready".to_owned()];
+            let warnings = app.readiness.warnings_of(crate::tls::PART).into_iter();
+            lines.extend(warnings.map(|(subject, what)| format!("warning: {subject}: {what}")));
+            reply::text(StatusCode::OK, &lines.join("\n"))
+        }
+        Ok(()) => reply::text(StatusCode::OK, "ok"),
         Err(parts) => {
             let lines: Vec<String> = parts.into_iter().map(|(part, why)| format!("{part}: {why}")).collect();
             reply::text(StatusCode::SERVICE_UNAVAILABLE, &lines.join("\n"))

@@ -1,17 +1,17 @@
 //! The listening side: connections, their limits, and who may ask.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::request;
 use http_wire::received;
-use service_kit::proxy_protocol::{self, Connected};
+use service_kit::proxy_protocol::{self, Connected, Socket};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::clients::Clients;
@@ -21,12 +21,14 @@ use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use super::router;
 use crate::app::App;
+use crate::tls::Tls;
 
 /// What the kernel takes beyond what the client's window has room for. Without it, megabytes wait there,
 /// and a client that takes some of them seems to stand still for minutes.
 const UNSENT_OCTETS_MAX: u32 = 256 << 10;
 /// How long a client that has too many connections is given to read that.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+const FAREWELLS_MAX: usize = 8;
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 44\r\n\r\n\
     this address has too many connections here\r\n";
@@ -38,11 +40,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Entrance {
     room: Arc<Semaphore>,
     clients: Clients,
+    /// How many hands are shaken at once only to say no.
+    farewells: Arc<Semaphore>,
 }
 
 impl Entrance {
     pub(crate) fn new(connections_max: u32) -> Self {
-        Self { room: Arc::new(Semaphore::new(connections_max as usize)), clients: Clients::default() }
+        let (room, farewells) = (Semaphore::new(connections_max as usize), Semaphore::new(FAREWELLS_MAX));
+        Self { room: Arc::new(room), clients: Clients::default(), farewells: Arc::new(farewells) }
     }
 }
 
@@ -51,7 +56,7 @@ pub(crate) async fn run(
     app: Arc<App>,
     listener: TcpListener,
     entrance: Entrance,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
 ) -> anyhow::Result<()> {
     let soft = app.tasks.soft();
     loop {
@@ -63,9 +68,9 @@ pub(crate) async fn run(
         let Some((permit, accepted)) = soft.run_until_cancelled(accepting).await else { return Ok(()) };
         match accepted {
             Ok((socket, peer)) => {
-                let (app_of_task, clients, tls) = (Arc::clone(&app), entrance.clients.clone(), tls.clone());
+                let (app_of_task, entrance, tls) = (Arc::clone(&app), entrance.clone(), tls.clone());
                 let connection = async move {
-                    connection(app_of_task, socket, peer, &clients, tls).await;
+                    connection(app_of_task, socket, peer, &entrance, tls).await;
                     drop(permit);
                 };
                 drop(app.tasks.spawn("http_connection", connection));
@@ -79,31 +84,36 @@ pub(crate) async fn run(
     }
 }
 
-/// Says why, and goes when the client has heard it. Who wants TLS hears nothing: shaking hands is what costs most.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer: SocketAddr, is_tls: bool) {
-    warn!(client = %peer.ip(), "refused: it has proxy.limits.connections_per_client already");
-    if is_tls {
-        return;
-    }
+/// Says why, and goes when the client has heard it. Who wants TLS hears it while few others do: shaking hands is what
+/// costs most, and is not to be had without end by those who are refused.
+async fn refuse(socket: Socket, peer: SocketAddr, entrance: &Entrance, tls: Option<Tls>) {
     let telling = async {
-        socket.write_all(TOO_MANY).await?;
-        socket.shutdown().await?;
-        // Closed with something unread, it would be reset, and the answer lost.
-        let mut rest = [0; 1024];
-        while socket.read(&mut rest).await? > 0 {}
-        Ok::<_, std::io::Error>(())
+        let Some(tls) = tls else { return tell(socket).await };
+        match entrance.farewells.try_acquire() {
+            Ok(_farewell) => tell(tls.acceptor().accept(socket).await?).await,
+            Err(_) => Ok(()),
+        }
     };
     if !matches!(tokio::time::timeout(REFUSAL_TIMEOUT, telling).await, Ok(Ok(()))) {
         debug!(%peer, "it did not listen");
     }
 }
 
+async fn tell<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S) -> io::Result<()> {
+    socket.write_all(TOO_MANY).await?;
+    socket.shutdown().await?;
+    // Closed with something unread, it would be reset, and the answer lost.
+    let mut rest = [0; 1024];
+    while socket.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
 async fn connection(
     app: Arc<App>,
     socket: TcpStream,
     peer: SocketAddr,
-    clients: &Clients,
-    tls: Option<TlsAcceptor>,
+    entrance: &Entrance,
+    tls: Option<Tls>,
 ) {
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY");
@@ -118,16 +128,17 @@ async fn connection(
             Err(refusal) => return warn!(%peer, "a connection is refused: {refusal}"),
         };
     let most = app.config.limits.connections_per_client as usize;
-    let Some(_place) = clients.enter(peer.ip().to_canonical(), most) else {
-        return refuse(socket, peer, tls.is_some()).await;
+    let Some(_place) = entrance.clients.enter(peer.ip().to_canonical(), most) else {
+        warn!(client = %peer.ip(), "refused: it has proxy.limits.connections_per_client already");
+        return refuse(socket, peer, entrance, tls).await;
     };
     let soft = app.tasks.soft();
     let (limits, timeouts) = (app.config.limits, app.config.timeouts);
     let is_tls = tls.is_some();
     let transport: Box<dyn Transport> = match tls {
         None => Box::new(socket),
-        Some(acceptor) => {
-            let shaking = tokio::time::timeout(timeouts.client_head.0, acceptor.accept(socket));
+        Some(tls) => {
+            let shaking = tokio::time::timeout(timeouts.client_head.0, tls.acceptor().accept(socket));
             match soft.run_until_cancelled(shaking).await {
                 Some(Ok(Ok(socket))) => Box::new(socket),
                 Some(Ok(Err(error))) => return debug!(%error, %peer, "no TLS connection came about"),

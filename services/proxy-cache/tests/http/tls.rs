@@ -169,11 +169,63 @@ async fn one_address_gets_so_many_connections_whichever_port_they_are_at() {
     assert_eq!(&first, b"HTTP/1.1 200");
     let authority = certificates.file("ca.pem").display().to_string();
     let healthy = url(&replica, "/healthz");
-    let refused = curl(&["--cacert", &authority, &healthy]).await;
-    assert!(!refused.status.success());
+    let refused = curl(&["--cacert", &authority, "--include", "--no-fail", &healthy]).await;
+    let told = String::from_utf8_lossy(&refused.stdout);
+    assert!(
+        refused.status.success() && told.starts_with("HTTP/1.1 503 ") && told.contains("\nRetry-After: 10\r"),
+        "{told}"
+    );
     drop(held);
     let deadline = tokio::time::Instant::now() + DEADLINE;
     while !curl(&["--cacert", &authority, &healthy]).await.status.success() {
         assert!(tokio::time::Instant::now() < deadline, "a place that was left stays taken");
     }
+}
+
+/// Whether the certificate that is shown is one of this authority.
+async fn shows(replica: &Replica, authority: &Certificates) -> bool {
+    let authority = authority.file("ca.pem").display().to_string();
+    curl(&["--cacert", &authority, &url(replica, "/healthz")]).await.status.success()
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_told() {
+    let (dir, certificates, renewed) =
+        (tempfile::tempdir().unwrap(), Certificates::make(), Certificates::make());
+    let replica = Replica::start(certificates.config(dir.path(), &[])).await;
+    assert!(shows(&replica, &certificates).await);
+    let readyz = async || replica.get("/readyz").await.text();
+    let deadline = || tokio::time::Instant::now() + DEADLINE;
+
+    // Another key than the certificate's: the connection goes on as before.
+    let cert = std::fs::read(certificates.file("cert.pem")).unwrap();
+    std::fs::copy(renewed.file("cert.pem"), certificates.file("cert.pem")).unwrap();
+    let in_time = deadline();
+    while !readyz().await.contains("warning: proxy.tls: ") {
+        assert!(tokio::time::Instant::now() < in_time, "nobody tells that the pair is broken");
+    }
+    assert_eq!(replica.get("/readyz").await.status, 200);
+    assert!(shows(&replica, &certificates).await && !shows(&replica, &renewed).await);
+
+    // The whole pair, by rename as certbot does it.
+    let new_key = certificates.file("new-key.pem");
+    std::fs::copy(renewed.file("key.pem"), &new_key).unwrap();
+    std::fs::rename(&new_key, certificates.file("key.pem")).unwrap();
+    let in_time = deadline();
+    while !shows(&replica, &renewed).await {
+        assert!(tokio::time::Instant::now() < in_time, "the renewed certificate is not shown");
+    }
+    let in_time = deadline();
+    while readyz().await != "ready\n" {
+        assert!(tokio::time::Instant::now() < in_time, "the warning stays");
+    }
+
+    // No file at all.
+    std::fs::remove_file(certificates.file("key.pem")).unwrap();
+    std::fs::write(certificates.file("cert.pem"), cert).unwrap();
+    let in_time = deadline();
+    while readyz().await == "ready\n" {
+        assert!(tokio::time::Instant::now() < in_time, "nobody tells that a file is missing");
+    }
+    assert!(shows(&replica, &renewed).await && !shows(&replica, &certificates).await);
 }
