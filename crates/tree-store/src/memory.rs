@@ -5,18 +5,44 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gentoo_repo::DistfileName;
+use blake2::{Blake2b512, Digest as _};
 use gentoo_repo::catalogue::facts::{
     Description, DistFacts, Facts, PackageFacts, Table, Tag, UriFacts, VersionFacts,
 };
 use gentoo_repo::restrict::Restrict;
 use gentoo_repo::src_uri::Lift;
+use gentoo_repo::{DistfileName, HashAlgorithm};
 
 use crate::catalogue::{decode_digests, encode_digests};
 use crate::codec::{self, Misfit, Reader, Writer};
 
 /// Magic and version.
-pub(crate) const KIND: ([u8; 8], u32) = (*b"ROOKKNOW", 1);
+pub(crate) const KIND: ([u8; 8], u32) = (*b"ROOKKNOW", 2);
+
+/// To be raised with every change of how Manifests, metadata or digests are read or judged: what an older program found
+/// to be right is then found out anew.
+const RULES: u32 = 1;
+
+/// Stands for the program that found it out: its rules, its version and the digests that it can compute. What was right
+/// to a program that didn't know a digest may be wrong to one that does.
+pub(crate) fn rules() -> Tag {
+    let algorithms =
+        HashAlgorithm::ALL.map(|algorithm| (algorithm.manifest_name(), algorithm.is_collision_resistant()));
+    rules_of(RULES, env!("CARGO_PKG_VERSION"), &algorithms)
+}
+
+fn rules_of(rules: u32, version: &str, algorithms: &[(&str, bool)]) -> Tag {
+    let mut hasher = Blake2b512::new();
+    hasher.update(rules.to_le_bytes());
+    for (name, is_relied_on) in std::iter::once(&(version, false)).chain(algorithms) {
+        hasher.update((name.len() as u64).to_le_bytes());
+        hasher.update(name);
+        hasher.update([u8::from(*is_relied_on)]);
+    }
+    let mut tag = Tag::default();
+    tag.copy_from_slice(&hasher.finalize()[..size_of::<Tag>()]);
+    tag
+}
 
 /// What is known of one generation.
 #[derive(Debug, Default)]
@@ -31,6 +57,7 @@ impl Memory {
     pub(crate) fn encode(&self, number: u64) -> std::io::Result<Vec<u8>> {
         let mut out = Writer::new(KIND);
         out.u64(number);
+        out.raw(&rules());
         let Facts { names, uris, descriptions, packages } = &self.facts;
         out.count(names.len());
         names.values().for_each(|name| out.bytes(name.as_str().as_bytes()));
@@ -59,6 +86,9 @@ impl Memory {
         let mut fields = Reader::new(&body);
         if fields.u64()? != number {
             return Err("of another generation");
+        }
+        if fields.array::<{ size_of::<Tag>() }>()? != rules() {
+            return Err("of a program with other rules");
         }
         let names = decode_table(&mut fields, |fields| {
             DistfileName::try_from(fields.str()?).map_err(|_| "not a distfile name")
@@ -186,6 +216,35 @@ mod tests {
         builder.tag("cat", "broken", [8; 16]);
         let (_, _, facts) = builder.finish_with_facts();
         Memory { facts, fits: vec![None, Some([3; 16])] }
+    }
+
+    /// A whole frame again, with other rules in the place of ours.
+    fn by_other_rules(frame: &[u8], other: Tag) -> Vec<u8> {
+        let mut body = codec::unseal(KIND, frame).unwrap();
+        let at = size_of::<u64>();
+        assert_eq!(body[at..at + size_of::<Tag>()], rules());
+        body[at..at + size_of::<Tag>()].copy_from_slice(&other);
+        let mut out = Writer::new(KIND);
+        out.raw(&body);
+        out.finish().unwrap()
+    }
+
+    #[test]
+    fn what_a_program_with_other_rules_found_out_is_not_believed() {
+        let frame = memory().encode(5).unwrap();
+        assert!(Memory::decode(&by_other_rules(&frame, rules()), 5).is_ok());
+        let error = Memory::decode(&by_other_rules(&frame, [7; 16]), 5).unwrap_err();
+        assert_eq!(error, "of a program with other rules");
+        let algorithms = [("BLAKE2B", true), ("MD5", false)];
+        let ours = rules_of(1, "0.1.0", &algorithms);
+        for other in [
+            rules_of(2, "0.1.0", &algorithms),
+            rules_of(1, "0.1.1", &algorithms),
+            rules_of(1, "0.1.0", &algorithms[..1]),
+            rules_of(1, "0.1.0", &[("BLAKE2B", true), ("MD5", true)]),
+        ] {
+            assert_ne!(other, ours);
+        }
     }
 
     #[test]
