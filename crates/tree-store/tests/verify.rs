@@ -58,7 +58,7 @@ fn a_signed_tree_passes_with_the_right_key_alone() {
 #[test]
 fn every_damage_to_a_signed_tree_is_refused_with_its_path() {
     type Damage = (&'static str, fn(&Bench));
-    let damages: [Damage; 14] = [
+    let damages: [Damage; 19] = [
         ("app-misc/a/a-1.ebuild: BLAKE2B", |b| b.write("app-misc/a/a-1.ebuild", "EAPI=7\n")),
         ("app-misc/a/files/fix.patch: 6 octets", |b| b.write("app-misc/a/files/fix.patch", "+fix!\n")),
         ("profiles/repo_name: missing", |b| fs::remove_file(b.source().join("profiles/repo_name")).unwrap()),
@@ -68,7 +68,23 @@ fn every_damage_to_a_signed_tree_is_refused_with_its_path() {
         ("app-misc/Manifest.gz: missing", |b| {
             fs::remove_file(b.source().join("app-misc/Manifest.gz")).unwrap();
         }),
-        ("app-misc/link: a symbolic link", |b| symlink("a", b.source().join("app-misc/link")).unwrap()),
+        ("app-misc/link/", |b| symlink("a", b.source().join("app-misc/link")).unwrap()),
+        ("app-misc/link: a symbolic link to nothing", |b| {
+            symlink("/etc", b.source().join("app-misc/link")).unwrap();
+        }),
+        ("app-misc/link: a symbolic link to nothing", |b| {
+            symlink("../../app-misc", b.source().join("app-misc/link")).unwrap();
+        }),
+        ("app-misc/link: a symbolic link round in circles", |b| {
+            symlink(".", b.source().join("app-misc/link")).unwrap();
+        }),
+        ("app-misc/a/files/link: a symbolic link round in circles", |b| {
+            symlink("../../a", b.source().join("app-misc/a/files/link")).unwrap();
+        }),
+        ("app-misc/link: a symbolic link to nothing", |b| {
+            symlink("other", b.source().join("app-misc/link")).unwrap();
+            symlink("link", b.source().join("app-misc/other")).unwrap();
+        }),
         ("Manifest: missing", |b| fs::remove_file(b.source().join("Manifest")).unwrap()),
         ("Manifest: not signed", |b| b.write("Manifest", "IGNORE distfiles\n")),
         ("Manifest: the signature does not fit", |b| {
@@ -107,6 +123,23 @@ fn keys_that_are_none_are_a_wrong_setting() {
         let error = Keyring::open(&data(name)).unwrap_err();
         assert!(matches!(error, TreeError::Setting { .. }), "{error}");
     }
+}
+
+/// Each of many directories has two links to the next: the paths are too many to be walked, and need not be.
+#[test]
+fn links_that_make_endless_paths_are_refused_soon() {
+    let bench = signed_tree();
+    for level in 0..64 {
+        let directory = format!("app-misc/d{level:02}");
+        fs::create_dir(bench.source().join(&directory)).unwrap();
+        for name in ["one", "two"] {
+            let next = format!("../d{:02}", level + 1);
+            symlink(next, bench.source().join(&directory).join(name)).unwrap();
+        }
+    }
+    fs::create_dir(bench.source().join("app-misc/d64")).unwrap();
+    let error = outcome(&bench, &Verify::Signed(keyring("signer.asc"))).unwrap_err();
+    assert!(error.contains("symbolic links to directories make more than"), "{error}");
 }
 
 fn thin_tree() -> Bench {

@@ -40,6 +40,7 @@ const STRICTER: &[(&str, &str)] = &[
     ("wrong STREEBOG256", "gemato does not know it"),
     ("the same digest twice in a line", "the line is broken, whichever of them counts"),
     ("a link to nothing", "a link that leads nowhere is published by nobody on purpose"),
+    ("a link out of the tree", "what it leads to is on this host alone: no box gets it"),
 ];
 
 /// Trees that gemato refuses and we do not, and why.

@@ -88,6 +88,7 @@ fn capitals(line: &str) -> String {
 /// Each scene: its name, the tree, and the path that the refusal starts with; empty if the tree is good.
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn damages() -> Result<Vec<(&'static str, Scene, &'static str)>> {
+    let linked = line("MANIFEST", "app-misc/b/Manifest", package().as_bytes());
     let zeros = "00".repeat(64);
     let half = package().len() / 2;
     let other_sha512 = {
@@ -270,6 +271,82 @@ fn damages() -> Result<Vec<(&'static str, Scene, &'static str)>> {
             "a link to nothing",
             damaged(|dir| Ok(symlink("nothing", dir.join("profiles/name"))?)),
             "profiles/name",
+        ),
+        (
+            "a link out of the tree",
+            damaged(|dir| {
+                fs::rename(dir.join("profiles/repo_name"), dir.join("profiles/.name"))?;
+                Ok(symlink(dir.join("profiles/.name"), dir.join("profiles/repo_name"))?)
+            }),
+            "profiles/repo_name",
+        ),
+        (
+            "a link to a directory, all of which is listed",
+            Scene { afterwards: |dir| Ok(symlink("a", dir.join("app-misc/b"))?), ..with_top(&linked) },
+            "",
+        ),
+        (
+            "a link to a directory by way of others",
+            Scene {
+                afterwards: |dir| {
+                    fs::create_dir(dir.join(".links"))?;
+                    symlink("../.links/next", dir.join("app-misc/b"))?;
+                    Ok(symlink("../profiles/../app-misc/./a/", dir.join(".links/next"))?)
+                },
+                ..with_top(&linked)
+            },
+            "",
+        ),
+        (
+            "a link to a directory that is listed otherwise",
+            Scene {
+                afterwards: |dir| Ok(symlink("a", dir.join("app-misc/b"))?),
+                ..with_top(&line("MANIFEST", "app-misc/b/Manifest", b"DIST x 1\n"))
+            },
+            "app-misc/b/Manifest",
+        ),
+        (
+            "a link to a directory that no line names",
+            damaged(|dir| Ok(symlink("a", dir.join("app-misc/b"))?)),
+            "app-misc/b/",
+        ),
+        (
+            "a link to an empty directory",
+            damaged(|dir| {
+                fs::create_dir(dir.join(".empty"))?;
+                Ok(symlink("../.empty", dir.join("app-misc/b"))?)
+            }),
+            "",
+        ),
+        (
+            "a link to the directory that it is in",
+            damaged(|dir| Ok(symlink(".", dir.join("app-misc/b"))?)),
+            "app-misc/b",
+        ),
+        (
+            "two links to each other's directory",
+            damaged(|dir| {
+                symlink("../profiles", dir.join("app-misc/b"))?;
+                Ok(symlink("../app-misc", dir.join("profiles/c"))?)
+            }),
+            "profiles/c/",
+        ),
+        (
+            "an ignored link to the directory that it is in",
+            Scene {
+                afterwards: |dir| Ok(symlink(".", dir.join("app-misc/b"))?),
+                ..with_top("IGNORE app-misc/b\n")
+            },
+            "",
+        ),
+        (
+            "a link to a directory in the place of a listed file",
+            damaged(|dir| {
+                fs::remove_file(dir.join("profiles/repo_name"))?;
+                fs::create_dir(dir.join(".empty"))?;
+                Ok(symlink("../.empty", dir.join("profiles/repo_name"))?)
+            }),
+            "profiles/repo_name",
         ),
         (
             "a link in the place of a sub-Manifest",

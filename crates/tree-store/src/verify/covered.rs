@@ -1,7 +1,8 @@
 //! Whether every file is the one that the signed Manifest covers (GLEP 74, "Manifest verification").
 //!
 //! The Manifests together must name every file but those below IGNORE lines and those with a name that starts with a
-//! dot. A symbolic link to a file counts as that file; one that leads anywhere else is refused.
+//! dot. A symbolic link to a file or directory of the tree counts as that, as gemato has it; one that leads anywhere else,
+//! or round in circles, is refused.
 
 use gentoo_repo::catalogue::facts::Tag;
 use gentoo_repo::cleartext;
@@ -10,15 +11,19 @@ use gentoo_repo::manifest::{self, Entry};
 use super::cover::{Cover, Listed, MISSING, TOP};
 use super::digests;
 use super::fits::{self, Fits};
+use super::links::{Way, find};
 use super::openpgp::Keyring;
 use super::{MANIFEST_BYTES_MAX, find_file, read_node};
 use crate::TreeError;
-use crate::generation::{Generation, NodeId, NodeKind};
+use crate::generation::{Generation, NodeKind};
 use crate::parallel;
 use crate::report::{Fault, FaultKind, Faults};
 
 /// Files that are checked before what was found is looked at: so many faults are in memory at most.
 const FILES_AT_ONCE: usize = 16 << 10;
+
+/// Directories that are seen by way of links: some that lead to each other make any number of paths.
+const LINKED_MAX: usize = 1 << 18;
 
 /// What came of a tree.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ pub(super) fn check(
         return Ok(None);
     }
     let cover = Cover::read(generation, &octets, earlier, faults)?;
-    cover.find_strays(generation, faults);
+    cover.find_strays(generation, faults)?;
     cover.check_files(generation, earlier, faults)?;
     Ok(Some(Covered { time_s: cover.time_s, fits: cover.fits(generation) }))
 }
@@ -64,37 +69,52 @@ pub(super) fn time_of(octets: &[u8]) -> Option<i64> {
 
 impl Cover {
     /// Finds what no Manifest names. Below a Manifest that can't be read, nothing is looked for.
-    fn find_strays(&self, generation: &Generation, faults: &mut Faults) {
-        let mut pending: Vec<(NodeId, String)> = vec![(generation.root(), String::new())];
-        while let Some((directory, path)) = pending.pop() {
+    fn find_strays(&self, generation: &Generation, faults: &mut Faults) -> Result<(), TreeError> {
+        let mut pending = vec![(Way::from(generation.root()), String::new())];
+        let mut by_links = 0;
+        while let Some((way, path)) = pending.pop() {
             if self.unclear.contains(&path) {
                 continue;
             }
-            for child in generation.children(directory) {
+            for child in generation.children(way.directory()) {
                 let node = generation.node(child);
                 if node.name.starts_with(b".") {
                     continue;
                 }
-                let mut stray = |kind, why| faults.push(Fault::new(kind, generation.path(child), why));
                 let Ok(name) = std::str::from_utf8(node.name) else {
-                    stray(FaultKind::Name, "a name that is not UTF-8");
+                    let why = "a name that is not UTF-8";
+                    faults.push(Fault::new(FaultKind::Name, generation.path(child), why));
                     continue;
                 };
                 let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
                 if self.ignored.contains(&below) {
                     continue;
                 }
-                let is_named = below == TOP || self.files.contains_key(&below);
-                match node.kind {
-                    NodeKind::Directory => pending.push((child, below)),
-                    NodeKind::Symlink if find_file(generation, &below).is_none() => {
-                        stray(FaultKind::Link, "a symbolic link to no file of the tree");
+                let mut stray = |kind, why| faults.push(Fault::new(kind, &below, why));
+                let is_link = node.kind == NodeKind::Symlink;
+                let meant = if is_link { find(generation, below.as_bytes()) } else { Some(child) };
+                let Some(meant) = meant else {
+                    stray(FaultKind::Link, "a symbolic link to nothing in the tree");
+                    continue;
+                };
+                if generation.node(meant).kind == NodeKind::Directory {
+                    let Some(on) = way.on(meant, is_link) else {
+                        stray(FaultKind::Link, "a symbolic link round in circles");
+                        continue;
+                    };
+                    by_links += usize::from(on.is_by_link());
+                    if by_links > LINKED_MAX {
+                        let why =
+                            format!("symbolic links to directories make more than {LINKED_MAX} of them");
+                        return Err(TreeError::refused(FaultKind::Link, below.as_bytes(), why));
                     }
-                    NodeKind::File | NodeKind::Symlink if is_named => {}
-                    NodeKind::File | NodeKind::Symlink => stray(FaultKind::Stray, "in no Manifest"),
+                    pending.push((on, below));
+                } else if below != TOP && !self.files.contains_key(&below) {
+                    stray(FaultKind::Stray, "in no Manifest");
                 }
             }
         }
+        Ok(())
     }
 
     /// Finds what is missing or not what its Manifest says.

@@ -1,68 +1,97 @@
-//! The files that symbolic links of a tree stand for: GLEP 74 has links followed when files are opened.
+//! What symbolic links of a tree stand for: GLEP 74 has links followed when files are opened and directories listed.
+//!
+//! A link counts only if it leads to something within the tree, because that is all that clients get.
+
+use std::rc::Rc;
 
 use crate::generation::{Generation, NodeId, NodeKind};
 
 /// As many as Linux follows.
 const LINKS_MAX: usize = 40;
 
-/// The file at `path`, or the one that the symbolic link there leads to within the tree.
+/// The file at `path`, or the one that symbolic links lead to.
 pub(super) fn find_file(generation: &Generation, path: &str) -> Option<NodeId> {
-    let mut path = path.as_bytes().to_vec();
-    let is_directory = |path: &[u8]| {
-        generation.lookup(path).is_some_and(|id| generation.node(id).kind == NodeKind::Directory)
-    };
-    for _ in 0..LINKS_MAX {
-        let id = generation.lookup(&path)?;
+    find(generation, path.as_bytes()).filter(|&id| generation.node(id).kind == NodeKind::File)
+}
+
+/// What is at `path` once all symbolic links are followed, its own and those on the way. `None` if they lead nowhere,
+/// out of the tree or round in circles.
+pub(super) fn find(generation: &Generation, path: &[u8]) -> Option<NodeId> {
+    // Most paths have no links.
+    if let Some(id) = generation.lookup(path).filter(|&id| generation.node(id).kind != NodeKind::Symlink) {
+        return Some(id);
+    }
+    let mut links = 0;
+    // Names that are still to be followed, the next one last.
+    let mut names: Vec<&[u8]> = path.rsplit(|&octet| octet == b'/').collect();
+    // The directories on the way from the root, which is never left.
+    let mut way = vec![generation.root()];
+    while let Some(name) = names.pop() {
+        match name {
+            b"" | b"." => continue,
+            b".." => {
+                way.pop();
+                if way.is_empty() {
+                    return None;
+                }
+                continue;
+            }
+            _ => {}
+        }
+        let id = generation.child(*way.last()?, name)?;
         let node = generation.node(id);
         match node.kind {
-            NodeKind::File => return Some(id),
-            NodeKind::Directory => return None,
-            NodeKind::Symlink => path = target(&path, node.symlink_target, is_directory)?,
-        }
-    }
-    None
-}
-
-/// The path that a link at `path` means, if it is within the tree.
-fn target(path: &[u8], link: &[u8], is_directory: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
-    if link.is_empty() || link.starts_with(b"/") {
-        return None;
-    }
-    let mut names: Vec<&[u8]> = path.split(|&octet| octet == b'/').collect();
-    names.pop();
-    for name in link.split(|&octet| octet == b'/') {
-        match name {
-            b"" | b"." => {}
-            // Up from what is no directory leads nowhere, whatever the names say.
-            b".." if !is_directory(&names.join(&b'/')) => return None,
-            b".." => {
-                names.pop()?;
+            NodeKind::Directory => way.push(id),
+            NodeKind::File if names.is_empty() => return Some(id),
+            NodeKind::File => return None,
+            NodeKind::Symlink => {
+                links += 1;
+                let target = node.symlink_target;
+                if links > LINKS_MAX || target.is_empty() || target.starts_with(b"/") {
+                    return None;
+                }
+                names.extend(target.rsplit(|&octet| octet == b'/'));
             }
-            name => names.push(name),
         }
     }
-    Some(names.join(&b'/'))
+    way.pop()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The directories through which another was reached, the root first and itself last.
+#[derive(Clone)]
+pub(super) struct Way(Rc<Step>);
 
-    #[test]
-    fn a_link_means_a_path_within_the_tree_or_nothing() {
-        let is_directory = |path: &[u8]| matches!(path, b"" | b"a" | b"c");
-        for (path, link, expected) in [
-            ("a", "b", Some("b")),
-            ("a/b", "c", Some("a/c")),
-            ("a/b", "../c/./d", Some("c/d")),
-            ("a/b", "../c/../a/d", Some("a/d")),
-            ("a/b", "../e/../a/d", None),
-            ("a/b", "../../c", None),
-            ("a/b", "/c", None),
-            ("a/b", "", None),
-        ] {
-            let found = target(path.as_bytes(), link.as_bytes(), is_directory);
-            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{path} {link}");
+struct Step {
+    directory: NodeId,
+    is_by_link: bool,
+    before: Option<Way>,
+}
+
+impl Way {
+    pub(super) fn from(root: NodeId) -> Self {
+        Self(Rc::new(Step { directory: root, is_by_link: false, before: None }))
+    }
+
+    /// On to a directory in this one, perhaps by a link; `None` if that is on the way already, so that one would go
+    /// round in circles.
+    pub(super) fn on(&self, directory: NodeId, is_link: bool) -> Option<Self> {
+        let mut step = Some(self);
+        while let Some(Self(here)) = step {
+            if here.directory == directory {
+                return None;
+            }
+            step = here.before.as_ref();
         }
+        let is_by_link = is_link || self.is_by_link();
+        Some(Self(Rc::new(Step { directory, is_by_link, before: Some(self.clone()) })))
+    }
+
+    /// Whether there was a link anywhere on the way.
+    pub(super) fn is_by_link(&self) -> bool {
+        self.0.is_by_link
+    }
+
+    pub(super) fn directory(&self) -> NodeId {
+        self.0.directory
     }
 }
