@@ -110,7 +110,8 @@ fn sort(entries: &mut [Entry]) {
     });
 }
 
-/// The client's octets with the indexes of one whole list, and without the ends of the others (11.1).
+/// The client's octets with the indexes of one whole list, and without the ends of the others (11.1): in one frame, with
+/// its messages behind that.
 pub fn without_recursion(client: &[u8], server: &[u8]) -> Vec<u8> {
     let (said, lists) = listen_to_lists(server, client);
     let place = |index| {
@@ -119,6 +120,9 @@ pub fn without_recursion(client: &[u8], server: &[u8]) -> Vec<u8> {
         u32::try_from(place).unwrap()
     };
     let wishes = Wishes::read(client, said.flags & 0x80 != 0);
+    // No session is of these; what follows would be read wrongly (6.5, 8.5).
+    assert_eq!(wishes.options.append, 0, "no sums follow the heads");
+    assert!(!wishes.options.files_from || wishes.protocol > Protocol::V30, "the names are not framed");
     let (data, messages) = split_frames(&client[wishes.len..]);
     let mut input = Input::new(&data);
     skip_selection(&mut input, wishes.options.files_from);

@@ -177,10 +177,12 @@ mod tests {
             (1, plan("other", "other/")),
             (1, plan("m", "m/d1")),
             (1, ListPlan { owner: true, ..plan("m", "m/") }),
+            (1, ListPlan { owner: true, names: true, ..plan("m", "m/") }),
+            (1, ListPlan { hard_links: true, ..plan("m", "m/") }),
         ] {
             assert!(!Arc::ptr_eq(&first, &get(generation, other)));
         }
-        assert_eq!(builds.get(), 5);
+        assert_eq!(builds.get(), 7);
         lists.forget_others("m", 2);
         assert!(lists.find(1, &plan("m", "m/")).is_none());
         assert!(
