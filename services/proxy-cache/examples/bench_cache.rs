@@ -1,8 +1,10 @@
 //! Files for `cargo xtask bench proxy`: once as an upstream has them, and once as a replica that fetched them.
 //!
 //! ```sh
-//! cargo run --release -p proxy-cache --example bench_cache -- CACHE_DIR FILES_DIR OCTETS…
+//! cargo run --release -p proxy-cache --example bench_cache -- [--unstored] CACHE_DIR FILES_DIR OCTETS…
 //! ```
+//!
+//! With `--unstored` the replica knows the files and has none of them.
 //!
 //! Below `FILES_DIR` `flat/NAME` and `www/distfiles/XX/NAME` are one file.
 
@@ -21,7 +23,11 @@ const PIECE_OCTETS: usize = 1 << 20;
 
 #[tokio::main]
 async fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_stored = arguments.first().is_none_or(|first| first != "--unstored");
+    if !is_stored {
+        arguments.remove(0);
+    }
     let (cache, files) = (Path::new(&arguments[0]), Path::new(&arguments[1]));
     let options = Options { cache_dir: cache.to_owned(), capacity_bytes: 1 << 40, faults: None };
     let (store, _) = Store::open(options).unwrap();
@@ -30,7 +36,10 @@ async fn main() {
         let name = format!("bench-{octets}.tar.xz");
         let contents = Contents::new(1, &name, octets.parse().unwrap());
         lay_out(files, &name, &contents);
-        upserts.push(store_one(&store, &name, &contents));
+        if is_stored {
+            store_one(&store, &name, &contents);
+        }
+        upserts.push(listed(&name, &contents));
     }
     let catalogue = Catalogue::open(&store.slot_dir().join("catalogue.db")).await.unwrap();
     let mut step = catalogue.begin("gentoo", 1).await.unwrap();
@@ -56,10 +65,12 @@ fn lay_out(files: &Path, name: &str, contents: &Contents) {
     }
     let mut file = std::fs::File::create(&flat).unwrap();
     pieces(contents, |piece| file.write_all(piece).unwrap());
-    std::fs::hard_link(&flat, &below).unwrap();
+    if !below.exists() {
+        std::fs::hard_link(&flat, &below).unwrap();
+    }
 }
 
-fn store_one(store: &Store, name: &str, contents: &Contents) -> v1::Distfile {
+fn store_one(store: &Store, name: &str, contents: &Contents) {
     let digests = contents.digests();
     let listed: Digests = [
         (HashAlgorithm::Blake2b, digests.blake2b.to_vec()),
@@ -72,6 +83,11 @@ fn store_one(store: &Store, name: &str, contents: &Contents) -> v1::Distfile {
     let mut part = store.begin(expected).unwrap();
     pieces(contents, |piece| assert_eq!(part.append(piece).unwrap(), piece.len()));
     part.finish(&[Scope::DISTFILES]).unwrap();
+}
+
+/// As a tree lists it.
+fn listed(name: &str, contents: &Contents) -> v1::Distfile {
+    let digests = contents.digests();
     let digest = |algorithm: &str, value: [u8; 64]| v1::Digest {
         algorithm: algorithm.to_owned(),
         value: value.to_vec(),

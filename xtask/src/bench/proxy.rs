@@ -1,10 +1,11 @@
-//! `cargo xtask bench proxy`: plain hits, side by side with nginx and others.
+//! `cargo xtask bench proxy`: plain hits and misses, side by side with nginx and others.
 //!
 //! All servers run at the same time and only one is asked, so that every round asks each of them in turn, in an
 //! order that is turned around from round to round. Nothing in the product knows that it is measured.
 
 mod kernel;
 mod load;
+mod miss;
 mod peers;
 mod table;
 
@@ -44,12 +45,19 @@ pub(crate) struct Options {
     /// Only servers whose names contain one of these; nginx is always there.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Without the 512 MiB file.
+    /// Without the files of 512 MiB and 1 GiB.
     #[arg(long)]
     without_large: bool,
     /// Put the table into docs/benchmarks.md.
     #[arg(long)]
     write: bool,
+}
+
+impl Options {
+    /// The sizes that are asked for where nobody has them.
+    fn missed(&self) -> &'static [u64] {
+        if self.without_large { &miss::SIZES[..1] } else { &miss::SIZES }
+    }
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -98,13 +106,21 @@ fn prepare(root: &Path, dir: &Path, options: &Options) -> Result<Site> {
     if !options.without_large {
         sizes.push(LARGE_OCTETS);
     }
-    let laid_out = Command::new(release.join("examples/bench_cache"))
-        .arg(&site.cache)
-        .arg(&site.files)
-        .args(sizes.iter().map(u64::to_string))
-        .status()?;
-    ensure!(laid_out.success(), "bench_cache: {laid_out}");
+    let lay_out = |cache: &Path, sizes: &[u64], more: &[&str]| {
+        let mut command = Command::new(release.join("examples/bench_cache"));
+        command.args(more).arg(cache).arg(&site.files).args(sizes.iter().map(u64::to_string));
+        let laid_out = command.status()?;
+        ensure!(laid_out.success(), "bench_cache: {laid_out}");
+        Ok(())
+    };
+    lay_out(&site.cache, &sizes, &[])?;
+    lay_out(&blank(&site), options.missed(), &["--unstored"])?;
     Ok(site)
+}
+
+/// A cache directory of ours that has nothing yet.
+fn blank(site: &Site) -> PathBuf {
+    site.dir.join("blank")
 }
 
 fn measure(mut site: Site, wanted: &[Kind], options: &Options) -> Result<String> {
@@ -135,9 +151,13 @@ fn measure(mut site: Site, wanted: &[Kind], options: &Options) -> Result<String>
             }
         }
     }
+    let hits = report(&machine, &peers, &rounds, options);
+    let kinds: Vec<Kind> = peers.iter().map(Peer::kind).collect();
+    drop(peers);
+    let missed = miss::measure(&site, &blank(&site), &kinds, options.rounds, options.missed())?;
     // Where it lay is nobody's business.
     let dir = site.dir.display().to_string();
-    Ok((report(&machine, &peers, &rounds, options) + &absent.join("\n")).replace(&dir, "DIR"))
+    Ok((hits + &missed.render(options.missed()) + &absent.join("\n")).replace(&dir, "DIR"))
 }
 
 /// A server with everything in its cache.

@@ -116,6 +116,11 @@ fn name(octets: u64) -> String {
     format!("bench-{octets}.tar.xz")
 }
 
+/// Where the upstream has the file of so many octets.
+pub(super) fn path(octets: u64) -> String {
+    mirror_path(&name(octets))
+}
+
 impl Peer {
     pub(super) fn start(kind: Kind, site: &Site) -> Result<Self> {
         let origin = site.origin.context("no origin")?;
@@ -170,6 +175,7 @@ impl Peer {
                 Self::spawn(kind, command, address, origin, dir, settings)
             }
             Kind::AptCacherNg => {
+                // None above 32767: it takes the number for a signed one of 16 bits, and says that it can't bind.
                 let address = free_address()?;
                 let own = [
                     "ForeGround=1".to_owned(),
@@ -259,11 +265,11 @@ impl Peer {
     }
 
     pub(super) fn forward_url(&self, octets: u64) -> String {
-        format!("http://{}{}", self.origin, mirror_path(&name(octets)))
+        format!("http://{}{}", self.origin, path(octets))
     }
 
     pub(super) fn target(&self, octets: u64) -> Target {
-        let path = mirror_path(&name(octets));
+        let path = path(octets);
         let path = match self.kind {
             Kind::AptCacherNg => format!("/{}{path}", self.origin),
             Kind::Rookery | Kind::Nginx | Kind::Spike(_) | Kind::Squid => path,
