@@ -64,6 +64,8 @@ pub const DATA_LEN_MAX: usize = 32 * 1024;
 pub const BATCH_LEN_MAX: usize = 256 * 1024;
 /// One read of contents.
 pub const READ_LEN_MAX: usize = 128 * 1024;
+/// Octets of a file whose reply is made as a whole, to be kept: all of a repository of ebuilds is smaller.
+pub const MADE_LEN_MAX: usize = 4 << 20;
 
 /// Greeting, request and arguments together.
 pub const HANDSHAKE_MAX: Duration = Duration::from_mins(1);

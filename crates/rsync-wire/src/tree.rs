@@ -1,5 +1,6 @@
 //! What this crate asks of a tree: an immutable directory of files and symbolic links.
 
+use crate::transfer::{BodyForm, KeptBody};
 use std::io;
 
 /// Names one node of one tree. The root and the numbers in use are the tree's own business.
@@ -57,7 +58,7 @@ pub struct Node<'a> {
     pub symlink_target: &'a [u8],
 }
 
-/// A tree that never changes. Only [`Self::read_at`], [`Self::user_name`] and [`Self::group_name`] may block.
+/// A tree that never changes. Methods that don't say so don't block.
 pub trait TreeView {
     /// The root directory.
     fn root(&self) -> NodeId;
@@ -75,10 +76,10 @@ pub trait TreeView {
     /// A directory's children, sorted by the octets of their names; none for other nodes.
     fn children(&self, directory: NodeId) -> impl Iterator<Item = NodeId>;
 
-    /// What the host calls a user that nodes belong to. A list asks once for each.
+    /// What the host calls a user that nodes belong to. A list asks once for each. May block on a disk.
     fn user_name(&self, uid: u32) -> Option<Vec<u8>>;
 
-    /// What the host calls a group that nodes belong to. A list asks once for each.
+    /// What the host calls a group that nodes belong to. A list asks once for each. May block on a disk.
     fn group_name(&self, gid: u32) -> Option<Vec<u8>>;
 
     /// Reads contents of a file into `buf` and says how many octets; 0 at the end. May block on a disk.
@@ -86,4 +87,24 @@ pub trait TreeView {
     /// # Errors
     /// What the disk says.
     fn read_at(&self, file: NodeId, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// The body of a file in this form, if it is kept.
+    fn kept_body(&self, file: NodeId, form: BodyForm) -> Option<KeptBody> {
+        let _ = (file, form);
+        None
+    }
+
+    /// Reads bodies from a place on, as far as they go, and says how many octets. May block on a disk.
+    ///
+    /// # Errors
+    /// What the disk says, or that they are kept no longer.
+    fn read_kept(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let _ = (at, buf);
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// Keeps the body of a file for others, or doesn't. May block on a disk.
+    fn keep_body(&self, file: NodeId, form: BodyForm, body: &[u8]) {
+        let _ = (file, form, body);
+    }
 }

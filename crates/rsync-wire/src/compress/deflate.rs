@@ -1,9 +1,8 @@
 //! zlib and zlibx: raw deflate, one stream a file, each run of literals ended by a sync flush (9.3). With zlib the
 //! blocks that a client has are a part of the history: they are compressed, too, and what comes out is dropped.
 
-use super::put_pieces;
+use super::{Sink, put_pieces};
 use crate::WireError;
-use crate::mux::FrameWriter;
 use flate2::{Compress, Compression, FlushCompress};
 
 /// What a sync flush ends with; the receiver adds it again.
@@ -29,14 +28,14 @@ impl DeflateTokens {
         Self { stream: Compress::new(level, false), pending: Vec::new(), fed: false, used: false }
     }
 
-    pub(super) fn literal(&mut self, octets: &[u8], out: &mut FrameWriter) -> Result<(), WireError> {
+    pub(super) fn literal(&mut self, octets: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
         self.fed |= !octets.is_empty();
         self.run(octets, FlushCompress::None)?;
         put_pieces(&mut self.pending, false, out);
         Ok(())
     }
 
-    pub(super) fn finish_file(&mut self, out: &mut FrameWriter) -> Result<(), WireError> {
+    pub(super) fn finish_file(&mut self, out: &mut impl Sink) -> Result<(), WireError> {
         self.flush(out)?;
         if std::mem::take(&mut self.used) {
             self.stream.reset();
@@ -45,7 +44,7 @@ impl DeflateTokens {
     }
 
     /// Ends a run of literals: the client has all of it then.
-    pub(super) fn flush(&mut self, out: &mut FrameWriter) -> Result<(), WireError> {
+    pub(super) fn flush(&mut self, out: &mut impl Sink) -> Result<(), WireError> {
         if !std::mem::take(&mut self.fed) {
             return Ok(());
         }

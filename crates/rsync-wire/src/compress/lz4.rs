@@ -1,8 +1,7 @@
 //! lz4: every piece is a block of its own (9.5).
 
-use super::{PIECE_LEN_MAX, put_piece};
+use super::{PIECE_LEN_MAX, Sink, put_piece};
 use crate::WireError;
-use crate::mux::FrameWriter;
 
 /// Independent LZ4 blocks.
 #[derive(Debug, Default)]
@@ -11,7 +10,7 @@ pub(super) struct Lz4Tokens {
 }
 
 impl Lz4Tokens {
-    pub(super) fn literal(&mut self, octets: &[u8], out: &mut FrameWriter) -> Result<(), WireError> {
+    pub(super) fn literal(&mut self, octets: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
         for piece in octets.chunks(PIECE_LEN_MAX) {
             self.piece(piece, out)?;
         }
@@ -19,7 +18,7 @@ impl Lz4Tokens {
     }
 
     /// What doesn't get short enough in one block is sent as two.
-    fn piece(&mut self, piece: &[u8], out: &mut FrameWriter) -> Result<(), WireError> {
+    fn piece(&mut self, piece: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
         self.block.resize(lz4_flex::block::get_maximum_output_size(piece.len()), 0);
         let len = lz4_flex::block::compress_into(piece, &mut self.block)
             .map_err(|error| WireError::Compression(error.to_string()))?;

@@ -13,7 +13,7 @@ use crate::mux::FrameWriter;
 /// A way to send contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CompressorKind {
-    /// One zstd stream for the whole connection.
+    /// zstd frames that end with their file.
     Zstd,
     /// LZ4 blocks.
     Lz4,
@@ -66,7 +66,25 @@ const PIECE: u8 = 0x40;
 /// The end of a file's tokens in the compressed forms.
 const END: u8 = 0x00;
 
-/// Writes the tokens of one file after the other.
+/// Where tokens go.
+pub trait Sink {
+    /// Appends octets.
+    fn data(&mut self, octets: &[u8]);
+}
+
+impl Sink for FrameWriter {
+    fn data(&mut self, octets: &[u8]) {
+        Self::data(self, octets);
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn data(&mut self, octets: &[u8]) {
+        self.extend_from_slice(octets);
+    }
+}
+
+/// Writes the tokens of one file after the other. No file's tokens depend on another's: they can be kept.
 #[derive(Debug)]
 pub struct TokenWriter {
     form: Form,
@@ -108,7 +126,7 @@ impl TokenWriter {
     ///
     /// # Errors
     /// [`WireError::Compression`].
-    pub fn literal(&mut self, octets: &[u8], out: &mut FrameWriter) -> Result<(), WireError> {
+    pub fn literal(&mut self, octets: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
         self.runs.flush(out);
         match &mut self.form {
             Form::Plain => {
@@ -128,7 +146,7 @@ impl TokenWriter {
     ///
     /// # Errors
     /// [`WireError::Compression`].
-    pub fn block(&mut self, number: u32, octets: &[u8], out: &mut FrameWriter) -> Result<(), WireError> {
+    pub fn block(&mut self, number: u32, octets: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
         match &mut self.form {
             Form::Plain => {
                 out.data(&(!number).to_le_bytes());
@@ -148,11 +166,23 @@ impl TokenWriter {
         Ok(())
     }
 
+    /// All tokens of a file that is at hand as a whole.
+    ///
+    /// # Errors
+    /// [`WireError::Compression`].
+    pub fn whole_file(&mut self, octets: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
+        match &mut self.form {
+            Form::Zstd(tokens) => tokens.whole(octets, out)?,
+            Form::Plain | Form::Deflate(_) | Form::Lz4(_) => self.literal(octets, out)?,
+        }
+        self.finish_file(out)
+    }
+
     /// Ends the current file's tokens; the next literal belongs to the next file.
     ///
     /// # Errors
     /// [`WireError::Compression`].
-    pub fn finish_file(&mut self, out: &mut FrameWriter) -> Result<(), WireError> {
+    pub fn finish_file(&mut self, out: &mut impl Sink) -> Result<(), WireError> {
         self.runs.finish_file(out);
         match &mut self.form {
             Form::Plain => {
@@ -168,20 +198,20 @@ impl TokenWriter {
     }
 }
 
-fn put_int(value: usize, out: &mut FrameWriter) {
+fn put_int(value: usize, out: &mut impl Sink) {
     let [a, b, c, d, ..] = value.to_le_bytes();
     out.data(&[a, b, c, d]);
 }
 
 /// Writes one piece of 1 to [`PIECE_LEN_MAX`] octets behind its header.
-fn put_piece(piece: &[u8], out: &mut FrameWriter) {
+fn put_piece(piece: &[u8], out: &mut impl Sink) {
     let [low, high, ..] = piece.len().to_le_bytes();
     out.data(&[PIECE | high, low]);
     out.data(piece);
 }
 
 /// Writes whole pieces off the front of `pending`; at the end also what is left.
-fn put_pieces(pending: &mut Vec<u8>, at_end: bool, out: &mut FrameWriter) {
+fn put_pieces(pending: &mut Vec<u8>, at_end: bool, out: &mut impl Sink) {
     let mut pieces = pending.chunks_exact(PIECE_LEN_MAX);
     for piece in pieces.by_ref() {
         put_piece(piece, out);

@@ -1,6 +1,6 @@
 //! Block numbers in the compressed forms: those that follow each other are one token (9.2).
 
-use crate::mux::FrameWriter;
+use super::Sink;
 
 const ABSOLUTE: u8 = 0x20;
 const ABSOLUTE_RUN: u8 = 0x21;
@@ -19,7 +19,7 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    pub(super) fn add(&mut self, number: u32, out: &mut FrameWriter) {
+    pub(super) fn add(&mut self, number: u32, out: &mut impl Sink) {
         if let Some((first, more)) = &mut self.run
             && *more < u16::MAX
             && first.checked_add(u32::from(*more) + 1) == Some(number)
@@ -31,7 +31,7 @@ impl Runs {
         self.run = Some((number, 0));
     }
 
-    pub(super) fn flush(&mut self, out: &mut FrameWriter) {
+    pub(super) fn flush(&mut self, out: &mut impl Sink) {
         let Some((first, more)) = self.run.take() else { return };
         let distance = first.checked_sub(self.previous).filter(|&distance| distance <= RELATIVE_MAX);
         if let Some(distance) = distance.and_then(|distance| u8::try_from(distance).ok()) {
@@ -46,7 +46,7 @@ impl Runs {
         self.previous = first + u32::from(more);
     }
 
-    pub(super) fn finish_file(&mut self, out: &mut FrameWriter) {
+    pub(super) fn finish_file(&mut self, out: &mut impl Sink) {
         self.flush(out);
         self.previous = 0;
     }
@@ -55,6 +55,7 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mux::FrameWriter;
 
     fn said(blocks: &[u32]) -> Vec<u8> {
         let (mut runs, mut out) = (Runs::default(), FrameWriter::default());

@@ -1,9 +1,12 @@
-//! zstd: one stream for the whole connection, flushed after each file (9.4).
+//! zstd: a frame ends where a run of literals ends, at the latest with its file (9.4).
+//!
+//! One stream for the whole connection would compress files that resemble each other better, but each file's octets
+//! would depend on those before it, and each connection would hold megabytes of history.
 
-use super::put_pieces;
+use super::{Sink, put_pieces};
 use crate::WireError;
-use crate::mux::FrameWriter;
 use std::io;
+use zstd::bulk::Compressor;
 use zstd::stream::raw::{Encoder, Operation, OutBuffer};
 
 const LEVEL_DEFAULT: i32 = 3;
@@ -12,21 +15,43 @@ const LEVEL_MAX: i32 = 9;
 const LEVEL_MIN: i32 = -7;
 const OUTPUT_STEP: usize = 32 * 1024;
 
-/// One zstd stream, which exists from the first literal on: it is megabytes.
+/// Both compressors exist from when they are first needed: they are large.
 pub(super) struct ZstdTokens {
     level: i32,
+    /// For files that come in pieces.
     stream: Option<Encoder<'static>>,
+    /// For files at hand: it knows their length, so that its tables are no larger than they need to be.
+    whole: Option<Compressor<'static>>,
     pending: Vec<u8>,
+    /// A frame is begun.
     fed: bool,
 }
 
 impl ZstdTokens {
     pub(super) fn new(level: Option<i32>) -> Self {
         let level = level.filter(|&level| level != 0).unwrap_or(LEVEL_DEFAULT);
-        Self { level: level.clamp(LEVEL_MIN, LEVEL_MAX), stream: None, pending: Vec::new(), fed: false }
+        let level = level.clamp(LEVEL_MIN, LEVEL_MAX);
+        Self { level, stream: None, whole: None, pending: Vec::new(), fed: false }
     }
 
-    pub(super) fn literal(&mut self, mut octets: &[u8], out: &mut FrameWriter) -> Result<(), WireError> {
+    /// A file in one frame.
+    pub(super) fn whole(&mut self, octets: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
+        if octets.is_empty() {
+            return Ok(());
+        }
+        let compressor = match self.whole.take() {
+            Some(compressor) => compressor,
+            None => Compressor::new(self.level).map_err(failed)?,
+        };
+        let compressor = self.whole.insert(compressor);
+        self.pending.resize(zstd::zstd_safe::compress_bound(octets.len()), 0);
+        let written = compressor.compress_to_buffer(octets, &mut self.pending[..]).map_err(failed)?;
+        self.pending.truncate(written);
+        put_pieces(&mut self.pending, true, out);
+        Ok(())
+    }
+
+    pub(super) fn literal(&mut self, mut octets: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
         while !octets.is_empty() {
             self.fed = true;
             let (stream, pending) = self.parts()?;
@@ -40,8 +65,8 @@ impl ZstdTokens {
         Ok(())
     }
 
-    /// Ends a run of literals: the client has all of it then.
-    pub(super) fn flush(&mut self, out: &mut FrameWriter) -> Result<(), WireError> {
+    /// Ends a run of literals, and the frame: the client has all of it then.
+    pub(super) fn flush(&mut self, out: &mut impl Sink) -> Result<(), WireError> {
         if !std::mem::take(&mut self.fed) {
             return Ok(());
         }
@@ -50,7 +75,7 @@ impl ZstdTokens {
             let start = pending.len();
             pending.resize(start + OUTPUT_STEP, 0);
             let mut buffer = OutBuffer::around(&mut pending[start..]);
-            let left = stream.flush(&mut buffer).map_err(failed)?;
+            let left = stream.finish(&mut buffer, true).map_err(failed)?;
             let written = buffer.pos();
             pending.truncate(start + written);
             if left == 0 {

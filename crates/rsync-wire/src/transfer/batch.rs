@@ -2,6 +2,7 @@
 //! whoever runs it can do so away from a reactor.
 
 use super::delta::{Matcher, Piece};
+use super::kept::{BodyForm, OpenBody, Window};
 use super::{Answered, BlockSums, Record, Records, Reply, Request};
 use crate::codec::{Ndx, NdxWriter, put_long, put_varint};
 use crate::compress::{Compression, CompressorKind, TokenWriter};
@@ -45,21 +46,32 @@ pub struct SenderConfig {
 /// The writing half of a connection in the transfer loop.
 #[derive(Debug)]
 pub struct Sender {
-    config: SenderConfig,
-    frames: FrameWriter,
+    pub(super) config: SenderConfig,
+    pub(super) frames: FrameWriter,
     ndx: NdxWriter,
-    tokens: TokenWriter,
+    pub(super) tokens: TokenWriter,
     io_error: i32,
-    current: Option<OpenFile>,
-    buffer: Vec<u8>,
+    pub(super) current: Option<Current>,
+    pub(super) buffer: Vec<u8>,
+    /// What bodies that are kept look like; `None` once a client asks again for what did not fit its sum.
+    pub(super) form: Option<BodyForm>,
+    pub(super) window: Window,
+    pub(super) body: Vec<u8>,
     scratch: Vec<u8>,
-    files_sent: u64,
+    pub(super) files_sent: u64,
     records: Vec<Record>,
+}
+
+/// What was sent in part.
+#[derive(Debug)]
+pub(super) enum Current {
+    File(OpenFile),
+    Kept(OpenBody),
 }
 
 /// A file of which a part was sent.
 #[derive(Debug)]
-struct OpenFile {
+pub(super) struct OpenFile {
     entry: Entry,
     offset: u64,
     checksum: Checksum,
@@ -105,6 +117,9 @@ impl Sender {
             tokens: TokenWriter::new(config.compression),
             frames: FrameWriter::new(config.protocol),
             ndx: NdxWriter::new(config.protocol),
+            form: BodyForm::of(&config),
+            window: Window::default(),
+            body: Vec::new(),
             config,
             io_error: 0,
             current: None,
@@ -132,7 +147,10 @@ impl Sender {
     fn reply(&mut self, tree: &impl TreeView, reply: Reply) -> Result<(), WireError> {
         match reply {
             Reply::Item(request) => self.item(tree, request)?,
-            Reply::PhaseDone | Reply::Goodbye => self.put_ndx(Ndx::Done),
+            Reply::PhaseDone | Reply::Goodbye => {
+                self.form = None;
+                self.put_ndx(Ndx::Done);
+            }
             Reply::LoopDone { read, written } => self.loop_done(read, written),
             Reply::DeletionStats(stats) => {
                 self.put_ndx(Ndx::DeletionStats);
@@ -168,40 +186,33 @@ impl Sender {
             }
             return Ok(());
         }
+        answered.described = request.described_len();
         let before = self.frames.len();
         let from = request.append_from.unwrap_or(0);
-        let first = if from > entry.size { None } else { self.first_read(tree, entry, from) };
-        let Some(len) = first else {
-            self.no_send(tree, request.index, entry.node);
-            return Ok(());
-        };
-        answered.described = request.described_len();
-        self.put_item_head(&request);
-        self.files_sent += 1;
-        let covers_all = from == 0 || self.config.sums_appended_only;
         let usable =
             |sums: &BlockSums| self.config.protocol >= Protocol::V31 || !self.is_beyond_old_zlib(sums);
         let sums = request.sums.take().filter(usable).zip(self.config.blocks);
-        let in_place = self.config.in_place;
-        let matcher = sums.map(|(sums, kind)| Box::new(Matcher::new(sums, kind, in_place, entry.size)));
-        // Most files are one read: no state is kept for them.
-        if matcher.is_none() && covers_all && from + len as u64 == entry.size {
-            self.tokens.literal(&self.buffer[..len], &mut self.frames)?;
-            self.tokens.finish_file(&mut self.frames)?;
-            let sum = self.config.checksum.of(&self.buffer[..len]);
-            self.frames.data(sum.as_slice());
-            answered.written = (self.frames.len() - before) as u64;
-            answered.checksum = Some((self.config.checksum, sum));
-            self.record(Records::Contents, || Record::Answered(answered));
+        let covers_all = from == 0 || self.config.sums_appended_only;
+        let is_handled = from == 0 && sums.is_none() && self.whole_file(tree, &request, answered)?;
+        if is_handled {
             return Ok(());
         }
+        let first = if from > entry.size { None } else { self.first_read(tree, entry, from) };
+        if first.is_none() {
+            self.no_send(tree, request.index, entry.node);
+            return Ok(());
+        }
+        self.put_item_head(&request);
+        self.files_sent += 1;
+        let in_place = self.config.in_place;
+        let matcher = sums.map(|(sums, kind)| Box::new(Matcher::new(sums, kind, in_place, entry.size)));
         answered.written = (self.frames.len() - before) as u64;
         let checksum = self.config.checksum.start();
         let mut open = OpenFile { entry, offset: from, checksum, spoilt: false, matcher, answered };
         if !covers_all {
             self.sum_existing(tree, &mut open, from);
         }
-        self.current = Some(open);
+        self.current = Some(Current::File(open));
         Ok(())
     }
 
@@ -244,12 +255,16 @@ impl Sender {
 
     /// Sends the next piece of the current file, or its end.
     fn go_on(&mut self, tree: &impl TreeView) -> Result<(), WireError> {
-        let Some(mut open) = self.current.take() else { return Ok(()) };
+        let mut open = match self.current.take() {
+            Some(Current::File(open)) => open,
+            Some(Current::Kept(open)) => return self.go_on_kept(tree, open),
+            None => return Ok(()),
+        };
         let before = self.frames.len();
         let more = self.go_on_with(tree, &mut open)?;
         open.answered.written += (self.frames.len() - before) as u64;
         if more {
-            self.current = Some(open);
+            self.current = Some(Current::File(open));
         } else {
             self.record(Records::Contents, || Record::Answered(open.answered));
         }
@@ -315,7 +330,7 @@ impl Sender {
     }
 
     /// A file that can't be sent has no reply (8.6).
-    fn no_send(&mut self, tree: &impl TreeView, index: u32, node: NodeId) {
+    pub(super) fn no_send(&mut self, tree: &impl TreeView, index: u32, node: NodeId) {
         self.io_error |= IO_ERROR_GENERAL;
         self.fail(tree, "send_files failed to open", node);
         self.frames.message(Code::NoSend, &index.to_le_bytes());
@@ -329,13 +344,13 @@ impl Sender {
         self.record(Records::Failures, || Record::Failure(text));
     }
 
-    fn record(&mut self, level: Records, record: impl FnOnce() -> Record) {
+    pub(super) fn record(&mut self, level: Records, record: impl FnOnce() -> Record) {
         if self.config.records >= level {
             self.records.push(record());
         }
     }
 
-    fn put_item_head(&mut self, request: &Request) {
+    pub(super) fn put_item_head(&mut self, request: &Request) {
         self.put_ndx(Ndx::Entry(request.index));
         self.put_scratch(|out| request.put_head(out));
     }

@@ -2,11 +2,13 @@
 
 mod batch;
 mod delta;
+mod kept;
 mod record;
 mod request;
 
 pub use batch::{Batch, Sender, SenderConfig};
 pub use delta::BlockSums;
+pub use kept::{BodyForm, KeptBody};
 pub use record::{Answered, Record, Records};
 pub use request::{ClientWord, ItemFlags, Request, RequestForm, RequestReader, SumHead};
 

@@ -29,7 +29,7 @@ pub enum Record {
 }
 
 /// A request that was answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered {
     /// What it was about.
     pub entry: Entry,
