@@ -39,7 +39,9 @@ impl fmt::Display for ModuleName {
 pub struct ContentDigest([u8; 64]);
 
 impl ContentDigest {
-    pub(crate) const fn new(octets: [u8; 64]) -> Self {
+    /// Wraps a BLAKE2B-512.
+    #[must_use]
+    pub const fn new(octets: [u8; 64]) -> Self {
         Self(octets)
     }
 

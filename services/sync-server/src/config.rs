@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use service_kit::config::{ConfigError, HumanDuration, Networks, none_if_empty};
+use service_kit::config::{ByteSize, ConfigError, HumanDuration, Networks, none_if_empty};
 use tree_store::{Excludes, Keyring, ModuleName, TreeError, Verify};
 
 pub use auth::{AuthUsers, DigestName};
@@ -47,6 +47,8 @@ pub struct Config {
     pub connections_per_address: usize,
     /// How long one more waits for its turn before it is refused as rsync does.
     pub queue_timeout: HumanDuration,
+    /// How much of `state_dir` compressed files may take that are kept for the next client; 0: none are.
+    pub kept_bodies: ByteSize,
     /// Who has to begin each connection with a PROXY protocol header, version 1 or 2, that says whom it is for.
     pub proxy_protocol_from: Networks,
     /// Where connections are logged as the stock daemon does, besides the process's own log.
@@ -106,6 +108,7 @@ impl Default for Config {
             max_connections: 200,
             connections_per_address: 50,
             queue_timeout: HumanDuration(Duration::from_secs(10)),
+            kept_bodies: ByteSize(512 << 20),
             proxy_protocol_from: Networks::default(),
             log_file: None,
             motd_file: None,

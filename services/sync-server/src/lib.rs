@@ -152,6 +152,7 @@ fn rsync_server(config: &Config, modules: &Modules) -> RsyncServer {
         queue_timeout: config.queue_timeout.0,
         proxy_protocol_from: config.proxy_protocol_from.clone(),
         log: config.log_file.clone().map(LogTarget::File),
+        bodies: Some((config.state_dir.clone(), config.kept_bodies.0)).filter(|(_, octets)| *octets > 0),
     };
     RsyncServer::new(served.collect(), Motd::new(config.motd_file.clone()), &limits)
 }

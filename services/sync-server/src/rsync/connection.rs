@@ -237,7 +237,9 @@ impl Connection<'_> {
 
     /// The tree; without one there is no such command.
     fn tree(&mut self) -> Option<ServedTree> {
-        let tree = self.pinned.as_ref().map(|pinned| ServedTree::new(pinned.generation.clone()));
+        let bodies = &self.server.bodies;
+        let tree =
+            self.pinned.as_ref().map(|pinned| ServedTree::new(pinned.generation.clone(), bodies.clone()));
         if tree.is_none() {
             self.closing = Some(CloseReason::ServerFault);
         }

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod admission;
+mod bodies;
 mod connection;
 mod figures;
 mod lists;
@@ -20,6 +21,7 @@ mod tree;
 mod turns;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +42,7 @@ pub use login::LoginRules;
 pub use motd::Motd;
 pub use names::Lookups;
 
+use bodies::Bodies;
 use figures::Figures;
 use lists::Lists;
 use log::{Journal, Journals, Writer};
@@ -95,6 +98,8 @@ pub struct Limits {
     pub proxy_protocol_from: Networks,
     /// Where connections are logged, beside the process's own log, before their module is known.
     pub log: Option<LogTarget>,
+    /// Where compressed files are kept for the next client, and how many octets of them.
+    pub bodies: Option<(PathBuf, u64)>,
 }
 
 impl Default for Limits {
@@ -105,6 +110,7 @@ impl Default for Limits {
             queue_timeout: Duration::from_secs(10),
             proxy_protocol_from: Networks::default(),
             log: None,
+            bodies: None,
         }
     }
 }
@@ -127,6 +133,8 @@ pub struct RsyncServer {
     listing: Arc<Semaphore>,
     /// The lists that were built.
     lists: Arc<Lists>,
+    /// The bodies of replies that were made.
+    bodies: Option<Arc<Bodies>>,
     /// Those that need every file's checksum, so that they don't hold up the others.
     hashing: Arc<Semaphore>,
     /// Who is served from which generation.
@@ -166,6 +174,7 @@ impl RsyncServer {
             sending: Arc::new(Semaphore::new(cores * 2)),
             listing: Arc::new(Semaphore::new(cores)),
             lists: Arc::default(),
+            bodies: limits.bodies.clone().map(|(dir, octets)| Arc::new(Bodies::new(dir, octets))),
             hashing: Arc::new(Semaphore::new(cores.div_ceil(2))),
             pins: Pins::default(),
         }

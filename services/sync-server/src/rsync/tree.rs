@@ -1,12 +1,15 @@
 //! A generation as the protocol sees it.
 
+use std::cell::Cell;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use rsync_wire::transfer::{BodyForm, KeptBody};
 use rsync_wire::{Node, NodeId, NodeKind, TreeView};
 use tree_store::Generation;
 
 use super::accounts::Accounts;
+use super::bodies::Bodies;
 
 /// Holding it pins the generation.
 #[derive(Debug, Clone)]
@@ -14,11 +17,15 @@ pub(super) struct ServedTree {
     generation: Generation,
     /// Read when the first owner is to be named.
     accounts: OnceLock<Accounts>,
+    /// What was made of its files before, and of others.
+    bodies: Option<Arc<Bodies>>,
+    /// A guess at which of them is asked for next.
+    next_body: Cell<u64>,
 }
 
 impl ServedTree {
-    pub(super) fn new(generation: Generation) -> Self {
-        Self { generation, accounts: OnceLock::new() }
+    pub(super) fn new(generation: Generation, bodies: Option<Arc<Bodies>>) -> Self {
+        Self { generation, accounts: OnceLock::new(), bodies, next_body: Cell::new(0) }
     }
 
     /// The number of its generation.
@@ -83,5 +90,23 @@ impl TreeView for ServedTree {
 
     fn read_at(&self, file: NodeId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.generation.read_at(self.own(file), offset, buf)
+    }
+
+    fn kept_body(&self, file: NodeId, form: BodyForm) -> Option<KeptBody> {
+        let mut next = self.next_body.get();
+        let found = self.bodies.as_ref()?.find(self.generation.node(self.own(file)).digest?, form, &mut next);
+        self.next_body.set(next);
+        found
+    }
+
+    fn read_kept(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let bodies = self.bodies.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        bodies.read_at(at, buf)
+    }
+
+    fn keep_body(&self, file: NodeId, form: BodyForm, body: &[u8]) {
+        if let (Some(bodies), Some(digest)) = (&self.bodies, self.generation.node(self.own(file)).digest) {
+            bodies.keep(digest, form, body);
+        }
     }
 }

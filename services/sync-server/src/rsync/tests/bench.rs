@@ -160,6 +160,7 @@ impl Bench {
         fs::write(&motd, "welcome\n").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let limits = Limits { bodies: Some((directory.path().to_owned(), 8 << 20)), ..limits };
         let server = Arc::new(RsyncServer::new(modules, Motd::new(Some(motd)), &limits));
         let tasks = Tasks::new();
         tasks.spawn_critical("rsync", serve(listener, server, tasks.clone()));
