@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: figures for docs/benchmarks.md. Nothing here decides whether a change is good.
 
 mod crowd;
+mod kernel;
 mod proxy;
+mod sync;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -41,6 +43,8 @@ pub(crate) enum Bench {
     Index,
     /// Clients of the rsync daemon that stall: their memory, and the time of one that doesn't.
     Crowd(crowd::Options),
+    /// Syncs of a large tree beside the stock daemon: processor time, time, memory.
+    Sync(sync::Options),
     /// Plain hits: the replica, the candidate engines, nginx, squid and apt-cacher-ng side by side.
     Proxy(proxy::Options),
 }
@@ -51,6 +55,7 @@ impl Bench {
         let Self::Trees { list, metadata, copies, verify, generations, changed, dir } = self else {
             return match self {
                 Self::Crowd(options) => crowd::run(&options, &own),
+                Self::Sync(options) => sync::run(&options, &own),
                 Self::Proxy(options) => proxy::run(&options),
                 Self::Index | Self::Trees { .. } => example("maintenance", "index_bench", &[]),
             };

@@ -3,11 +3,10 @@
 //! All servers run at the same time and only one is asked, so that every round asks each of them in turn, in an
 //! order that is turned around from round to round. Nothing in the product knows that it is measured.
 
-mod kernel;
 mod load;
 mod miss;
 mod peers;
-mod table;
+pub(super) mod table;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,6 +16,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+use super::kernel;
 use crate::tools;
 use load::Figures;
 use peers::{Kind, Peer, Site};

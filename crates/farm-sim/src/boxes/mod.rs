@@ -23,6 +23,7 @@ use serde::Serialize;
 pub use compare::{Difference, differences};
 pub use manifest::{Dist, read_manifests};
 pub use programs::{Program, Programs};
+pub use rsync::PORTAGE_OPTIONS;
 
 /// The boxes of the farm that all this is for.
 pub const FARM: [&str; 7] = ["ws1", "ws2", "ws3", "ws4", "ws5", "db1", "db2"];

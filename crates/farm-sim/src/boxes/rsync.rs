@@ -12,7 +12,7 @@ use super::pull::{Wanted, pull};
 use super::{BoxError, BoxSpec, Listener, Progress, SyncReport, blocking};
 
 /// What Portage passes to rsync, in its order.
-pub(super) const PORTAGE_OPTIONS: &[&str] = &[
+pub const PORTAGE_OPTIONS: &[&str] = &[
     "--recursive",
     "--links",
     "--safe-links",

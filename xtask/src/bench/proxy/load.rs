@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::kernel;
+use super::super::kernel;
 use super::peers::{Peer, Target};
 
 /// How often the memory is looked at.

@@ -66,7 +66,7 @@ pub(super) fn render(loads: &[String], rounds: &Rounds) -> String {
 }
 
 /// `document` with `section` between the two comments that name it; at its end if they are not there yet.
-pub(super) fn put(document: &str, name: &str, section: &str) -> String {
+pub(in crate::bench) fn put(document: &str, name: &str, section: &str) -> String {
     let (begin, end) = (format!("<!-- {name} -->"), format!("<!-- end of {name} -->"));
     let section = format!("{begin}\n{}\n{end}", section.trim());
     if let Some((before, rest)) = document.split_once(&begin)

@@ -41,7 +41,7 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 }
 
 /// Seconds of processor time so far: user and system, of the family and of its children that ended.
-pub(super) fn cpu_seconds(root: u32) -> f64 {
+pub(crate) fn cpu_seconds(root: u32) -> f64 {
     let ticks = |pid| {
         let fields = stat(pid).unwrap_or_default();
         // utime, stime, cutime, cstime.
@@ -50,8 +50,13 @@ pub(super) fn cpu_seconds(root: u32) -> f64 {
     family(root).into_iter().map(ticks).sum::<f64>() / TICKS_PER_SECOND
 }
 
+/// How many processes the family has.
+pub(crate) fn processes(root: u32) -> usize {
+    family(root).len()
+}
+
 /// Mebibytes of memory that belong to no file.
-pub(super) fn anonymous_mebibytes(root: u32) -> f64 {
+pub(crate) fn anonymous_mebibytes(root: u32) -> f64 {
     let kibibytes = |pid| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -61,7 +66,7 @@ pub(super) fn anonymous_mebibytes(root: u32) -> f64 {
 }
 
 /// One line on the machine.
-pub(super) fn machine() -> String {
+pub(crate) fn machine() -> String {
     let first = |path: &str, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
