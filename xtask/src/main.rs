@@ -8,6 +8,7 @@
 mod bench;
 mod containers;
 mod fuzz;
+mod guard;
 mod stages;
 mod tools;
 
@@ -74,6 +75,12 @@ enum Command {
         /// Only these; none: all.
         targets: Vec<String>,
     },
+    /// Counts the instructions of hot paths and compares them with tests/guard/figures.txt.
+    Guard {
+        /// Takes today's figures instead.
+        #[arg(long)]
+        write: bool,
+    },
     /// Measures something, with an optimised build, and prints a table.
     Bench {
         #[command(subcommand)]
@@ -91,6 +98,7 @@ fn main() -> ExitCode {
         Command::Corpus { list, metadata, copies, dir } => lay_out_corpus(&list, &metadata, &dir, copies),
         Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
         Command::Bench { what } => what.run(),
+        Command::Guard { write } => guard::run(write),
         Command::E2e { full, http_port, rsync_port, remove_images } => {
             stages::end_to_end(containers::Options { full, http_port, rsync_port, remove_images })
         }

@@ -29,6 +29,7 @@ const STAGES: &[Stage] = &[
         long: false,
     },
     Stage { name: "unit", about: "unit and integration tests of every crate", run: unit, long: false },
+    Stage { name: "guard", about: "hot paths take no more instructions", run: guard, long: false },
     Stage { name: "e2e", about: "rsync, wget, curl and Portage against the program", run: e2e, long: false },
     Stage { name: "containers", about: "the farm in containers", run: in_containers, long: false },
     Stage { name: "soak", about: "the same kills and properties, many times over", run: soak, long: true },
@@ -137,6 +138,10 @@ fn deny(workspace: &Workspace, tools: &Tools) -> Result<()> {
 
 fn unit(workspace: &Workspace, _: &Tools) -> Result<()> {
     workspace.cargo(&["test", "--quiet", "--locked", "--workspace", "--exclude", "rookery-tests"], &[])
+}
+
+fn guard(_: &Workspace, _: &Tools) -> Result<()> {
+    crate::guard::run(false)
 }
 
 fn e2e(workspace: &Workspace, tools: &Tools) -> Result<()> {

@@ -22,6 +22,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "git", debian_package: "git", version_argument: "--version" },
     Program { name: "gpg", debian_package: "gnupg", version_argument: "--version" },
     Program { name: "gpgv", debian_package: "gpgv", version_argument: "--version" },
+    Program { name: "valgrind", debian_package: "valgrind", version_argument: "--version" },
     Program { name: "python3", debian_package: "python3", version_argument: "--version" },
 ];
 
