@@ -82,7 +82,7 @@ impl Drop for Meter {
 impl At<'_> {
     fn draw(&self, bar: &ProgressBar) {
         let template = if self.total > 0 {
-            "{prefix} {bar:30} {pos} of {len} {msg}, {eta} left"
+            "{prefix} {wide_bar} {pos} of {len} {msg}, {eta} left"
         } else {
             "{prefix} {spinner} {elapsed} {msg}"
         };

@@ -18,6 +18,9 @@ pub(super) async fn answer<T>(
     is_it: impl Fn(&Progress) -> bool,
     call: impl Future<Output = T>,
 ) -> T {
+    if cli.json {
+        return call.await;
+    }
     let mut client = admin.client.clone();
     let mut meter = Meter::new(cli);
     let mut showing = async || -> Infallible {
