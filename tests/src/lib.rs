@@ -10,3 +10,4 @@ pub mod https_sites;
 pub mod portage;
 pub mod program;
 pub mod signed;
+pub mod terminal;

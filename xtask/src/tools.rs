@@ -17,6 +17,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "rsync", debian_package: "rsync", version_argument: "--version" },
     Program { name: "wget", debian_package: "wget", version_argument: "--version" },
     Program { name: "curl", debian_package: "curl", version_argument: "--version" },
+    Program { name: "setsid", debian_package: "util-linux", version_argument: "--version" },
     Program { name: "ip", debian_package: "iproute2", version_argument: "-Version" },
     Program { name: "aria2c", debian_package: "aria2", version_argument: "--version" },
     Program { name: "git", debian_package: "git", version_argument: "--version" },
