@@ -1,12 +1,14 @@
-//! What a plain hit costs before its file is sent, as far as that is pure: its head, and a range.
+//! What a plain hit costs beside its file, as far as that is pure: the heads of request and answer; and a range.
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::BytesMut;
+use http::Response;
 use http::header::HeaderMap;
 use http_wire::conditional::{Validators, format_date};
+use http_wire::framing::{self, Asked, DateText, Framing, Sent};
 use http_wire::received::{Awaited, Limits};
 use http_wire::target::{RequestTarget, parse_path};
 use http_wire::{head, range};
@@ -27,7 +29,7 @@ fn validators() -> Validators {
 
 pub(crate) fn plain_hit_head(times: u32) -> Result<()> {
     let validators = validators();
-    let mut received = BytesMut::new();
+    let (mut received, mut out, mut date) = (BytesMut::new(), Vec::new(), DateText::default());
     for _ in 0..times {
         received.extend_from_slice(black_box(REQUEST));
         let request = Awaited::default().look(&mut received, LIMITS)?.context("a whole head")?;
@@ -37,9 +39,28 @@ pub(crate) fn plain_hit_head(times: u32) -> Result<()> {
         ensure!(matches!(target, RequestTarget::Distfile { .. }), "{target:?}");
         ensure!(!validators.is_unwanted(&request.headers) && !validators.is_not_modified(&request.headers));
         let wanted = range::parse(validators.range(&request.headers), SIZE);
-        black_box((via, wanted, format_date(SystemTime::UNIX_EPOCH)));
+        ensure!(wanted == range::Wanted::Whole && via.is_empty(), "{wanted:?}");
+        let asked = Asked::of(&request);
+        let (head, ()) = answer(&validators)?.into_parts();
+        let sent = Sent { now: SystemTime::UNIX_EPOCH, date: &mut date, stops: false };
+        out.clear();
+        framing::encode(&mut out, &head, Framing::of(&head, Some(SIZE), &asked), &asked, sent);
+        black_box(&out);
     }
     Ok(())
+}
+
+/// As a replica answers it.
+fn answer(validators: &Validators) -> Result<Response<()>> {
+    let modified = validators.modified.and_then(format_date).context("it has one")?;
+    Ok(Response::builder()
+        .header("etag", validators.etag.as_deref().context("it has one")?)
+        .header("last-modified", modified)
+        .header("accept-ranges", "bytes")
+        .header("content-type", "application/octet-stream")
+        .header("cache-status", "rookery; hit")
+        .header("via", "1.1 rookery")
+        .body(())?)
 }
 
 pub(crate) fn range_parse(times: u32) -> Result<()> {

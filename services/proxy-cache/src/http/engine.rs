@@ -1,13 +1,12 @@
 //! HTTP/1.1 to clients (RFC 9112): heads in, answers out, files by the kernel's own hands.
 //!
-//! `http_wire::received` makes heads of octets, [`framing`] decides how the end of an answer is told, [`transport`] is
+//! `http_wire::received` makes heads of octets, `http_wire::framing` heads of answers, [`transport`] is
 //! the connection, [`send`] puts an answer on it. What is answered is none of this module's business. Requests here have
 //! no body: whoever answers refuses those that announce one, with an answer that closes.
 //!
 //! Why not the library that reads upstreams: between the page cache and the socket its body is a copy and a turn of
 //! another thread for each piece. `docs/benchmarks.md` has the table that decided it.
 
-mod framing;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -16,8 +15,8 @@ mod transport;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::CONNECTION;
 use http::{Method, StatusCode, request};
+use http_wire::framing::{Asked, DateText};
 use http_wire::received::{self, Awaited, HeadFault};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
@@ -26,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use transport::{Connection, Transport};
 
 use super::reply::{self, Reply};
-use framing::Asked;
 
 /// What is read of a client at once.
 const READ_OCTETS: usize = 4 << 10;
@@ -90,7 +88,8 @@ pub(crate) async fn serve<A: Future<Output = Reply>>(
     soft: &CancellationToken,
     answer: impl Fn(request::Parts, Option<Takeover>) -> A,
 ) -> Ended {
-    let mut talk = Talk { connection, limits, received: BytesMut::new(), out: Vec::new() };
+    let mut talk =
+        Talk { connection, limits, received: BytesMut::new(), out: Vec::new(), date: DateText::default() };
     loop {
         let head = match talk.hear(soft).await {
             Ok(head) => head,
@@ -132,6 +131,7 @@ struct Talk {
     received: BytesMut,
     /// Of one answer; here so that the next one need not ask for memory.
     out: Vec<u8>,
+    date: DateText,
 }
 
 impl Talk {
@@ -212,11 +212,6 @@ impl Talk {
             Ok(Ok(())) | Err(_) => Ended::Closed,
         }
     }
-}
-
-/// Whether an answer says that it is the last.
-fn is_closing(headers: &http::HeaderMap) -> bool {
-    framing::has_token(headers, &CONNECTION, "close")
 }
 
 const fn status_of(fault: HeadFault) -> StatusCode {

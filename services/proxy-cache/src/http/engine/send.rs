@@ -5,14 +5,15 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use http_wire::framing::{self, Asked, Framing, Sent};
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::AsyncWriteExt as _;
 
-use super::framing::{self, Asked, Framing};
 use super::transport::{SENT_OCTETS_MAX, reset_when_dropped, send_file, send_more};
 use super::{Ended, Next, Talk};
 use crate::http::body::{self, Pieces, ResponseBody, Sending};
@@ -27,10 +28,11 @@ impl Talk {
     /// Sends all of an answer. A body that ends early breaks the connection.
     pub(super) async fn send(&mut self, reply: Reply, asked: &Asked, stops: bool) -> Result<Next, Ended> {
         let (head, body) = reply.into_parts();
-        let framing = Framing::of(&head, &body, asked);
+        let framing = Framing::of(&head, body.len(), asked);
         self.out.clear();
         self.out.shrink_to(KEPT_OCTETS_MAX);
-        let closes = framing::encode(&mut self.out, &head, framing, asked, stops);
+        let sent = Sent { now: SystemTime::now(), date: &mut self.date, stops };
+        let closes = framing::encode(&mut self.out, &head, framing, asked, sent);
         let sent = self.send_framed(framing, body).await;
         if sent.is_err() && framing == Framing::UntilClose {
             reset_when_dropped(&self.connection);
