@@ -11,7 +11,8 @@ pub struct Tokens {
     zstd: Decoder<'static>,
 }
 
-/// The literals of one file, and how many of the client's blocks were referred to.
+/// The literals of one file, and how many of the client's blocks were referred to. With zlib blocks enter the history,
+/// and this client has none: what follows one there is passed over.
 pub type File = (Vec<u8>, usize);
 
 impl Tokens {
@@ -27,9 +28,13 @@ impl Tokens {
         let (mut literals, mut blocks, mut fed) = (Vec::new(), 0, false);
         loop {
             let flag = input.byte();
+            let is_beyond_us = blocks > 0 && self.kind == CompressorKind::Zlib;
             if flag & 0xC0 == 0x40 {
                 let len = usize::from(flag & 0x3F) << 8 | usize::from(input.byte());
                 let piece = input.take(len);
+                if is_beyond_us {
+                    continue;
+                }
                 fed = true;
                 match self.kind {
                     CompressorKind::Lz4 => {
