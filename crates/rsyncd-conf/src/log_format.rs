@@ -50,8 +50,10 @@ pub struct Record<'a> {
     pub modified: &'a str,
     /// `%B`: its permissions, as `rwxr-xr-x`.
     pub permissions: &'a str,
-    /// `%G`: its group, or `DEFAULT` if the client does not ask for groups.
-    pub group: &'a str,
+    /// `%U`: the number of the user that it belongs to.
+    pub uid: u32,
+    /// `%G`: the number of its group; `None`, shown as `DEFAULT`, if the client does not ask for groups.
+    pub gid: Option<u32>,
     /// `%p`: what tells this session from others.
     pub session: u64,
     /// `%t`: now, as `2009/11/30 12:00:00`.
@@ -100,9 +102,14 @@ impl LogFormat {
                 Piece::Escape { width, left, zeros, grouping, letter } => {
                     let value = value(record, *letter, *grouping);
                     let padding = if *zeros && !*left { b'0' } else { b' ' };
-                    let padding = vec![padding; width.saturating_sub(value.len())];
-                    let parts = if *left { [&*value, &*padding] } else { [&*padding, &*value] };
-                    line.extend(parts.concat());
+                    let end = line.len() + width.max(&value.len());
+                    if *left {
+                        line.extend_from_slice(&value);
+                        line.resize(end, padding);
+                    } else {
+                        line.resize(end - value.len(), padding);
+                        line.extend_from_slice(&value);
+                    }
                 }
             }
         }
@@ -133,7 +140,7 @@ fn value<'a>(record: &Record<'a>, letter: char, grouping: u8) -> Cow<'a, [u8]> {
         'C' => text(record.checksum),
         'c' => number(record.described, grouping).into_bytes().into(),
         'f' => record.file.into(),
-        'G' => text(record.group),
+        'G' => record.gid.map_or(text("DEFAULT"), |gid| gid.to_string().into_bytes().into()),
         'h' => text(record.host),
         'i' => text(record.item),
         'l' => number(record.length, grouping).into_bytes().into(),
@@ -146,8 +153,7 @@ fn value<'a>(record: &Record<'a>, letter: char, grouping: u8) -> Cow<'a, [u8]> {
         'P' => text(record.module_path),
         't' => text(record.now),
         'u' => text(record.user),
-        // Everything belongs to user 0: a generation keeps no owners.
-        'U' => text("0"),
+        'U' => record.uid.to_string().into_bytes().into(),
         other => format!("%{other}").into_bytes().into(),
     }
 }
@@ -201,7 +207,8 @@ pub fn visible(line: &[u8]) -> Vec<u8> {
         let is_escape = matches!(&line[at..], [b'\\', b'#', a, b, c, ..]
             if [a, b, c].iter().all(|digit| digit.is_ascii_digit()));
         if is_escape || is_c1 || (octet.is_ascii_control() && octet != b'\t') {
-            out.extend_from_slice(format!("\\#{octet:03o}").as_bytes());
+            let digit = |shift: u8| b'0' + (octet >> shift & 7);
+            out.extend_from_slice(&[b'\\', b'#', digit(6), digit(3), digit(0)]);
         } else {
             out.push(octet);
         }
@@ -225,6 +232,8 @@ mod tests {
             described: 16,
             item: "<f+++++++++",
             session: 7,
+            uid: 250,
+            gid: Some(4_294_967_294),
             ..Record::default()
         });
         String::from_utf8(visible(&line)).unwrap()
@@ -235,6 +244,8 @@ mod tests {
         assert_eq!(line(DEFAULT), "send ws2 [10.13.18.102] m () a/b\\#012c 1234567");
         assert_eq!(line("%-5m|%5m|%05p|%'l|%''l|%'''l|%'b"), "m    |    m|00007|1,234,567|1.23M|1.18M|999");
         assert_eq!(line("100% %z %% % %n %c %i"), "100% %z % % b\\#012c 16 <f+++++++++");
+        assert_eq!(line("%U:%G|%-12G|%012U"), "250:4294967294|4294967294  |000000000250");
+        assert_eq!(LogFormat::new("%U:%G").line(&Record::default()), b"0:DEFAULT");
         assert_eq!(line("%99999m").len(), WIDTH_MAX);
         assert!(LogFormat::new("%o %-20i").shows_items() && !LogFormat::new("i %%m").shows_items());
     }

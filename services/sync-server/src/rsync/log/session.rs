@@ -207,7 +207,8 @@ impl SessionLog {
             item: &answered.itemized(node.kind, self.keeps.times),
             modified: &modified.strftime("%Y/%m/%d-%H:%M:%S").to_string(),
             permissions: &permissions(node.mode),
-            group: if self.keeps.group { "0" } else { "DEFAULT" },
+            uid: node.uid,
+            gid: Some(node.gid).filter(|_| self.keeps.group),
             session: self.number,
             now: &now.strftime(TIME).to_string(),
         }))
