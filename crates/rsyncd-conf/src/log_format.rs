@@ -63,6 +63,10 @@ pub struct Record<'a> {
 /// Wider than any log line should be.
 const WIDTH_MAX: usize = 1024;
 
+/// Octets of a line, before [`visible`]; what is beyond is cut off. The stock daemon ends when a line has more than a third
+/// of that.
+pub const LINE_LEN_MAX: usize = 16 << 10;
+
 impl LogFormat {
     /// Reads a format. What is no escape stands for itself.
     #[must_use]
@@ -92,7 +96,7 @@ impl LogFormat {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Escape { letter: 'i', .. }))
     }
 
-    /// Writes the line, without its end and as it is: see [`visible`].
+    /// Writes the line, without its end and as it is: see [`visible`]. At most [`LINE_LEN_MAX`] octets.
     #[must_use]
     pub fn line(&self, record: &Record<'_>) -> Vec<u8> {
         let mut line = Vec::new();
@@ -111,6 +115,10 @@ impl LogFormat {
                         line.extend_from_slice(&value);
                     }
                 }
+            }
+            if line.len() >= LINE_LEN_MAX {
+                line.truncate(LINE_LEN_MAX);
+                break;
             }
         }
         line
@@ -247,6 +255,7 @@ mod tests {
         assert_eq!(line("%U:%G|%-12G|%012U"), "250:4294967294|4294967294  |000000000250");
         assert_eq!(LogFormat::new("%U:%G").line(&Record::default()), b"0:DEFAULT");
         assert_eq!(line("%99999m").len(), WIDTH_MAX);
+        assert_eq!(line(&"%1000m".repeat(1000)).len(), LINE_LEN_MAX);
         assert!(LogFormat::new("%o %-20i").shows_items() && !LogFormat::new("i %%m").shows_items());
     }
 
