@@ -220,7 +220,7 @@ impl Daemon {
 }
 
 /// Whether the last sync has brought the tree.
-fn compare(dir: &Path) -> Result<()> {
+pub(super) fn compare(dir: &Path) -> Result<()> {
     let output = Command::new("rsync")
         .args(["-rlpt", "--checksum", "--omit-dir-times", "--delete", "--dry-run", "--itemize-changes"])
         .args([dir.join("tree/"), dir.join("target/")])

@@ -81,7 +81,7 @@ fn measure(options: &Options, program: &Path, dir: &Path) -> Result<(String, Str
     for daemon in &daemons {
         // Whatever is made once is made now.
         full_sync(daemon, dir)?;
-        compare(dir)?;
+        crowd::compare(dir)?;
     }
     for round in 0..options.rounds {
         let mut order: Vec<&Daemon> = daemons.iter().collect();
@@ -103,7 +103,7 @@ fn measure(options: &Options, program: &Path, dir: &Path) -> Result<(String, Str
 fn one(daemon: &Daemon, dir: &Path) -> Result<Vec<(Work, Figure)>> {
     let mut figures = Vec::new();
     let ((), cpu, wall) = accounted(daemon, || full_sync(daemon, dir))?;
-    compare(dir)?;
+    crowd::compare(dir)?;
     figures.push((Work::FullCpu, Figure(cpu, Unit::Seconds)));
     figures.push((Work::FullWall, Figure(wall, Unit::Seconds)));
     let ((), cpu, wall) = accounted(daemon, || (0..NO_CHANGE_SYNCS).try_for_each(|_| sync(daemon, dir)))?;
@@ -160,16 +160,6 @@ fn at_once(daemon: &Daemon, dir: &Path) -> Result<()> {
         let output = client.wait_with_output()?;
         ensure!(output.status.success(), "rsync: {}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(())
-}
-
-/// Whether the last sync has brought the tree.
-fn compare(dir: &Path) -> Result<()> {
-    let output = Command::new("rsync")
-        .args(["-rlpt", "--checksum", "--omit-dir-times", "--delete", "--dry-run", "--itemize-changes"])
-        .args([dir.join("tree/"), dir.join("target/")])
-        .output()?;
-    ensure!(output.status.success() && output.stdout.is_empty(), "the sync brought something else");
     Ok(())
 }
 
