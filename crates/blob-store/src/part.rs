@@ -148,13 +148,39 @@ impl Part {
     /// # Errors
     /// The disk. The part is as long as it was.
     pub fn append(&mut self, bytes: &[u8]) -> Result<usize, StoreError> {
+        let written = self.write(bytes)?;
+        self.hashers.update(written);
+        Ok(written.len())
+    }
+
+    /// As [`Self::append`], for bytes that came in several pieces. Readers see each before all of them are hashed.
+    ///
+    /// # Errors
+    /// The disk. The part has the pieces before the one that could not be written.
+    pub fn append_all(&mut self, pieces: &[impl AsRef<[u8]>]) -> Result<usize, StoreError> {
+        let mut written = Vec::with_capacity(pieces.len());
+        let mut end = Ok(());
+        for piece in pieces {
+            match self.write(piece.as_ref()) {
+                Ok(piece) => written.push(piece),
+                Err(error) => {
+                    end = Err(error);
+                    break;
+                }
+            }
+        }
+        self.hashers.update_all(&written);
+        end.map(|()| written.iter().map(|piece| piece.len()).sum())
+    }
+
+    /// Writes what there is room for, and shows it. To be hashed before anything else is done with the part.
+    fn write<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
         let room = usize::try_from(self.missing_bytes()).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(room)];
         let path = self.store.layout.part(&self.key);
         self.store.disk.write_at(&self.contents.file, &path, bytes, self.bytes())?;
         self.advance(bytes.len());
-        self.hashers.update(bytes);
-        Ok(bytes.len())
+        Ok(bytes)
     }
 
     /// Compares length and digests, makes the part a durable blob and gives it its name in each of

@@ -24,7 +24,8 @@ fn story(store: &Store) {
                 Err(error) => panic!("{error}"),
             };
             let from = usize::try_from(part.bytes()).unwrap();
-            if part.append(&contents[from..step.max(from)]).is_ok() && part.missing_bytes() == 0 {
+            let pieces: Vec<&[u8]> = contents[from..step.max(from)].chunks(2).collect();
+            if part.append_all(&pieces).is_ok() && part.missing_bytes() == 0 {
                 // A fault is what this test is about.
                 drop(part.finish(&[Scope::DISTFILES, Scope::module("m").unwrap()]));
             }
@@ -96,5 +97,30 @@ fn the_process_may_be_killed_before_any_operation() {
             assert_sound(&dir.path().join("r0"));
         }
         check_after_restart(dir.path());
+    }
+}
+
+#[test]
+fn a_batch_that_stops_in_the_middle_can_be_gone_on_with() {
+    let (batch, piece) = (b"0123456789", 3);
+    let stopped_at = |nth: Option<usize>| {
+        let dir = tempfile::tempdir().unwrap();
+        let (hook, count) = counting(move |number| Some(number) == nth);
+        let store = open_with(dir.path(), hook).ok()?;
+        let mut part = store.begin(expected("a", batch)).ok()?;
+        let before = count.load(Ordering::SeqCst);
+        let stopped = part.append_all(&batch.chunks(piece).collect::<Vec<_>>()).err();
+        let writes = before..count.load(Ordering::SeqCst);
+        let bytes = part.bytes();
+        part.append(&batch[usize::try_from(bytes).unwrap()..]).ok()?;
+        part.finish(&[Scope::DISTFILES]).ok()?;
+        assert_eq!(store.named(&Scope::DISTFILES, &name("a")), Some(digest(batch)));
+        Some((stopped.is_some(), bytes, writes))
+    };
+    let (_, _, writes) = stopped_at(None).unwrap();
+    assert_eq!(writes.len(), 4);
+    for (done, nth) in writes.enumerate() {
+        let (has_stopped, bytes, _) = stopped_at(Some(nth)).unwrap();
+        assert!(has_stopped && bytes == (done * piece) as u64, "{bytes}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use blob_store::{Part, StoreError};
+use blob_store::Part;
 use bytes::Bytes;
 use cache_policy::score::Observed;
 use futures_util::FutureExt as _;
@@ -18,6 +18,7 @@ use super::candidate::{Candidate, Kind};
 use super::fault::SourceFault;
 use super::flight::Flight;
 use super::upstream::redacted;
+use super::writer::Writer;
 use crate::app::{App, HOP_HEADER};
 use crate::farm::LeaseHold;
 use crate::http::window::VERIFIED_FIRST_BYTES_MAX;
@@ -43,18 +44,11 @@ pub(super) enum Stop {
     Disk(String),
 }
 
-impl From<StoreError> for Stop {
-    fn from(error: StoreError) -> Self {
-        Self::Disk(error.to_string())
-    }
-}
-
 /// One part being filled.
 pub(super) struct Download {
     app: Arc<App>,
     flight: Arc<Flight>,
-    /// `None` only while it is being written.
-    part: Option<Part>,
+    writer: Writer,
     /// Who gave the bytes of this process, in the order of their first one.
     pub(super) contributors: Vec<Candidate>,
     /// Body bytes that came from outside the farm, wanted or not.
@@ -68,24 +62,20 @@ pub(super) struct Download {
 impl Download {
     pub(super) fn new(app: Arc<App>, flight: Arc<Flight>, part: Part, is_alone: bool, via: Via) -> Self {
         let (contributors, upstream_bytes) = (Vec::new(), 0);
-        Self { app, flight, part: Some(part), contributors, upstream_bytes, is_alone, via }
+        Self { app, flight, writer: Writer::new(part), contributors, upstream_bytes, is_alone, via }
     }
 
     /// The part, complete or not.
     pub(super) fn into_part(self) -> Option<Part> {
-        self.part
+        self.writer.into_part()
     }
 
     pub(super) fn missing_bytes(&self) -> u64 {
-        self.part.as_ref().map_or(0, Part::missing_bytes)
+        self.writer.missing_bytes()
     }
 
     fn bytes(&self) -> u64 {
-        self.part.as_ref().map_or(0, Part::bytes)
-    }
-
-    fn size_bytes(&self) -> u64 {
-        self.part.as_ref().map_or(0, |part| part.expected().size_bytes())
+        self.writer.bytes()
     }
 
     /// Asks the candidates in order until nothing is missing. Each goes on where the last one stopped:
@@ -218,7 +208,7 @@ impl Download {
 
     /// Ends when nobody waits and it is not worth finishing for its own sake.
     async fn abandoned(&self) {
-        let mostly_done = self.missing_bytes() <= NEARLY_DONE_BYTES.max(self.size_bytes() / 2);
+        let mostly_done = self.missing_bytes() <= NEARLY_DONE_BYTES.max(self.writer.size_bytes() / 2);
         if mostly_done && self.bytes() > 0 {
             std::future::pending::<()>().await;
         }
@@ -244,7 +234,7 @@ impl Download {
     }
 
     async fn request(&self, candidate: &Candidate) -> Result<(Response, u64), SourceFault> {
-        let (start, size) = (self.bytes(), self.size_bytes());
+        let (start, size) = (self.bytes(), self.writer.size_bytes());
         let mut extra = HeaderMap::new();
         if candidate.kind == Kind::Peer
             && let Ok(value) = HeaderValue::from_str(self.app.store.replica_id())
@@ -274,7 +264,7 @@ impl Download {
         }
     }
 
-    /// Moves the body into the part, and remembers how fast it came.
+    /// Moves the body into the part, and remembers how fast it came. All that came is written when it ends.
     async fn drain(
         &mut self,
         response: &mut Response,
@@ -284,6 +274,7 @@ impl Download {
     ) -> Result<Result<(), SourceFault>, Stop> {
         let (mut came, before) = (Duration::ZERO, self.bytes());
         let drained = self.drain_timed(response, skip, candidate, lease, &mut came).await;
+        self.settle(lease).await?;
         let (bytes, in_ms) = (self.bytes() - before, u64::try_from(came.as_millis()).unwrap_or(u64::MAX));
         self.app.demotions.observe(candidate, Observed::Body { bytes, in_ms });
         if let Ok(Err(_)) = &drained {
@@ -293,6 +284,8 @@ impl Download {
     }
 
     /// `came` grows by the time that is spent waiting for bytes; not by that for which we held them back.
+    ///
+    /// While one batch is written and hashed, the next one is read.
     async fn drain_timed(
         &mut self,
         response: &mut Response,
@@ -310,10 +303,7 @@ impl Download {
                 }
             }
             let began = Instant::now();
-            let chunk = tokio::select! {
-                chunk = self.app.upstreams.chunk_at_once(response) => chunk,
-                () = self.abandoned() => return Err(Stop::Deserted),
-            };
+            let chunk = self.first_chunk(response, lease).await?;
             *came += began.elapsed();
             let first = match chunk {
                 Ok(Some(chunk)) => chunk,
@@ -341,37 +331,69 @@ impl Download {
                 }
             }
             if !batch.is_empty() {
-                self.append(batch, candidate).await?;
-                if let Some(lease) = lease {
-                    lease.progress(self.bytes());
-                }
+                self.append(batch, candidate, lease).await?;
             }
         }
         Ok(Ok(()))
     }
 
-    async fn append(&mut self, batch: Vec<Bytes>, candidate: &Candidate) -> Result<(), Stop> {
-        let lost = || Stop::Disk("the part was lost".to_owned());
-        let mut part = self.part.take().ok_or_else(lost)?;
-        let is_first = !self.flight.is_published() && part.expected().size_bytes() > VERIFIED_FIRST_BYTES_MAX;
+    /// The next chunk; what is written meanwhile is shown as soon as it is there.
+    async fn first_chunk(
+        &mut self,
+        response: &mut Response,
+        lease: Option<&LeaseHold>,
+    ) -> Result<Result<Option<Bytes>, SourceFault>, Stop> {
         let app = Arc::clone(&self.app);
-        let written = tokio::task::spawn_blocking(move || {
+        let mut chunk = std::pin::pin!(app.upstreams.chunk_at_once(response));
+        if self.writer.is_adding() {
+            tokio::select! {
+                chunk = chunk.as_mut() => return Ok(chunk),
+                settled = self.settle(lease) => settled?,
+            }
+        }
+        tokio::select! {
+            chunk = chunk => Ok(chunk),
+            () = self.abandoned() => Err(Stop::Deserted),
+        }
+    }
+
+    /// Hands a batch to the disk as soon as that has taken the last one.
+    async fn append(
+        &mut self,
+        batch: Vec<Bytes>,
+        candidate: &Candidate,
+        lease: Option<&LeaseHold>,
+    ) -> Result<(), Stop> {
+        self.settle(lease).await?;
+        let is_first = !self.flight.is_published() && self.writer.size_bytes() > VERIFIED_FIRST_BYTES_MAX;
+        let app = Arc::clone(&self.app);
+        let record = move |part: &Part| {
             if is_first {
                 app.refusals.record_unverified(part.expected().name());
             }
-            let written = batch.iter().try_for_each(|chunk| part.append(chunk).map(drop));
-            (part, written)
-        });
-        let (part, written) = written.await.map_err(|_| lost())?;
-        if is_first && part.bytes() > 0 {
-            self.flight.publish(part.reader());
-        }
-        self.part = Some(part);
-        self.flight.note_arrival();
+        };
         if !self.contributors.contains(candidate) {
             self.contributors.push(candidate.clone());
         }
-        Ok(written?)
+        self.writer.add(batch, record).await.map_err(Stop::Disk)
+    }
+
+    /// Waits until what came is written, and shows it: to clients, to whoever waits for its first byte, to maintenance.
+    async fn settle(&mut self, lease: Option<&LeaseHold>) -> Result<(), Stop> {
+        if !self.writer.is_adding() {
+            return Ok(());
+        }
+        let settled = self.writer.settled().await;
+        if let Some(part) = self.writer.part().filter(|part| part.bytes() > 0) {
+            if !self.flight.is_published() && part.expected().size_bytes() > VERIFIED_FIRST_BYTES_MAX {
+                self.flight.publish(part.reader());
+            }
+            self.flight.note_arrival();
+            if let Some(lease) = lease {
+                lease.progress(part.bytes());
+            }
+        }
+        settled.map_err(Stop::Disk)
     }
 }
 

@@ -1,8 +1,7 @@
 //! The bytes of files on their way to a client.
 //!
-//! What is there of a complete file is a [`Sending`]: it is handed to the kernel as it is. What still grows is read off the
-//! reactor, one piece ahead of what the client takes while there is memory for that. A body either ends complete or
-//! breaks the connection: it never ends cleanly short.
+//! What is there of a file is a [`Sending`]: it is handed to the kernel as it is. Of one that still grows, [`Growing`] says
+//! how far that is. A body either ends complete or breaks the connection: it never ends cleanly short.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +12,7 @@ use std::sync::Arc;
 
 use blob_store::{OpenBlob, PartReader, PartState, Progress};
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -34,7 +33,9 @@ pub(crate) enum ResponseBody {
     Octets(Bytes),
     /// Of a file that is complete.
     File(Box<Sending>),
-    /// What comes from elsewhere, or still grows.
+    /// Of a file that is still being fetched.
+    Growing(Box<Growing>),
+    /// What comes from elsewhere.
     Pieces(Pieces),
 }
 
@@ -44,6 +45,7 @@ impl std::fmt::Debug for ResponseBody {
             Self::Empty => f.write_str("Empty"),
             Self::Octets(octets) => f.debug_tuple("Octets").field(octets).finish(),
             Self::File(sending) => f.debug_tuple("File").field(sending).finish(),
+            Self::Growing(growing) => f.debug_tuple("Growing").field(&growing.sending).finish(),
             Self::Pieces(_) => f.write_str("Pieces"),
         }
     }
@@ -55,7 +57,7 @@ impl ResponseBody {
         match self {
             Self::Empty => Some(0),
             Self::Octets(octets) => Some(octets.len() as u64),
-            Self::File(_) | Self::Pieces(_) => None,
+            Self::File(_) | Self::Growing(_) | Self::Pieces(_) => None,
         }
     }
 }
@@ -120,16 +122,14 @@ pub(crate) trait Witness: Send {
 }
 
 /// Parts of a file that is still growing, being sent.
-struct Growing {
-    contents: OpenBlob,
-    selection: Selection,
-    ahead: Option<JoinHandle<io::Result<Bytes>>>,
+pub(crate) struct Growing {
+    pub(super) sending: Sending,
+    size_bytes: u64,
     progress: watch::Receiver<Progress>,
     /// Keeps the download going.
     _follower: Follower,
     witness: Box<dyn Witness>,
     has_told: bool,
-    tally: Tally,
 }
 
 /// Of a file that is still being fetched.
@@ -140,24 +140,17 @@ pub(crate) fn growing(
     tally: Tally,
     witness: Box<dyn Witness>,
 ) -> ResponseBody {
+    let contents = reader.contents().clone();
+    let (file, size_bytes) = (Arc::clone(contents.file()), contents.size_bytes());
     let growing = Growing {
-        contents: reader.contents().clone(),
-        selection,
-        ahead: None,
+        sending: Sending { file, selection, _hold: Some(contents), tally: Some(tally) },
+        size_bytes,
         progress: reader.progress(),
         _follower: follower,
         witness,
         has_told: false,
-        tally,
     };
-    stream(stream::unfold(Some(growing), |growing| async move {
-        let mut growing = growing?;
-        match growing.next().await {
-            Ok(Some(bytes)) => Some((Ok(bytes), Some(growing))),
-            Ok(None) => None,
-            Err(error) => Some((Err(error), None)),
-        }
-    }))
+    ResponseBody::Growing(Box::new(growing))
 }
 
 /// Reads off the reactor.
@@ -171,57 +164,25 @@ pub(super) fn read(file: &Arc<File>, piece: Range<u64>) -> JoinHandle<io::Result
 }
 
 impl Growing {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        if let Some(text) = self.selection.take_text() {
-            return Ok(Some(text));
+    /// How far the part that is sent now may be read, if there is something to read; an error if the file is wrong, or
+    /// nothing more comes.
+    pub(super) fn visible_now(&mut self) -> io::Result<Option<u64>> {
+        // Before the look at what the writer said last: it may say something and go in between.
+        let is_over = self.progress.has_changed().is_err();
+        let left = &self.sending.selection.left;
+        let end = visible_end(*self.progress.borrow_and_update(), self.size_bytes);
+        match end.map(|end| end.min(left.end)) {
+            Some(end) if end > left.start => Ok(Some(end)),
+            Some(_) if is_over => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the download failed")),
+            Some(_) => Ok(None),
+            None => Err(self.wrong()),
         }
-        if self.selection.left.is_empty() {
-            self.tell_if_right();
-            return Ok(None);
-        }
-        let reading = if let Some(reading) = self.ahead.take() {
-            reading
-        } else {
-            let end = self.visible().await?;
-            read(self.contents.file(), self.selection.piece(end))
-        };
-        let bytes = reading.await.map_err(io::Error::other)??;
-        self.selection.left.start += bytes.len() as u64;
-        let next = self.visible_now().filter(|&end| end > self.selection.left.start && buffers::is_plenty());
-        if let Some(end) = next {
-            self.ahead = Some(read(self.contents.file(), self.selection.piece(end)));
-        }
-        self.tell_before_sending()?;
-        if self.selection.left.is_empty() {
-            self.tell_if_right();
-        }
-        self.tally.add(bytes.len() as u64);
-        Ok(Some(bytes))
     }
 
-    /// How far we may read now; `None` if the file is wrong.
-    fn visible_now(&self) -> Option<u64> {
-        let end = visible_end(*self.progress.borrow(), self.contents.size_bytes());
-        end.map(|end| end.min(self.selection.left.end))
-    }
-
-    /// Waits until there is something to read; how far.
-    async fn visible(&mut self) -> io::Result<u64> {
-        loop {
-            match self.visible_now() {
-                Some(end) if end > self.selection.left.start => return Ok(end),
-                Some(_) => {}
-                None => return Err(self.wrong()),
-            }
-            if self.progress.changed().await.is_err() {
-                // The writer is gone; what it said last stands.
-                return match self.visible_now() {
-                    Some(end) if end > self.selection.left.start => Ok(end),
-                    Some(_) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the download failed")),
-                    None => Err(self.wrong()),
-                };
-            }
-        }
+    /// Waits until the file has grown, or never will again.
+    pub(super) async fn grown(&mut self) {
+        // That the writer is gone shows at the next look.
+        drop(self.progress.changed().await);
     }
 
     fn wrong(&self) -> io::Error {
@@ -233,7 +194,8 @@ impl Growing {
         self.progress.borrow().state
     }
 
-    fn tell_before_sending(&mut self) -> io::Result<()> {
+    /// Says that unverified bytes go out, if these are.
+    pub(super) fn tell_before_sending(&mut self) -> io::Result<()> {
         match self.state() {
             PartState::Right => {}
             PartState::Wrong => {
@@ -250,7 +212,8 @@ impl Growing {
         Ok(())
     }
 
-    fn tell_if_right(&self) {
+    /// Says that all that went out was right, if that is known now.
+    pub(super) fn tell_if_right(&self) {
         if self.has_told && self.state() == PartState::Right {
             self.witness.right();
         }

@@ -106,6 +106,21 @@ async fn read(reply: Reply) -> std::io::Result<Vec<u8>> {
             let mut octets = vec![0; usize::try_from(sending.selection.left.end).unwrap()];
             sending.file.read_exact_at(&mut octets, 0).map(|()| octets)
         }
+        ResponseBody::Growing(mut growing) => {
+            let mut octets = Vec::new();
+            while growing.sending.selection.left.start < growing.sending.selection.left.end {
+                let Some(end) = growing.visible_now()? else {
+                    growing.grown().await;
+                    continue;
+                };
+                let start = growing.sending.selection.left.start;
+                let mut piece = vec![0; usize::try_from(end - start).unwrap()];
+                growing.sending.file.read_exact_at(&mut piece, start)?;
+                octets.append(&mut piece);
+                growing.sending.sent(end - start);
+            }
+            Ok(octets)
+        }
         ResponseBody::Pieces(mut pieces) => {
             let mut octets = Vec::new();
             while let Some(piece) = pieces.next().await {

@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::transport::{SENT_OCTETS_MAX, reset_when_dropped, send_file, send_more};
 use super::{Ended, Next, Talk};
-use crate::http::body::{self, Pieces, ResponseBody, Sending};
+use crate::http::body::{self, Growing, Pieces, ResponseBody, Sending};
 use crate::http::reply::Reply;
 
 /// A smaller part is copied behind the head: one call instead of two.
@@ -48,6 +48,7 @@ impl Talk {
                 self.write_out().await?;
             }
             (_, ResponseBody::File(sending)) => self.send_file(sending).await?,
+            (_, ResponseBody::Growing(growing)) => self.send_growing(growing).await?,
             (framing, ResponseBody::Pieces(pieces)) => self.send_pieces(pieces, framing).await?,
         }
         Ok(self.connection.flush().await?)
@@ -55,36 +56,63 @@ impl Talk {
 
     /// The head goes out with the first octets, and so does a part's own head.
     async fn send_file(&mut self, mut sending: Box<Sending>) -> Result<(), Ended> {
-        loop {
-            if let Some(text) = sending.selection.take_text() {
-                self.out.extend_from_slice(&text);
-                continue;
-            }
-            let left = sending.selection.left.clone();
-            if left.is_empty() {
-                break;
-            }
-            if left.end - left.start <= COPIED_OCTETS_MAX {
-                read(&sending.file, left.clone(), &mut self.out).await?;
-                sending.sent(left.end - left.start);
-            } else if self.connection.get_ref().plain().is_some() {
-                self.send_by_kernel(&mut sending).await?;
-            } else {
-                self.send_copied(&mut sending).await?;
-            }
-            if self.out.len() as u64 > COPIED_OCTETS_MAX {
-                self.write_out().await?;
-            }
+        while let Some(end) = self.next_part(&mut sending) {
+            self.send_up_to(&mut sending, end).await?;
         }
         self.write_out().await
     }
 
-    async fn send_by_kernel(&mut self, sending: &mut Sending) -> Result<(), Ended> {
+    /// As [`Self::send_file`], as far as there is something to send.
+    async fn send_growing(&mut self, mut growing: Box<Growing>) -> Result<(), Ended> {
+        while self.next_part(&mut growing.sending).is_some() {
+            let Some(end) = growing.visible_now()? else {
+                self.write_out().await?;
+                self.connection.flush().await?;
+                tokio::select! {
+                    biased;
+                    () = growing.grown() => continue,
+                    // While there is nothing to send, only a read tells that the client is gone.
+                    ended = self.gone() => return Err(ended),
+                }
+            };
+            growing.tell_before_sending()?;
+            self.send_up_to(&mut growing.sending, end).await?;
+        }
+        growing.tell_if_right();
+        self.write_out().await
+    }
+
+    /// Where the next part of the file ends, with the text before it put out; `None` behind the last.
+    fn next_part(&mut self, sending: &mut Sending) -> Option<u64> {
+        while let Some(text) = sending.selection.take_text() {
+            self.out.extend_from_slice(&text);
+        }
+        let left = &sending.selection.left;
+        (!left.is_empty()).then_some(left.end)
+    }
+
+    async fn send_up_to(&mut self, sending: &mut Sending, end: u64) -> Result<(), Ended> {
+        let start = sending.selection.left.start;
+        if end - start <= COPIED_OCTETS_MAX {
+            read(&sending.file, start..end, &mut self.out).await?;
+            sending.sent(end - start);
+        } else if self.connection.get_ref().plain().is_some() {
+            self.send_by_kernel(sending, end).await?;
+        } else {
+            self.send_copied(sending, end).await?;
+        }
+        if self.out.len() as u64 > COPIED_OCTETS_MAX {
+            self.write_out().await?;
+        }
+        Ok(())
+    }
+
+    async fn send_by_kernel(&mut self, sending: &mut Sending, end: u64) -> Result<(), Ended> {
         send_more(&mut self.connection, &self.out).await?;
         self.out.clear();
-        while !sending.selection.left.is_empty() {
-            let left = &sending.selection.left;
-            let window = left.start..left.end.min(left.start + SENT_OCTETS_MAX);
+        while sending.selection.left.start < end {
+            let start = sending.selection.left.start;
+            let window = start..end.min(start + SENT_OCTETS_MAX);
             bring(&sending.file, window.clone()).await?;
             while sending.selection.left.start < window.end {
                 let rest = sending.selection.left.start..window.end;
@@ -97,10 +125,10 @@ impl Talk {
     }
 
     /// Through our own memory, for a transport that changes what goes through it.
-    async fn send_copied(&mut self, sending: &mut Sending) -> Result<(), Ended> {
+    async fn send_copied(&mut self, sending: &mut Sending, end: u64) -> Result<(), Ended> {
         self.write_out().await?;
-        while !sending.selection.left.is_empty() {
-            let piece = sending.selection.piece(sending.selection.left.end);
+        while sending.selection.left.start < end {
+            let piece = sending.selection.piece(end);
             let piece = body::read(&sending.file, piece).await.map_err(io::Error::other)??;
             self.connection.write_all(&piece).await?;
             sending.sent(piece.len() as u64);
