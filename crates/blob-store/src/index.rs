@@ -1,11 +1,12 @@
 //! What the directory holds, in memory: filled when the store is opened, kept equal to the disk after.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::SystemTime;
 
 use gentoo_repo::DistfileName;
 
 use crate::digest::BlobDigest;
+use crate::kept::Kept;
 use crate::layout::Scope;
 use crate::reader::Hold;
 
@@ -30,17 +31,20 @@ pub(crate) struct Entry {
     /// The access time that the disk knows: it is written at most once a minute.
     pub(crate) saved_access: Option<SystemTime>,
     pub(crate) hold: Hold,
+    pub(crate) kept: Option<Kept>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub(crate) blobs: HashMap<BlobDigest, Entry>,
-    names: HashMap<(Scope, DistfileName), BlobDigest>,
+    names: HashMap<Scope, HashMap<DistfileName, BlobDigest>>,
     pub(crate) blob_bytes: u64,
     /// Parts being written: what each may grow to.
     pub(crate) open_parts: HashMap<String, u64>,
     /// Parts that nobody writes: their length.
     pub(crate) parked_parts: BTreeMap<String, u64>,
+    /// Blobs whose files are kept open, the oldest first; some may be closed already.
+    pub(crate) kept_order: VecDeque<BlobDigest>,
 }
 
 impl Index {
@@ -55,8 +59,10 @@ impl Index {
     pub(crate) fn remove_blob(&mut self, digest: &BlobDigest) -> Option<Entry> {
         let entry = self.blobs.remove(digest)?;
         self.blob_bytes -= entry.size_bytes;
-        for name in &entry.names {
-            self.names.remove(name);
+        for (scope, name) in &entry.names {
+            if let Some(of_scope) = self.names.get_mut(scope) {
+                of_scope.remove(name);
+            }
         }
         Some(entry)
     }
@@ -64,7 +70,8 @@ impl Index {
     /// Points a name at a blob that is here; it leads nowhere else any more.
     pub(crate) fn insert_name(&mut self, scope: Scope, name: DistfileName, digest: BlobDigest) {
         let key = (scope, name);
-        if let Some(old) = self.names.insert(key.clone(), digest)
+        let of_scope = self.names.entry(key.0.clone()).or_default();
+        if let Some(old) = of_scope.insert(key.1.clone(), digest)
             && let Some(entry) = self.blobs.get_mut(&old)
         {
             entry.names.remove(&key);
@@ -75,7 +82,7 @@ impl Index {
     }
 
     pub(crate) fn name(&self, scope: &Scope, name: &DistfileName) -> Option<BlobDigest> {
-        self.names.get(&(scope.clone(), name.clone())).copied()
+        self.names.get(scope)?.get(name).copied()
     }
 
     /// Everything that takes room now, or was promised room.

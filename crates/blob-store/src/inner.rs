@@ -1,8 +1,10 @@
 //! What the store's handles share, and the changes of the disk that they have in common.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -74,8 +76,9 @@ impl Inner {
         Some((entry.hold.clone(), entry.size_bytes))
     }
 
-    /// As [`hold`](Self::hold), unless the access is one that has to be written to the disk.
-    pub(crate) fn hold_now(&self, digest: &BlobDigest) -> Option<(Hold, u64)> {
+    /// As [`hold`](Self::hold), with the file if that is open, unless the access is one that has to be written to the
+    /// disk.
+    pub(crate) fn hold_now(&self, digest: &BlobDigest) -> Option<(Hold, u64, Option<Arc<File>>)> {
         let mut index = lock(&self.index);
         let entry = index.blobs.get_mut(digest)?;
         let now = SystemTime::now();
@@ -83,10 +86,18 @@ impl Inner {
             return None;
         }
         entry.last_access = Some(now);
-        Some((entry.hold.clone(), entry.size_bytes))
+        let (hold, size_bytes) = (entry.hold.clone(), entry.size_bytes);
+        Some((hold, size_bytes, index.kept(digest, now)))
     }
 
-    pub(crate) fn save_access(&self, digest: &BlobDigest, file: &std::fs::File) {
+    /// Keeps a file open for the next who asks.
+    pub(crate) fn keep(&self, digest: &BlobDigest, file: &Arc<File>) {
+        // Closed behind the lock.
+        let closed = lock(&self.index).keep(digest, file, SystemTime::now());
+        drop(closed);
+    }
+
+    pub(crate) fn save_access(&self, digest: &BlobDigest, file: &File) {
         let accessed = {
             let mut index = lock(&self.index);
             let Some(entry) = index.blobs.get_mut(digest) else { return };
@@ -299,7 +310,7 @@ impl Inner {
 
     fn read_all(
         &self,
-        file: &std::fs::File,
+        file: &File,
         path: &Path,
         each: &mut impl FnMut(u64, &[u8]) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {

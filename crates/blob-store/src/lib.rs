@@ -42,6 +42,7 @@ mod expected;
 mod hashers;
 mod index;
 mod inner;
+mod kept;
 mod layout;
 mod part;
 mod quarantine;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::sync::Arc;
 
 /// Held by everything that reads a blob: one that somebody reads is not evicted.
@@ -26,6 +26,14 @@ pub struct OpenBlob {
 }
 
 impl OpenBlob {
+    /// `None` if the file has another length, or is gone from where it was opened.
+    pub(crate) fn new(file: Arc<File>, size_bytes: u64, hold: &Hold) -> Option<Self> {
+        let metadata = file.metadata().ok()?;
+        let (is_whole, is_there) = (metadata.len() == size_bytes, metadata.nlink() > 0);
+        let modified = metadata.modified().ok();
+        (is_whole && is_there).then(|| Self { file, size_bytes, modified, hold: hold.clone() })
+    }
+
     /// Its length when complete.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {

@@ -104,6 +104,12 @@ impl Store {
         lock(&self.inner.index).name(scope, name)
     }
 
+    /// Whether a blob is here. Never blocks.
+    #[must_use]
+    pub fn has(&self, digest: &BlobDigest) -> bool {
+        lock(&self.inner.index).blobs.contains_key(digest)
+    }
+
     /// Length, names and last access of a blob. Never blocks.
     #[must_use]
     pub fn info(&self, digest: &BlobDigest) -> Option<BlobInfo> {
@@ -177,11 +183,24 @@ impl Store {
     /// Never blocks.
     #[must_use]
     pub fn read_now(&self, digest: &BlobDigest) -> Option<OpenBlob> {
-        let (hold, size_bytes) = self.inner.hold_now(digest)?;
-        let file = self.inner.disk.open_cached(&self.inner.layout.blob(digest)).ok()?;
-        let metadata = file.metadata().ok()?;
-        let modified = metadata.modified().ok();
-        (metadata.len() == size_bytes).then(|| OpenBlob { file: Arc::new(file), size_bytes, modified, hold })
+        let (hold, size_bytes, kept) = self.inner.hold_now(digest)?;
+        if let Some(file) = kept
+            && let Some(blob) = OpenBlob::new(file, size_bytes, &hold)
+        {
+            return Some(blob);
+        }
+        let file = Arc::new(self.inner.disk.open_cached(&self.inner.layout.blob(digest)).ok()?);
+        let blob = OpenBlob::new(file, size_bytes, &hold)?;
+        self.inner.keep(digest, &blob.file);
+        Some(blob)
+    }
+
+    /// Closes files that are kept open for the next who asks, once that was long enough ago: some seconds. Blocks for no
+    /// longer than closing them takes.
+    pub fn close_idle(&self) {
+        // Closed behind the lock.
+        let closed = lock(&self.inner.index).let_go(SystemTime::now());
+        drop(closed);
     }
 
     /// Whether a blob has the listed length and digests. BLAKE2B is compared by name; other digests

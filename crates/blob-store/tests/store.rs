@@ -298,6 +298,29 @@ fn what_is_in_memory_is_opened_without_the_disk_and_everything_else_is_left_to_r
 }
 
 #[test]
+fn a_file_that_is_kept_open_neither_holds_its_blob_nor_outlives_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let digest = put(&store, "a", b"0123456789").digest;
+    drop(store.read(&digest).unwrap());
+    let first = store.read_now(&digest).unwrap();
+    let again = store.read_now(&digest).unwrap();
+    assert!(std::sync::Arc::ptr_eq(first.file(), again.file()), "opened once");
+    drop((first, again));
+    // Another copy in its place, as a restore makes it.
+    let path = files_below(&dir.path().join("r0/blobs")).remove(0);
+    let copy = path.with_extension("copy");
+    fs::copy(&path, &copy).unwrap();
+    fs::rename(&copy, &path).unwrap();
+    let restored = store.read_now(&digest).unwrap();
+    let inode = |metadata: fs::Metadata| std::os::unix::fs::MetadataExt::ino(&metadata);
+    assert_eq!(inode(restored.file().metadata().unwrap()), inode(fs::metadata(&path).unwrap()));
+    drop(restored);
+    assert!(matches!(store.evict(&digest, None).unwrap(), Evicted::Done { .. }));
+    assert!(store.read_now(&digest).is_none());
+}
+
+#[test]
 fn other_digests_than_ours_are_compared_by_reading() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

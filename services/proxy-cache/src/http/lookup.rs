@@ -109,7 +109,7 @@ pub(crate) async fn of_known(
     let named = [app.store.named(&scope, &distfile.name), app.store.named(&Scope::DISTFILES, &distfile.name)];
     let candidates: Vec<BlobDigest> =
         expected.blob().map_or_else(|| named.into_iter().flatten().collect(), |digest| vec![digest]);
-    if candidates.iter().all(|digest| app.store.info(digest).is_none()) {
+    if !candidates.iter().any(|digest| app.store.has(digest)) {
         return Ok(Lookup::Miss(Box::new(known)));
     }
     let is_named = named.iter().any(|digest| digest.is_some_and(|digest| candidates.contains(&digest)));
