@@ -3,6 +3,7 @@
 //! All servers run at the same time and only one is asked, so that every round asks each of them in turn, in an
 //! order that is turned around from round to round. Nothing in the product knows that it is measured.
 
+mod line;
 mod load;
 mod miss;
 mod peers;

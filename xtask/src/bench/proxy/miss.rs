@@ -9,17 +9,27 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::line;
 use super::peers::{Kind, Peer, Site, Target};
 
 /// Octets of the files.
 pub(super) const SIZES: [u64; 2] = [1 << 20, 1 << 30];
 
+/// What the upstream is reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Upstream {
+    /// The machine's own memory, in effect: what a cache does of its own shows here.
+    Loopback,
+    /// A line as fast as a good one outside.
+    Line,
+}
+
 /// Who is asked: a cache, or without one the upstream.
 type Way = Option<Kind>;
 
-/// Seconds of each way and size.
+/// Seconds of each upstream, way and size.
 #[derive(Debug, Default)]
-pub(super) struct Taken(Vec<(Way, u64, f64)>);
+pub(super) struct Taken(Vec<(Upstream, Way, u64, f64)>);
 
 /// Whether it fetches what it does not have.
 fn is_cache(kind: Kind) -> bool {
@@ -34,21 +44,23 @@ pub(super) fn measure(
     rounds: usize,
     sizes: &[u64],
 ) -> Result<Taken> {
-    let mut ways: Vec<Way> = vec![None];
-    ways.extend(kinds.iter().copied().filter(|kind| is_cache(*kind)).map(Some));
+    let by_line = Site { origin: Some(line::to(site.origin.context("no origin")?)?), ..site.clone() };
+    let caches: Vec<Kind> = kinds.iter().copied().filter(|kind| is_cache(*kind)).collect();
     let mut taken = Taken::default();
     for round in 0..rounds {
         for octets in sizes {
-            ways.reverse();
-            for way in &ways {
-                let seconds = once(site, blank, *way, *octets)?;
-                eprintln!(
-                    "round {}, miss of {} MiB, {}: {seconds:.4} s",
-                    round + 1,
-                    octets >> 20,
-                    name(*way)
-                );
-                taken.0.push((*way, *octets, seconds));
+            for (upstream, site) in [(Upstream::Loopback, site), (Upstream::Line, &by_line)] {
+                let asked = caches.iter().copied().filter(|kind| upstream.is_for(*kind)).map(Some);
+                let mut ways: Vec<Way> = std::iter::once(None).chain(asked).collect();
+                if round % 2 == 0 {
+                    ways.reverse();
+                }
+                for way in ways {
+                    let seconds = once(site, blank, way, *octets)?;
+                    let (number, mebibytes, by) = (round + 1, octets >> 20, upstream.name());
+                    eprintln!("round {number}, miss of {mebibytes} MiB, {by}, {}: {seconds:.4} s", name(way));
+                    taken.0.push((upstream, way, *octets, seconds));
+                }
             }
         }
     }
@@ -95,10 +107,24 @@ fn name(way: Way) -> String {
     way.map_or_else(|| "straight".to_owned(), Kind::name)
 }
 
+impl Upstream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Line => "1 Gbit/s",
+        }
+    }
+
+    /// The line is slow: only the two that are compared are asked through it.
+    fn is_for(self, kind: Kind) -> bool {
+        self == Self::Loopback || matches!(kind, Kind::Rookery | Kind::Nginx)
+    }
+}
+
 impl Taken {
-    fn of(&self, way: Way, octets: u64) -> Vec<f64> {
-        let mut of: Vec<f64> =
-            self.0.iter().filter(|one| (one.0, one.1) == (way, octets)).map(|one| one.2).collect();
+    fn of(&self, upstream: Upstream, way: Way, octets: u64) -> Vec<f64> {
+        let is_it = |one: &&(Upstream, Way, u64, f64)| (one.0, one.1, one.2) == (upstream, way, octets);
+        let mut of: Vec<f64> = self.0.iter().filter(is_it).map(|one| one.3).collect();
         of.sort_by(f64::total_cmp);
         of
     }
@@ -107,22 +133,24 @@ impl Taken {
     pub(super) fn render(&self, sizes: &[u64]) -> String {
         let mut text = String::from("\n### Misses beside the upstream itself\n\n");
         text += "One curl for a file that the cache has never seen, on a new connection, and one straight from the same\n\
-                 upstream: nginx with static files in the page cache, one worker.\n\n| file | through | ms (least–most) | to straight |\n\
-                 | --- | --- | --- | --- |\n";
-        let mut ways: Vec<Way> = self.0.iter().map(|one| one.0).collect();
+                 upstream: nginx with static files in the page cache, one worker; over the loopback, and behind a line of\n\
+                 1 Gbit/s.\n\n| file | upstream | through | ms (least–most) | to straight |\n\
+                 | --- | --- | --- | --- | --- |\n";
+        let mut ways: Vec<(Upstream, Way)> = self.0.iter().map(|one| (one.0, one.1)).collect();
         ways.sort_unstable();
         ways.dedup();
         for octets in sizes {
             let median = |of: &[f64]| of.get(of.len() / 2).copied().unwrap_or(f64::NAN);
-            let straight = median(&self.of(None, *octets));
-            for way in &ways {
-                let of = self.of(*way, *octets);
+            for (upstream, way) in &ways {
+                let straight = median(&self.of(*upstream, None, *octets));
+                let of = self.of(*upstream, *way, *octets);
                 let (Some(least), Some(most)) = (of.first(), of.last()) else { continue };
                 // Writing to a string can't fail.
                 let _ = writeln!(
                     text,
-                    "| {} MiB | {} | {:.1} ({:.1}–{:.1}) | {:.2} |",
+                    "| {} MiB | {} | {} | {:.1} ({:.1}–{:.1}) | {:.2} |",
                     octets >> 20,
+                    upstream.name(),
                     name(*way),
                     median(&of) * 1e3,
                     least * 1e3,
@@ -141,14 +169,22 @@ mod tests {
 
     #[test]
     fn medians_and_ratios_to_the_straight_way() {
+        let (loopback, line) = (Upstream::Loopback, Upstream::Line);
         let taken = Taken(vec![
-            (None, 1 << 20, 0.002),
-            (None, 1 << 20, 0.004),
-            (None, 1 << 20, 0.001),
-            (Some(Kind::Rookery), 1 << 20, 0.005),
+            (loopback, None, 1 << 20, 0.002),
+            (loopback, None, 1 << 20, 0.004),
+            (loopback, None, 1 << 20, 0.001),
+            (line, None, 1 << 20, 0.010),
+            (line, Some(Kind::Rookery), 1 << 20, 0.015),
+            (loopback, Some(Kind::Rookery), 1 << 20, 0.005),
         ]);
         let text = taken.render(&[1 << 20]);
-        assert!(text.contains("| 1 MiB | straight | 2.0 (1.0–4.0) | 1.00 |\n"), "{text}");
-        assert!(text.contains("| 1 MiB | rookery | 5.0 (5.0–5.0) | 2.50 |\n"), "{text}");
+        for row in [
+            "| 1 MiB | loopback | straight | 2.0 (1.0–4.0) | 1.00 |\n",
+            "| 1 MiB | loopback | rookery | 5.0 (5.0–5.0) | 2.50 |\n",
+            "| 1 MiB | 1 Gbit/s | rookery | 15.0 (15.0–15.0) | 1.50 |\n",
+        ] {
+            assert!(text.contains(row), "{text}");
+        }
     }
 }
