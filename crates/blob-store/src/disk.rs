@@ -191,6 +191,11 @@ impl Disk {
         })
     }
 
+    /// Of an open file: no way to it is looked for.
+    pub(crate) fn stat_open(&self, file: &File, path: &Path) -> Result<Metadata> {
+        self.run(FileOp::Stat, path, || file.metadata())
+    }
+
     pub(crate) fn stat(&self, path: &Path) -> Result<Metadata> {
         self.run(FileOp::Stat, path, || fs::symlink_metadata(path))
     }

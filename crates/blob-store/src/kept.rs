@@ -49,8 +49,14 @@ impl Index {
         closed
     }
 
-    /// What was kept for long enough. To be dropped without the lock.
-    pub(crate) fn let_go(&mut self, now: SystemTime) -> Vec<Kept> {
+    /// To be dropped without the lock.
+    pub(crate) fn let_all_go(&mut self) -> Vec<Kept> {
+        let order = std::mem::take(&mut self.kept_order);
+        order.iter().filter_map(|digest| self.blobs.get_mut(digest)?.kept.take()).collect()
+    }
+
+    /// What was kept for long enough.
+    fn let_go(&mut self, now: SystemTime) -> Vec<Kept> {
         let mut closed = Vec::new();
         while let Some(first) = self.kept_order.front() {
             let kept = self.blobs.get(first).and_then(|entry| entry.kept.as_ref());
@@ -99,7 +105,8 @@ mod tests {
         assert!(index.kept(&digest(1), now).is_some() && index.kept(&digest(2), now).is_none());
         let later = now + KEPT_FOR;
         assert!(index.kept(&digest(1), later).is_none());
-        assert_eq!(index.let_go(later).len(), KEPT_MAX);
+        assert_eq!(index.keep(&digest(1), &file, later).len(), KEPT_MAX);
+        assert_eq!(index.let_all_go().len(), 1);
         assert_eq!(Arc::strong_count(&file), 1);
     }
 

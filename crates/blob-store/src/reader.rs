@@ -1,6 +1,6 @@
 //! An open blob.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::sync::Arc;
@@ -27,8 +27,7 @@ pub struct OpenBlob {
 
 impl OpenBlob {
     /// `None` if the file has another length, or is gone from where it was opened.
-    pub(crate) fn new(file: Arc<File>, size_bytes: u64, hold: &Hold) -> Option<Self> {
-        let metadata = file.metadata().ok()?;
+    pub(crate) fn new(file: Arc<File>, metadata: &Metadata, size_bytes: u64, hold: &Hold) -> Option<Self> {
         let (is_whole, is_there) = (metadata.len() == size_bytes, metadata.nlink() > 0);
         let modified = metadata.modified().ok();
         (is_whole && is_there).then(|| Self { file, size_bytes, modified, hold: hold.clone() })

@@ -1,5 +1,6 @@
 //! The store: blobs by digest, names that lead to them, parts under way.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -184,22 +185,23 @@ impl Store {
     #[must_use]
     pub fn read_now(&self, digest: &BlobDigest) -> Option<OpenBlob> {
         let (hold, size_bytes, kept) = self.inner.hold_now(digest)?;
-        if let Some(file) = kept
-            && let Some(blob) = OpenBlob::new(file, size_bytes, &hold)
-        {
+        let path = self.inner.layout.blob(digest);
+        let opened = |file: Arc<File>| {
+            let metadata = self.inner.disk.stat_open(&file, &path).ok()?;
+            OpenBlob::new(file, &metadata, size_bytes, &hold)
+        };
+        if let Some(blob) = kept.and_then(opened) {
             return Some(blob);
         }
-        let file = Arc::new(self.inner.disk.open_cached(&self.inner.layout.blob(digest)).ok()?);
-        let blob = OpenBlob::new(file, size_bytes, &hold)?;
+        let blob = opened(Arc::new(self.inner.disk.open_cached(&path).ok()?))?;
         self.inner.keep(digest, &blob.file);
         Some(blob)
     }
 
-    /// Closes files that are kept open for the next who asks, once that was long enough ago: some seconds. Blocks for no
-    /// longer than closing them takes.
-    pub fn close_idle(&self) {
+    /// Closes the files that are kept open for the next who asks: nobody is there who would.
+    pub fn close_kept(&self) {
         // Closed behind the lock.
-        let closed = lock(&self.inner.index).let_go(SystemTime::now());
+        let closed = lock(&self.inner.index).let_all_go();
         drop(closed);
     }
 

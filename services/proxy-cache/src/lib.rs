@@ -55,8 +55,6 @@ const RESPONSES_MAX: usize = 16_384;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a new replica says that it is not ready because it has no catalogue.
 const FIRST_CATALOGUE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How often files are closed that nobody has asked for lately.
-const IDLE_FILES_EVERY: Duration = Duration::from_secs(10);
 
 /// What a started replica tells its process.
 #[derive(Debug, Clone)]
@@ -93,17 +91,9 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
         kit.tasks.spawn_critical("https", serving);
         drop(kit.tasks.spawn("tls renewal", renewal.run(kit.readiness.clone(), kit.tasks.soft())));
     }
-    drop(kit.tasks.spawn("idle files", close_idle_files(app.store.clone(), kit.tasks.soft())));
     kit.tasks.spawn_critical("http", http::server::run(app, listener, entrance, None));
     ready.ready();
     Ok(Running { http_addr, tls_addr })
-}
-
-/// What somebody removed by hand takes room as long as we have it open.
-async fn close_idle_files(store: Store, soft: CancellationToken) {
-    while soft.run_until_cancelled(tokio::time::sleep(IDLE_FILES_EVERY)).await.is_some() {
-        store.close_idle();
-    }
 }
 
 /// A name that nobody knows gets an unverified pass-through, and the next one who asks costs another request

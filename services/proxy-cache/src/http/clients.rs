@@ -27,6 +27,11 @@ impl Clients {
         Some(Place { clients: self.clone(), address })
     }
 
+    /// Whether nobody has a connection.
+    pub(crate) fn is_none(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

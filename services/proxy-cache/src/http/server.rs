@@ -70,8 +70,12 @@ pub(crate) async fn run(
             Ok((socket, peer)) => {
                 let (app_of_task, entrance, tls) = (Arc::clone(&app), entrance.clone(), tls.clone());
                 let connection = async move {
-                    connection(app_of_task, socket, peer, &entrance, tls).await;
+                    connection(Arc::clone(&app_of_task), socket, peer, &entrance, tls).await;
                     drop(permit);
+                    if entrance.clients.is_none() {
+                        // What somebody removed by hand takes room as long as it is open.
+                        app_of_task.store.close_kept();
+                    }
                 };
                 drop(app.tasks.spawn("http_connection", connection));
             }

@@ -2,7 +2,7 @@
 
 use farm_sim::upstream::Upstream;
 
-use crate::replica::{Answer, File, Replica, config, know, named, until};
+use crate::replica::{Answer, Client, File, Replica, config, know, named, until};
 
 async fn stored(dir: &std::path::Path, file: &File) -> (Replica, Upstream) {
     let upstream = Upstream::start().await.unwrap();
@@ -192,4 +192,23 @@ async fn aliases_layout_and_client_files() {
     assert_eq!(replica.get("/healthz").await.text(), "ok\n");
     assert_eq!(replica.get("/readyz").await.status, 200);
     assert!(replica.get("/").await.text().contains("Rookery"));
+}
+
+#[tokio::test]
+async fn a_blob_is_open_for_the_next_who_asks_until_nobody_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = File::new("a-1.tar", 1000);
+    let (replica, _upstream) = stored(dir.path(), &file).await;
+    let blobs = dir.path().join("r0/blobs");
+    let is_open = || {
+        let ours = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        ours.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|path| path.starts_with(&blobs))
+    };
+    // The first hit writes down that somebody asked; those after it find the file in memory.
+    replica.get("/distfiles/a-1.tar").await.assert_is(&file);
+    let mut client = Client::get(&replica, "/distfiles/a-1.tar").await;
+    client.head().await;
+    assert!(is_open());
+    drop(client);
+    until("closed", || !is_open()).await;
 }
