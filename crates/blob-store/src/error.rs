@@ -49,6 +49,12 @@ impl StoreError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// True when what a file holds could not be read, although it was opened.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Io { op: FileOp::Read, .. })
+    }
+
     /// True when the disk, or our quota on it, is full.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -246,7 +246,7 @@ impl Inner {
     pub(crate) fn quarantine(&self, digest: &BlobDigest) -> Result<(), StoreError> {
         let _changing = lock(&self.changing);
         let Some(entry) = lock(&self.index).remove_blob(digest) else { return Ok(()) };
-        tracing::error!(blob = %digest, "a blob was damaged on disk; it is in quarantine");
+        tracing::error!(blob = %digest, "a blob is damaged on disk, or can't be read; it goes into quarantine");
         let moved = (|| {
             for (scope, name) in &entry.names {
                 self.disk.remove(&self.layout.name(scope, name))?;

@@ -342,6 +342,15 @@ impl Store {
         Ok(removed.map_or(Evicted::Gone, |bytes| Evicted::Done { bytes }))
     }
 
+    /// Takes a blob out of service that can't be read: into quarantine, and its names go, whoever reads it. One that is
+    /// not here is fine. Blocks.
+    ///
+    /// # Errors
+    /// The disk: the blob is still in service then.
+    pub fn set_aside(&self, digest: &BlobDigest) -> Result<(), StoreError> {
+        self.inner.quarantine(digest)
+    }
+
     /// Reads a blob and compares it with its name; a damaged one is put in quarantine. Blocks for as
     /// long as that takes.
     ///

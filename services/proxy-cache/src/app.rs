@@ -18,6 +18,7 @@ use crate::fetch::flight::Flights;
 use crate::fetch::refusals::Refusals;
 use crate::fetch::upstream::Upstreams;
 use crate::http::{KeptResponses, Tunnels};
+use crate::looks::Looks;
 
 /// Says that another replica asks, and which one: it gets what we have or are fetching, and 404 for
 /// the rest, so that two replicas never wait for each other.
@@ -37,6 +38,7 @@ pub(crate) struct App {
     pub(crate) upstreams: Upstreams,
     pub(crate) demotions: Demotions,
     pub(crate) refusals: Refusals,
+    pub(crate) looks: Looks,
     pub(crate) flights: Flights,
     /// `None`: nothing is kept of what no tree lists.
     pub(crate) responses: Option<KeptResponses>,

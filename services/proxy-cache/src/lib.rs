@@ -19,6 +19,7 @@ pub mod farm;
 mod fetch;
 mod http;
 mod import;
+mod looks;
 mod scrub;
 mod tls;
 
@@ -46,6 +47,7 @@ use crate::fetch::refusals::Refusals;
 use crate::fetch::upstream::Upstreams;
 use crate::http::server::Entrance;
 use crate::http::{KeptResponses, Tunnels};
+use crate::looks::Looks;
 
 /// The local copy of the catalogue, in the replica's slot.
 const CATALOGUE_FILE: &str = "catalogue.db";
@@ -149,6 +151,7 @@ async fn build(
         upstreams: Upstreams::new(&config, &pseudonym)?,
         demotions: Demotions::default(),
         refusals,
+        looks: Looks::default(),
         flights: Flights::default(),
         responses,
         tunnels: Tunnels::new(config.tunnels.connections),

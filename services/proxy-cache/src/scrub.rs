@@ -1,6 +1,7 @@
 //! Reads stored blobs again, slowly, and heals what the disk has damaged.
 //!
-//! This module must not choose which blobs are read: maintenance decides that, one decision a blob.
+//! This module must not choose which blobs are read: maintenance decides that, one decision a blob, and a blob that breaks
+//! off while a client is sent it ([`crate::looks`]).
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -24,37 +25,109 @@ enum Healed {
     Lost(String),
 }
 
+/// What a blob was found to be.
+pub(crate) enum Found {
+    /// It has its digest.
+    Sound,
+    /// It is not here.
+    Gone,
+    /// It is in quarantine; its names were these.
+    SetAside { what: &'static str, names: Vec<(Scope, DistfileName)> },
+    /// It can't be told, or nothing can be done about it: nothing was thrown away.
+    Kept { why: String },
+}
+
+/// How fast a blob is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hurry {
+    /// No faster than `proxy.scrub_rate`.
+    Slowly,
+    /// A client waits for it.
+    AtOnce,
+}
+
 /// Compares a blob with its digest. A damaged one goes into quarantine and is fetched again as long as
 /// the catalogue means it by one of its names.
 pub(crate) async fn verify(app: &Arc<App>, digest: &BlobDigest) -> Executed {
+    let found = examine(app, digest, Hurry::Slowly).await;
+    settled(app, digest, found).await
+}
+
+/// Reads a blob, and takes it out of service if it is wrong; so, too, if it can't be read, twice, and can be had again.
+pub(crate) async fn examine(app: &Arc<App>, digest: &BlobDigest, hurry: Hurry) -> Found {
     // Quarantine takes them away.
     let names = app.store.names(digest);
-    match read(app, digest).await {
-        Ok(Verified::Sound) => Executed::new(Outcome::Done, "sound"),
-        Ok(Verified::Gone) => Executed::from(Outcome::Gone),
-        Ok(Verified::Damaged) => {
-            app.farm.request_inventory();
-            match heal(app, digest, &names).await {
-                Healed::Fetched => {
-                    info!(blob = %digest, "a damaged blob was fetched again");
-                    Executed::new(Outcome::Done, "damaged; in quarantine, and fetched again")
-                }
-                Healed::Lost(why) => {
-                    warn!(blob = %digest, "a damaged blob was not fetched again: {why}");
-                    let detail = format!("damaged; in quarantine, and not fetched again: {why}");
-                    Executed::new(Outcome::Damaged, detail)
-                }
-            }
-        }
+    let mut verified = read(app, digest, hurry).await;
+    if verified.as_ref().is_err_and(StoreError::is_unreadable) {
+        verified = read(app, digest, hurry).await;
+    }
+    let (found, is_unreadable) = match verified {
+        Ok(Verified::Sound) => (Found::Sound, false),
+        Ok(Verified::Gone) => (Found::Gone, false),
+        Ok(Verified::Damaged) => (Found::SetAside { what: "damaged", names }, false),
+        Err(error) if error.is_unreadable() => set_aside(app, digest, names, &error).await,
         // The disk may say something else next time, so nothing is thrown away for it.
-        Err(error) => Executed::new(Outcome::Busy, error.to_string()),
+        Err(error) => (Found::Kept { why: error.to_string() }, false),
+    };
+    app.looks.settle(digest, is_unreadable);
+    if matches!(found, Found::SetAside { .. }) {
+        app.farm.request_inventory();
+    }
+    found
+}
+
+/// What can't be read, and whether it is still in the way.
+async fn set_aside(
+    app: &Arc<App>,
+    digest: &BlobDigest,
+    names: Vec<(Scope, DistfileName)>,
+    error: &StoreError,
+) -> (Found, bool) {
+    let mut why = "no name led to it".to_owned();
+    for (scope, name) in &names {
+        if let Err(reason) = meant(app, scope, name, digest).await {
+            why = reason;
+            continue;
+        }
+        let (store, digest) = (app.store.clone(), *digest);
+        let moved = tokio::task::spawn_blocking(move || store.set_aside(&digest)).await;
+        return match moved {
+            Ok(Ok(())) => (Found::SetAside { what: "unreadable", names }, false),
+            Ok(Err(moving)) => (Found::Kept { why: format!("{error}; {moving}") }, true),
+            Err(_) => (Found::Kept { why: error.to_string() }, false),
+        };
+    }
+    (Found::Kept { why: format!("{error}; it is kept, because it can't be had again: {why}") }, true)
+}
+
+/// Fetches again what was taken out of service, and says what came of it all.
+pub(crate) async fn settled(app: &Arc<App>, digest: &BlobDigest, found: Found) -> Executed {
+    let (what, names) = match found {
+        Found::Sound => return Executed::new(Outcome::Done, "sound"),
+        Found::Gone => return Executed::from(Outcome::Gone),
+        Found::Kept { why } => return Executed::new(Outcome::Busy, why),
+        Found::SetAside { what, names } => (what, names),
+    };
+    match heal(app, digest, &names).await {
+        Healed::Fetched => {
+            info!(blob = %digest, what, "a blob was fetched again");
+            Executed::new(Outcome::Done, format!("{what}; in quarantine, and fetched again"))
+        }
+        Healed::Lost(why) => {
+            warn!(blob = %digest, what, "a blob was not fetched again: {why}");
+            Executed::new(Outcome::Damaged, format!("{what}; in quarantine, and not fetched again: {why}"))
+        }
     }
 }
 
-/// Off the reactor, and no faster than `proxy.scrub_rate`.
-async fn read(app: &Arc<App>, digest: &BlobDigest) -> Result<Verified, StoreError> {
+/// Off the reactor.
+async fn read(app: &Arc<App>, digest: &BlobDigest, hurry: Hurry) -> Result<Verified, StoreError> {
     let (store, digest, stop) = (app.store.clone(), *digest, app.tasks.soft());
-    let mut pace = Pace::new(app.config.scrub_rate.0);
+    let rate = match hurry {
+        Hurry::Slowly => app.config.scrub_rate.0,
+        Hurry::AtOnce => 0,
+    };
+    let mut pace = Pace::new(rate);
     let reading = tokio::task::spawn_blocking(move || {
         store.verify_paced(&digest, |bytes| {
             if stop.is_cancelled() {

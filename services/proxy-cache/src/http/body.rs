@@ -21,6 +21,7 @@ use super::selection::Selection;
 use super::tally::Tally;
 use super::window::visible_end;
 use crate::fetch::flight::Follower;
+use crate::looks::Doubt;
 
 /// Octets as they come; an error breaks the connection.
 pub(crate) type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -70,9 +71,19 @@ pub(crate) struct Sending {
     /// Keeps the blob from being evicted.
     _hold: Option<OpenBlob>,
     tally: Option<Tally>,
+    /// Told once.
+    doubt: Option<Doubt>,
 }
 
 impl Sending {
+    /// The file could not be read: has it looked at, if it is a blob.
+    pub(super) fn fault(&mut self, error: io::Error) -> io::Error {
+        if let Some(doubt) = self.doubt.take() {
+            doubt.raise(&error);
+        }
+        error
+    }
+
     /// So many octets of the file went out.
     pub(super) fn sent(&mut self, octets: u64) {
         self.selection.left.start += octets;
@@ -102,13 +113,14 @@ where
 
 /// Of a file that is complete.
 pub(crate) fn file(file: Arc<File>, selection: Selection) -> ResponseBody {
-    ResponseBody::File(Box::new(Sending { file, selection, _hold: None, tally: None }))
+    ResponseBody::File(Box::new(Sending { file, selection, _hold: None, tally: None, doubt: None }))
 }
 
 /// Of a blob.
-pub(crate) fn blob(blob: OpenBlob, selection: Selection, tally: Tally) -> ResponseBody {
+pub(crate) fn blob(blob: OpenBlob, selection: Selection, tally: Tally, doubt: Doubt) -> ResponseBody {
     let file = Arc::clone(blob.file());
-    ResponseBody::File(Box::new(Sending { file, selection, _hold: Some(blob), tally: Some(tally) }))
+    let (tally, doubt) = (Some(tally), Some(doubt));
+    ResponseBody::File(Box::new(Sending { file, selection, _hold: Some(blob), tally, doubt }))
 }
 
 /// Told while unverified bytes go out.
@@ -143,7 +155,7 @@ pub(crate) fn growing(
     let contents = reader.contents().clone();
     let (file, size_bytes) = (Arc::clone(contents.file()), contents.size_bytes());
     let growing = Growing {
-        sending: Sending { file, selection, _hold: Some(contents), tally: Some(tally) },
+        sending: Sending { file, selection, _hold: Some(contents), tally: Some(tally), doubt: None },
         size_bytes,
         progress: reader.progress(),
         _follower: follower,

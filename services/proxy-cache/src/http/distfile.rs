@@ -23,6 +23,7 @@ use crate::catalogue::KnownDistfile;
 use crate::farm::AccessOutcome;
 use crate::fetch::candidate::{self, Candidate};
 use crate::fetch::flight::{Failure, FailureKind, FlightKey, Follower};
+use crate::looks::Doubt;
 
 /// How often a client whose flight ended for no fault of the file's gets into the next one.
 const FLIGHTS_MAX: usize = 4;
@@ -70,13 +71,19 @@ fn etag(digest: &[u8]) -> String {
     String::from_utf8_lossy(&quoted).into_owned()
 }
 
-fn hit(app: &App, request: &ClientRequest, name: &DistfileName, digest: BlobDigest, blob: OpenBlob) -> Reply {
+fn hit(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    name: &DistfileName,
+    digest: BlobDigest,
+    blob: OpenBlob,
+) -> Reply {
     let validators = Validators { etag: Some(etag(digest.as_bytes())), modified: blob.modified() };
     let head = FileHead::new(blob.size_bytes(), validators, CacheStatus::HIT);
     head.reply(&request.method, &request.headers, |selection| {
         let bytes = selection.file_bytes();
         let tally = Tally::new(&app.farm, name, Some(digest), request.client, AccessOutcome::Hit, bytes);
-        body::blob(blob, selection, tally)
+        body::blob(blob, selection, tally, Doubt::new(app, digest))
     })
 }
 

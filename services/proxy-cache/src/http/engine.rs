@@ -9,7 +9,7 @@
 
 mod send;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod transport;
 
 use std::time::Duration;

@@ -64,6 +64,11 @@ pub(crate) async fn by_name(
         return of_known(app, known, scope).await;
     }
     let Some(digest) = app.store.named(&scope, name) else { return Ok(Lookup::Unknown) };
+    if !app.looks.is_sound(&digest).await
+        && let Some(info) = app.store.info(&digest)
+    {
+        return Ok(Lookup::Unreadable(Box::new(of_digest(name, info.size_bytes, &digest, module))));
+    }
     if let Some(blob) = app.store.read_now(&digest) {
         return Ok(Lookup::Hit(digest, blob));
     }
@@ -111,6 +116,11 @@ pub(crate) async fn of_known(
         expected.blob().map_or_else(|| named.into_iter().flatten().collect(), |digest| vec![digest]);
     if !candidates.iter().any(|digest| app.store.has(digest)) {
         return Ok(Lookup::Miss(Box::new(known)));
+    }
+    for digest in &candidates {
+        if !app.looks.is_sound(digest).await && app.store.has(digest) {
+            return Ok(Lookup::Unreadable(Box::new(known)));
+        }
     }
     let is_named = named.iter().any(|digest| digest.is_some_and(|digest| candidates.contains(&digest)));
     // The plain hit: its key is its digest, and its name leads to it.

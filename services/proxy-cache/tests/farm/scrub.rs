@@ -34,9 +34,13 @@ impl Drop for Rig {
 
 impl Rig {
     pub(crate) async fn start(restriction: v1::Restriction) -> Self {
+        Self::sized(restriction, 100_000).await
+    }
+
+    async fn sized(restriction: v1::Restriction, size_bytes: u64) -> Self {
         service_kit::process::install_crypto_provider();
         let (fake, upstream) = (Fake::start(), Upstream::start().await.unwrap());
-        let contents = Contents::new(3, NAME, 100_000);
+        let contents = Contents::new(3, NAME, size_bytes);
         upstream.put(&mirror_path(NAME), Object::Generated(contents));
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("r0")).unwrap();
@@ -177,4 +181,27 @@ async fn what_can_not_be_had_again_is_gone_and_the_reason_is_told() {
     rig.verify("damaged");
     until("the answer again", async || rig.fake.state.lock().acknowledged.len() > answers).await;
     assert_eq!(rig.verified("again").await.0, v1::DecisionOutcome::Gone, "it is not here");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_breaks_off_under_a_client_is_told_without_a_decision() {
+    // More than the sockets on the way hold.
+    let rig = Rig::sized(v1::Restriction::None, 64_000_000).await;
+    rig.get().await;
+    until("the blob is stored", async || rig.blob().exists()).await;
+    rig.upstream.remove(&mirror_path(NAME));
+    let mut answer = reqwest::get(format!("{}/distfiles/{NAME}", rig.base)).await.unwrap();
+    answer.chunk().await.unwrap();
+    let damaged = std::fs::OpenOptions::new().write(true).open(rig.blob()).unwrap();
+    damaged.set_len(40_000_000).unwrap();
+    answer.bytes().await.unwrap_err();
+    let blake2b = rig.contents.digests().blake2b;
+    let is_told = || {
+        let script = rig.fake.state.lock();
+        let last = script.inventories.last().map(|last| last.blobs.clone()).unwrap_or_default();
+        last.iter().any(|one| one.quarantined && one.blake2b == blake2b)
+    };
+    until("the inventory", async || is_told()).await;
+    assert!(!rig.blob().exists());
+    assert_eq!(rig.verified("later").await.0, v1::DecisionOutcome::Gone);
 }

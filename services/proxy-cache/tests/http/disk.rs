@@ -148,3 +148,33 @@ async fn a_disk_that_fills_up_under_way_breaks_that_download_and_no_file_is_wron
     replica.get(&file.mirror_path()).await.assert_is(&file);
     until("it is stored when there is room again", || named(dir.path()) == ["large-2.tar"]).await;
 }
+
+#[tokio::test]
+async fn a_blob_that_is_cut_off_while_it_is_sent_is_fetched_anew_by_the_next_who_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await.unwrap();
+    // More than the sockets on the way hold.
+    let file = File::new("large-1.tar", 64_000_000);
+    upstream.put(&file.mirror_path(), file.object());
+    know(dir.path(), "gentoo", &[&file]).await;
+    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
+    replica.get(&file.mirror_path()).await.assert_is(&file);
+    until("it is stored", || named(dir.path()) == ["large-1.tar"]).await;
+    let hex = hex::encode(file.contents.digests().blake2b);
+    let blob = dir.path().join("r0/blobs").join(&hex[..2]).join(&hex);
+    let mut client = Client::get(&replica, &file.mirror_path()).await;
+    assert_eq!(client.head().await.header("cache-status"), Some("rookery; hit"));
+    client.body_bytes(1_000_000).await;
+    let damaged = std::fs::OpenOptions::new().write(true).open(&blob).unwrap();
+    damaged.set_len(40_000_000).unwrap();
+    assert!(!client.rest().await.complete, "a part of a file looked whole");
+    // As long as before, and of zeros from there on: by its length it is right.
+    damaged.set_len(64_000_000).unwrap();
+    for _ in 0..2 {
+        replica.get(&file.mirror_path()).await.assert_is(&file);
+    }
+    until("it is stored again", || named(dir.path()) == ["large-1.tar"]).await;
+    assert_eq!(replica.get(&file.mirror_path()).await.header("cache-status"), Some("rookery; hit"));
+    assert_eq!(upstream.total().requests, 2);
+    assert_eq!(std::fs::read_dir(dir.path().join("r0/quarantine")).unwrap().count(), 1);
+}

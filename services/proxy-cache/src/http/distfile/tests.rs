@@ -17,6 +17,8 @@ use std::os::unix::fs::FileExt as _;
 use super::body::ResponseBody;
 use super::*;
 use crate::config::Config;
+use crate::http::engine::Ended;
+use crate::http::engine::tests::{GET, LIMITS, ask, between};
 
 async fn app(dir: &Path, upstream: &Upstream, faults: Option<FaultHook>) -> Arc<App> {
     service_kit::process::install_crypto_provider();
@@ -137,6 +139,8 @@ struct Failing {
     first: AtomicUsize,
     count: AtomicUsize,
     seen: AtomicUsize,
+    /// So many reads of blobs are still to fail.
+    reads: AtomicUsize,
 }
 
 impl Failing {
@@ -146,11 +150,21 @@ impl Failing {
         self.seen.store(0, Ordering::SeqCst);
     }
 
+    fn fail_reads(&self, count: usize) {
+        self.reads.store(count, Ordering::SeqCst);
+    }
+
     fn look(&self, operation: FileOp, path: &Path) -> std::io::Result<()> {
         let is_lookup = matches!(operation, FileOp::Open | FileOp::Stat | FileOp::Read)
             && path.components().any(|part| part.as_os_str() == "blobs");
         if !is_lookup {
             return Ok(());
+        }
+        let less = |left: usize| left.checked_sub(1);
+        if operation == FileOp::Read
+            && self.reads.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+        {
+            return Err(std::io::Error::from_raw_os_error(5));
         }
         let at = self.seen.fetch_add(1, Ordering::SeqCst);
         let first = self.first.load(Ordering::SeqCst);
@@ -215,4 +229,111 @@ async fn a_disk_that_fails_while_a_name_is_looked_for_costs_the_cache_and_no_fil
     assert!(reply.headers().contains_key("retry-after"));
     failing.set(0, 0);
     assert_eq!(ask(Method::GET).await.headers()["cache-status"], "rookery; hit");
+}
+
+/// Each octet of it is one that the disk can't give: nothing is mapped at its address.
+fn unreadable() -> Arc<std::fs::File> {
+    Arc::new(std::fs::File::open("/proc/self/mem").unwrap())
+}
+
+/// A hit whose octets can't be read, sent to a client: what that got behind the head.
+async fn send_unreadable(app: &Arc<App>, name: &DistfileName) -> usize {
+    let found = lookup::by_name(app, name, None).await;
+    let reply = answer(app, &request(), name, found, None).await.unwrap();
+    assert_eq!(reply.headers()["cache-status"], "rookery; hit");
+    let reply = reply.map(|body| {
+        let ResponseBody::File(mut sending) = body else { panic!("a hit is a file") };
+        sending.file = unreadable();
+        ResponseBody::File(sending)
+    });
+    let reply = std::cell::RefCell::new(Some(reply));
+    let make = |_| std::future::ready(reply.borrow_mut().take().unwrap());
+    let (ended, (came, _)) = between(LIMITS, make, |socket| ask(socket, GET)).await;
+    assert!(matches!(ended, Ended::Broken(_)), "{ended}");
+    came.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |end| came.len() - end - 4)
+}
+
+/// One that is stored here, and a disk that can be made to fail.
+async fn stored(dir: &Path, upstream: &Upstream, text: &str) -> (Arc<App>, Arc<Failing>) {
+    let (failing, contents) = (Arc::new(Failing::default()), Contents::new(7, text, 30_000));
+    let hooked = Arc::clone(&failing);
+    let hook: FaultHook = Arc::new(move |operation, path| hooked.look(operation, path));
+    let app = app(dir, upstream, Some(hook)).await;
+    upstream.put(&mirror_path(text), Object::Generated(contents));
+    know(&app, text, contents).await;
+    let name: DistfileName = text.parse().unwrap();
+    let found = lookup::by_name(&app, &name, None).await;
+    assert_eq!(
+        read(answer(&app, &request(), &name, found, None).await.unwrap()).await.unwrap(),
+        contents.to_bytes()
+    );
+    while app.store.named(&Scope::DISTFILES, &name).is_none() {
+        tokio::task::yield_now().await;
+    }
+    (app, failing)
+}
+
+async fn looked(app: &App) {
+    let all_over = async {
+        while app.tasks.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), all_over).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_blob_that_can_not_be_read_breaks_one_answer_and_is_then_fetched_anew() {
+    let (dir, upstream) = (tempfile::tempdir().unwrap(), Upstream::start().await.unwrap());
+    let (app, failing) = stored(dir.path(), &upstream, "a-1.tar").await;
+    let name: DistfileName = "a-1.tar".parse().unwrap();
+    // Both looks at it fail, and what opens it does not: EIO in the middle.
+    failing.fail_reads(2);
+    let broken = futures_util::future::join_all((0..5).map(|_| send_unreadable(&app, &name))).await;
+    assert_eq!(broken, [0; 5], "nothing was made up");
+    looked(&app).await;
+    assert_eq!(failing.reads.load(Ordering::SeqCst), 0, "it was looked at once for all of them, twice");
+    assert_eq!(upstream.total().requests, 2, "it was fetched anew, once");
+    assert_eq!(app.store.quarantined().unwrap().len(), 1);
+    let found = lookup::by_name(&app, &name, None).await;
+    let reply = answer(&app, &request(), &name, found, None).await.unwrap();
+    assert_eq!(reply.headers()["cache-status"], "rookery; hit");
+    assert_eq!(read(reply).await.unwrap(), Contents::new(7, "a-1.tar", 30_000).to_bytes());
+}
+
+#[tokio::test]
+async fn a_blob_that_broke_off_and_is_sound_stays() {
+    let (dir, upstream) = (tempfile::tempdir().unwrap(), Upstream::start().await.unwrap());
+    let (app, failing) = stored(dir.path(), &upstream, "a-1.tar").await;
+    let name: DistfileName = "a-1.tar".parse().unwrap();
+    for failures in [0, 1] {
+        failing.fail_reads(failures);
+        send_unreadable(&app, &name).await;
+        looked(&app).await;
+        let found = lookup::by_name(&app, &name, None).await;
+        assert!(matches!(found, Ok(Lookup::Hit(..))), "{failures}: {found:?}");
+    }
+    assert_eq!(upstream.total().requests, 1);
+    assert!(app.store.quarantined().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_blob_that_can_be_neither_read_nor_had_again_is_kept_and_told() {
+    let (dir, upstream) = (tempfile::tempdir().unwrap(), Upstream::start().await.unwrap());
+    let (app, failing) = stored(dir.path(), &upstream, "a-1.tar").await;
+    let name: DistfileName = "a-1.tar".parse().unwrap();
+    // No tree knows it any more.
+    let mut step = app.catalogue.begin("gentoo", 2).await.unwrap();
+    step.apply(&v1::DistfileChanges { reset: true, ..v1::DistfileChanges::default() }).await.unwrap();
+    step.complete(&["gentoo".to_owned()]).await.unwrap();
+    failing.fail_reads(2);
+    send_unreadable(&app, &name).await;
+    looked(&app).await;
+    let digest = app.store.named(&Scope::DISTFILES, &name).expect("nothing is thrown away");
+    let found = lookup::by_name(&app, &name, None).await;
+    assert!(matches!(found, Ok(Lookup::Unreadable(_))), "nobody's answer breaks any more: {found:?}");
+    // It can be read again, and somebody looks.
+    assert_eq!(crate::scrub::verify(&app, &digest).await.detail, "sound");
+    let found = lookup::by_name(&app, &name, None).await;
+    assert!(matches!(found, Ok(Lookup::Hit(..))), "{found:?}");
 }

@@ -94,7 +94,8 @@ impl Talk {
     async fn send_up_to(&mut self, sending: &mut Sending, end: u64) -> Result<(), Ended> {
         let start = sending.selection.left.start;
         if end - start <= COPIED_OCTETS_MAX {
-            read(&sending.file, start..end, &mut self.out).await?;
+            let read = read(&sending.file, start..end, &mut self.out).await;
+            read.map_err(|error| sending.fault(error))?;
             sending.sent(end - start);
         } else if self.connection.get_ref().plain().is_some() {
             self.send_by_kernel(sending, end).await?;
@@ -113,11 +114,15 @@ impl Talk {
         while sending.selection.left.start < end {
             let start = sending.selection.left.start;
             let window = start..end.min(start + SENT_OCTETS_MAX);
-            bring(&sending.file, window.clone()).await?;
+            let brought = bring(&sending.file, window.clone()).await;
+            brought.map_err(|error| sending.fault(error))?;
             while sending.selection.left.start < window.end {
                 let rest = sending.selection.left.start..window.end;
-                let sent = send_file(&mut self.connection, &sending.file, &rest).await?;
-                sending.sent(sent);
+                match send_file(&mut self.connection, &sending.file, &rest).await {
+                    Ok(sent) => sending.sent(sent),
+                    Err(error) if is_of_file(&error) => return Err(sending.fault(error).into()),
+                    Err(error) => return Err(error.into()),
+                }
                 tokio::task::consume_budget().await;
             }
         }
@@ -129,7 +134,8 @@ impl Talk {
         self.write_out().await?;
         while sending.selection.left.start < end {
             let piece = sending.selection.piece(end);
-            let piece = body::read(&sending.file, piece).await.map_err(io::Error::other)??;
+            let read = body::read(&sending.file, piece).await.map_err(io::Error::other)?;
+            let piece = read.map_err(|error| sending.fault(error))?;
             self.connection.write_all(&piece).await?;
             sending.sent(piece.len() as u64);
         }
@@ -198,6 +204,24 @@ impl Talk {
         }
         Ok(())
     }
+}
+
+/// Whether it is the file that failed, and not the connection that it was sent to: what disks and file systems say, and
+/// that it is shorter than it was.
+fn is_of_file(error: &io::Error) -> bool {
+    const OF_FILES: [Errno; 8] = [
+        Errno::IO,
+        // A checksum of the file system's own is wrong.
+        Errno::BADMSG,
+        Errno::UCLEAN,
+        Errno::NODATA,
+        Errno::STALE,
+        Errno::NODEV,
+        Errno::NXIO,
+        Errno::REMOTEIO,
+    ];
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || Errno::from_io_error(error).is_some_and(|errno| OF_FILES.contains(&errno))
 }
 
 /// Appends a small part of a file; off the reactor only if the disk has to be asked.

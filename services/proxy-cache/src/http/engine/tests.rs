@@ -19,14 +19,14 @@ use crate::http::pace::{PaceMin, Paced};
 use crate::http::selection::Selection;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-const LIMITS: Limits =
+pub(in crate::http) const LIMITS: Limits =
     Limits { head: received::Limits { headers_max: 16, octets_max: 4000 }, head_timeout: DEADLINE };
-const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+pub(in crate::http) const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 const OLD: &[u8] = b"GET /a HTTP/1.0\r\n\r\n";
 
 /// Serves one connection with `answer`, whose buffers are as small as the kernel lets them be, while `client` has its
 /// other end: how ours ended, and what the client made of it.
-async fn between<A: Future<Output = Reply>, C: Future<Output = T>, T>(
+pub(in crate::http) async fn between<A: Future<Output = Reply>, C: Future<Output = T>, T>(
     limits: Limits,
     answer: impl Fn(request::Parts) -> A,
     client: impl FnOnce(TcpStream) -> C,
@@ -46,7 +46,7 @@ async fn between<A: Future<Output = Reply>, C: Future<Output = T>, T>(
 }
 
 /// Sends `asked` and reads until the connection ends; `Err` if it is reset.
-async fn ask(mut socket: TcpStream, asked: &[u8]) -> (Vec<u8>, std::io::Result<()>) {
+pub(in crate::http) async fn ask(mut socket: TcpStream, asked: &[u8]) -> (Vec<u8>, std::io::Result<()>) {
     let mut came = Vec::new();
     socket.write_all(asked).await.unwrap();
     let end = socket.read_to_end(&mut came).await;
