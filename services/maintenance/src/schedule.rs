@@ -194,6 +194,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_run_of_a_clock_that_was_ahead_keeps_no_night_from_coming() {
+        const DAY: i64 = 24 * 60 * 60 * 1000;
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(at(NOON)));
+        let core = core(&dir, &clock, Nightly::default()).await;
+        clock.advance_ms(20_000 * DAY);
+        look(&core).await;
+        let began = async || core.index.last_run(RunKind::Nightly).await.unwrap().unwrap().started_ms;
+        assert_eq!(began().await, clock.now().get());
+        clock.advance_ms(-19_999 * DAY);
+        for _ in 0..3 {
+            look(&core).await;
+            let now = clock.now().get();
+            assert_eq!(began().await, now, "once when the clock is right again, then night by night");
+            clock.advance_ms(60_000);
+            look(&core).await;
+            assert_eq!(began().await, now, "and not twice");
+            clock.advance_ms(DAY);
+        }
+    }
+
+    #[tokio::test]
     async fn never_two_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(at(NOON)));

@@ -143,8 +143,10 @@ impl Index {
     /// When a run of this kind last began; before the first one, when the index was made.
     pub(crate) async fn last_begun(&self, kind: RunKind) -> Result<UnixMs, IndexError> {
         let mut tx = self.read().await?;
-        let sql = "SELECT MAX(started_ms) FROM runs WHERE kind = $1";
-        let started: Option<i64> = sqlx::query_scalar(sql).bind(kind.as_str()).fetch_one(&mut *tx).await?;
+        // The last one, not the latest time: the clock may have been wrong once.
+        let sql = "SELECT started_ms FROM runs WHERE kind = $1 ORDER BY id DESC LIMIT 1";
+        let query = sqlx::query_scalar(sql).bind(kind.as_str());
+        let started: Option<i64> = query.fetch_optional(&mut *tx).await?;
         match started {
             Some(started) => Ok(UnixMs::new(started)),
             None => Ok(UnixMs::new(counter::get(&mut tx, counter::CREATED_MS).await?)),

@@ -18,6 +18,9 @@ use crate::config::{ValueError, as_string};
 
 pub use when::Nightly;
 
+/// A clock that is set back by less than this costs a night at most.
+const AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
 /// What happens by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,14 +45,18 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// When the first run after `last` is due, `None` if never. `last` in the future (the clock was wrong
-    /// then) counts as now. `salt` is what the jitter is made from besides the time itself: the same for
-    /// each look of one farm, another one for each farm.
+    /// When the first run after `last` is due, `None` if never. `last` by more than a day in the future tells
+    /// nothing, because the clock was wrong then: one is due now. `salt` is what the jitter is made from besides
+    /// the time itself: the same for each look of one farm, another one for each farm.
     pub(crate) fn next_due(&self, last: UnixMs, now: UnixMs, salt: u64) -> Option<UnixMs> {
         let zone = self.time_zone.get();
+        // To count from `now` instead would move the due time along with each look.
+        if last > now.after_ms(AHEAD_MS_MAX) {
+            return self.nightly.next(now, &zone).map(|_| now);
+        }
         // A run that was late by its jitter is not the reason for another one in the same night: what
         // counts is when it was due, and that is never after it began.
-        let due = self.nightly.next(last.min(now), &zone)?;
+        let due = self.nightly.next(last, &zone)?;
         let due = UnixMs::new(due.as_millisecond());
         Some(due.after_ms(self.jitter_ms(due, salt)))
     }
@@ -149,9 +156,15 @@ mod tests {
         for nightly in ["03:30", "30 3 * * *"] {
             assert_eq!(due(nightly, "2026-07-01T12:00:00Z", "UTC"), at("2026-07-02T03:30:00Z"));
             let now = at("2026-07-01T12:00:00Z");
-            let ahead = schedule(nightly, "UTC").next_due(at("2099-01-01T00:00:00Z"), now, 0);
-            assert_eq!(ahead, Some(at("2026-07-02T03:30:00Z")));
+            let after = |last| schedule(nightly, "UTC").next_due(at(last), now, 0);
+            assert_eq!(after("2099-01-01T00:00:00Z"), Some(now), "that clock was wrong");
+            // A clock that was set back a little doesn't make a second run of the same night.
+            assert_eq!(after("2026-07-01T13:00:00Z"), Some(at("2026-07-02T03:30:00Z")));
         }
+        assert_eq!(
+            schedule("off", "UTC").next_due(at("2099-01-01T00:00:00Z"), at("2026-07-01T12:00:00Z"), 0),
+            None
+        );
     }
 
     #[test]
@@ -160,6 +173,16 @@ mod tests {
         // 02:30 does not exist on 29 March 2026; it is 03:30 summer time then.
         assert_eq!(due("2026-03-28T12:00:00Z"), at("2026-03-29T01:30:00Z"));
         // It exists twice on 25 October 2026; the first one counts, and only that.
+        assert_eq!(due("2026-10-24T12:00:00Z"), at("2026-10-25T00:30:00Z"));
+        assert_eq!(due("2026-10-25T00:30:00Z"), at("2026-10-26T01:30:00Z"));
+    }
+
+    #[test]
+    fn cron_expressions_when_the_clocks_change() {
+        let due = |last| due("30 2 * * *", last, "Europe/Berlin");
+        // As soon as the clock has jumped in the night that lacks it, once in the night that has it twice.
+        assert_eq!(due("2026-03-28T12:00:00Z"), at("2026-03-29T01:00:00Z"));
+        assert_eq!(due("2026-03-29T01:00:00Z"), at("2026-03-30T00:30:00Z"));
         assert_eq!(due("2026-10-24T12:00:00Z"), at("2026-10-25T00:30:00Z"));
         assert_eq!(due("2026-10-25T00:30:00Z"), at("2026-10-26T01:30:00Z"));
     }
