@@ -52,7 +52,7 @@ impl Core {
                 ),
             ));
         }
-        problems.extend(run_problem(last_run));
+        problems.extend(run_problem(last_run, &self.index.done_since_night().await?));
         let evicted = self.index.last_done_ms(RunKind::Evict).await? > 0;
         for replica in replicas {
             problems.extend(replica_problem(replica, now, self.health.replica_silent_max.0));
@@ -143,20 +143,11 @@ fn expiring_keys(seen: &Seen, now: UnixMs) -> Vec<Problem> {
         .collect()
 }
 
-fn run_problem(last_run: Option<&RunRow>) -> Option<Problem> {
-    let run = last_run?;
-    let step = |outcome: RunOutcome| run.steps.iter().find(|step| step.outcome == outcome.as_str());
-    if run.outcome == RunOutcome::Stopped.as_str() {
-        let why = step(RunOutcome::Stopped).map_or("", |step| step.report.as_str());
-        return Some(problem(
-            "eviction_stopped",
-            "eviction",
-            format!("the last run stopped and asks: {why}"),
-            "look at `rookery plan`; if it is right, `rookery evict --yes-delete PERCENT`".to_owned(),
-        ));
-    }
-    if run.outcome == RunOutcome::Failed.as_str() {
-        let failed = step(RunOutcome::Failed)?;
+/// What of the last run is still to be done; what `done` names was done by command since.
+fn run_problem(last_run: Option<&RunRow>, done: &[String]) -> Option<Problem> {
+    let open = last_run?.steps.iter().filter(|step| !done.contains(&step.name));
+    let step = |outcome: RunOutcome| open.clone().find(|step| step.outcome == outcome.as_str());
+    if let Some(failed) = step(RunOutcome::Failed) {
         return Some(problem(
             "run_failed",
             "nightly run",
@@ -164,7 +155,13 @@ fn run_problem(last_run: Option<&RunRow>) -> Option<Problem> {
             format!("correct that, then `rookery nightly --only {}`, or wait for the next", failed.name),
         ));
     }
-    None
+    let stopped = step(RunOutcome::Stopped)?;
+    Some(problem(
+        "eviction_stopped",
+        "eviction",
+        format!("the last run stopped and asks: {}", stopped.report),
+        "look at `rookery plan`; if it is right, `rookery evict --yes-delete PERCENT`".to_owned(),
+    ))
 }
 
 fn full_disk(replica: &ReplicaStatus, high_water_percent: u8) -> Option<Problem> {

@@ -145,6 +145,32 @@ async fn a_plan_that_deletes_too_much_is_told_and_not_carried_out_before_somebod
     let agreed = evict(&rig, EvictRequest { agreed_percent: 34, ..EvictRequest::default() }).await;
     assert!(agreed.brakes.is_empty());
     assert_eq!(pending().await, 20);
+    let problems = rig.status().await.problems;
+    assert!(problems.iter().all(|one| one.code != "eviction_stopped"), "it asks no more: {problems:?}");
+}
+
+#[tokio::test]
+async fn a_step_that_failed_at_night_is_no_problem_once_it_is_done_by_command() {
+    let rig = Rig::start().await;
+    rig.publish("gentoo", 1, &[distfile("a")]).await;
+    rig.tree.refuse("gentoo", "its signature is not good");
+    let run = async |steps: &[&str]| {
+        let steps = steps.iter().map(|step| (*step).to_owned()).collect();
+        rig.admin().run_nightly(RunNightlyRequest { dry_run: false, steps }).await.unwrap();
+    };
+    let failed = async || rig.status().await.problems.iter().any(|one| one.code == "run_failed");
+    run(&[]).await;
+    assert!(failed().await);
+    run(&["publish"]).await;
+    assert!(failed().await, "it failed again");
+    rig.tree.refuse_no_more("gentoo");
+    run(&["plan"]).await;
+    assert!(failed().await, "that is another step");
+    run(&["publish"]).await;
+    assert!(!failed().await);
+    rig.tree.refuse("gentoo", "its signature is not good");
+    run(&[]).await;
+    assert!(failed().await, "another night, another failure");
 }
 
 #[tokio::test]

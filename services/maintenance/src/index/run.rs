@@ -153,6 +153,17 @@ impl Index {
         }
     }
 
+    /// The steps that were done well after the last nightly run began, by command.
+    pub(crate) async fn done_since_night(&self) -> Result<Vec<String>, IndexError> {
+        let sql = "SELECT s.name FROM run_steps s JOIN runs r ON r.id = s.run
+                   WHERE r.kind = 'command' AND s.outcome = 'done'
+                     AND r.id > (SELECT MAX(n.id) FROM runs n WHERE n.kind = 'nightly')
+                   UNION
+                   SELECT 'evict' FROM runs r WHERE r.kind = 'evict' AND r.outcome = 'done'
+                     AND r.id > (SELECT MAX(n.id) FROM runs n WHERE n.kind = 'nightly')";
+        Ok(sqlx::query_scalar(sql).fetch_all(&self.reader).await?)
+    }
+
     /// Something that differs from one farm to the next, and stays.
     pub(crate) async fn salt(&self) -> Result<u64, IndexError> {
         let mut tx = self.read().await?;
