@@ -1,7 +1,8 @@
 //! Tells a command, a webhook and `/readyz` which problems came and went.
 //!
-//! Neither the command nor the webhook can hold anything up: each has a bounded time, and what was not
-//! told is told with the next change. The command is run as it is written, without a shell.
+//! Neither the command nor the webhook can hold anything up: each has a bounded time. What one of them could
+//! not be told is told again, less and less often and a bounded number of times. The command is run as it is
+//! written, without a shell. The webhook's address may hold a secret and must not be logged.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -13,18 +14,22 @@ use rookery_proto::v1::Problem;
 use serde_json::{Value, json};
 use service_kit::readiness::Readiness;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
 
 use crate::config::HealthConfig;
 use crate::core::Core;
 
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// After the first failure; each further wait is twice as long, which makes about an hour in all.
+const RETRY_FIRST: Duration = Duration::from_secs(30);
+const ATTEMPTS_MAX: u32 = 8;
 
 /// A problem by what it is and whom it is about: its text may change while it lasts.
 type Known = BTreeMap<(String, String), Problem>;
 
 /// Looks until the service stops.
 pub(crate) async fn run(core: Arc<Core>, readiness: Readiness) -> anyhow::Result<()> {
-    let mut told = Known::new();
+    let (mut command, mut webhook) = (Told::default(), Told::default());
     let (mut catalogue, mut decisions) = (core.catalogue.subscribe(), core.decisions.subscribe());
     loop {
         catalogue.borrow_and_update();
@@ -41,11 +46,9 @@ pub(crate) async fn run(core: Arc<Core>, readiness: Readiness) -> anyhow::Result
         let warnings: Vec<_> = problems.iter().map(|one| (one.subject.clone(), one.what.clone())).collect();
         readiness.warn("maintenance", &warnings);
         let now = known(problems);
-        if let Some(message) = change(&told, &now) {
-            if core.stop.run_until_cancelled(tell(&core.health, &message)).await.is_none() {
-                return Ok(());
-            }
-            told = now;
+        let telling = tell(&core.health, &now, &mut command, &mut webhook);
+        if core.stop.run_until_cancelled(telling).await.is_none() {
+            return Ok(());
         }
         // What is likely to have changed it is not waited for.
         tokio::select! {
@@ -79,17 +82,82 @@ fn change(before: &Known, now: &Known) -> Option<Value> {
         .then(|| json!({ "came": came, "went": went, "problems": list(now, &Known::new()) }))
 }
 
-async fn tell(config: &HealthConfig, message: &Value) {
-    let timeout = config.timeout.0;
-    if !config.command.is_empty()
-        && let Err(error) = run_command(&config.command, message, timeout).await
-    {
-        tracing::warn!(error = format!("{error:#}"), "maintenance.health.command");
+/// What the command, or the webhook, knows.
+#[derive(Debug, Default)]
+struct Told {
+    known: Known,
+    /// The last attempt, if it failed.
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    /// What it was about.
+    news: Known,
+    attempts: u32,
+    again: Instant,
+}
+
+impl Told {
+    /// What is to be told `at` this time. News are told at once, what failed not before its turn.
+    fn news(&self, now: &Known, at: Instant) -> Option<Value> {
+        let waits = self.failed.as_ref().is_some_and(|failed| at < failed.again && same(&failed.news, now));
+        if waits { None } else { change(&self.known, now) }
     }
-    if !config.webhook.is_empty()
-        && let Err(error) = post(&config.webhook, message, timeout).await
-    {
-        tracing::warn!(error = format!("{error:#}"), "maintenance.health.webhook");
+
+    fn done(&mut self, now: &Known) {
+        *self = Self { known: now.clone(), failed: None };
+    }
+
+    /// Answers whether it is tried again.
+    fn failed(&mut self, now: &Known, at: Instant) -> bool {
+        let before = self.failed.as_ref().filter(|failed| same(&failed.news, now));
+        let attempts = before.map_or(0, |failed| failed.attempts) + 1;
+        if attempts >= ATTEMPTS_MAX {
+            self.done(now);
+            return false;
+        }
+        let again = at + RETRY_FIRST * 2_u32.pow(attempts - 1);
+        self.failed = Some(Failed { news: now.clone(), attempts, again });
+        true
+    }
+}
+
+fn same(one: &Known, other: &Known) -> bool {
+    one.keys().eq(other.keys())
+}
+
+/// Each of the two for itself: one that hangs doesn't delay the other.
+async fn tell(config: &HealthConfig, now: &Known, command: &mut Told, webhook: &mut Told) {
+    let timeout = config.timeout.0;
+    let by_command = async {
+        if config.command.is_empty() {
+            return;
+        }
+        if let Some(message) = command.news(now, Instant::now()) {
+            let told = run_command(&config.command, &message, timeout).await;
+            note("maintenance.health.command", told, now, command);
+        }
+    };
+    let by_webhook = async {
+        if config.webhook.is_empty() {
+            return;
+        }
+        if let Some(message) = webhook.news(now, Instant::now()) {
+            let told = post(&config.webhook, &message, timeout).await;
+            note("maintenance.health.webhook", told, now, webhook);
+        }
+    };
+    tokio::join!(by_command, by_webhook);
+}
+
+fn note(key: &str, result: anyhow::Result<()>, now: &Known, told: &mut Told) {
+    match result {
+        Ok(()) => told.done(now),
+        Err(error) => {
+            let again = told.failed(now, Instant::now());
+            tracing::warn!(key, error = format!("{error:#}"), again, "not told what came and went");
+        }
     }
 }
 
@@ -101,24 +169,43 @@ async fn run_command(command: &[String], message: &Value, timeout: Duration) -> 
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| program.clone())?;
+        let mut group = Group(child.id());
         if let Some(mut input) = child.stdin.take() {
             // A command that doesn't read is no error.
             drop(input.write_all(message.to_string().as_bytes()).await);
         }
         let status = child.wait().await?;
+        group.0 = None;
         anyhow::ensure!(status.success(), "{program}: {status}");
         Ok(())
     };
     tokio::time::timeout(timeout, told).await.context("it took too long")?
 }
 
+/// A command that is still running, and whatever it started: killed when this is dropped before it ended.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Nobody has waited for the leader yet, so that the number is still its own.
+        let leader = self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(leader) = leader {
+            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 async fn post(url: &str, message: &Value, timeout: Duration) -> anyhow::Result<()> {
-    let client = reqwest::Client::builder().timeout(timeout).build()?;
+    // To follow a redirect would make a GET without a body of it, and a success of that.
+    let redirect = reqwest::redirect::Policy::none();
+    let client = reqwest::Client::builder().timeout(timeout).redirect(redirect).build()?;
     let request = client.post(url).header("content-type", "application/json").body(message.to_string());
-    request.send().await?.error_for_status()?;
+    let status = request.send().await.map_err(reqwest::Error::without_url)?.status();
+    anyhow::ensure!(status.is_success(), "it answered {status}");
     Ok(())
 }
 
@@ -171,6 +258,63 @@ mod tests {
         assert!(format!("{:#}", late.unwrap_err()).contains("too long"));
     }
 
+    #[tokio::test]
+    async fn what_a_command_started_ends_with_it_when_it_takes_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("alive");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        // The one in the background has the pipe open; whoever reads it comes to its end when that one ends.
+        let script = format!("sleep 100 3>'{}' & wait", pipe.display());
+        let command = ["sh".to_owned(), "-c".to_owned(), script];
+        let message = json!({ "came": [] });
+        let opened = tokio::task::spawn_blocking(|| std::fs::File::open(pipe));
+        let mut alive = tokio::select! {
+            told = run_command(&command, &message, Duration::from_mins(1)) => panic!("{told:?}"),
+            alive = opened => alive.unwrap().unwrap(),
+        };
+        let read = tokio::task::spawn_blocking(move || std::io::Read::read(&mut alive, &mut [0; 1]));
+        let read = tokio::time::timeout(Duration::from_mins(1), read).await;
+        assert_eq!(read.expect("it lives on").unwrap().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_prints_without_reading_is_told() {
+        let script = "exec 0<&-; head -c 9000000 /dev/zero; head -c 9000000 /dev/zero >&2".to_owned();
+        let command = ["sh".to_owned(), "-c".to_owned(), script];
+        let message = json!({ "came": "x".repeat(1 << 20) });
+        run_command(&command, &message, Duration::from_mins(1)).await.unwrap();
+    }
+
+    #[test]
+    fn what_was_not_told_is_told_later_and_not_for_ever() {
+        let none = Known::new();
+        let gone = known(vec![problem("replica_gone", "not heard of for 5 min")]);
+        let mut told = Told::default();
+        let mut at = Instant::now();
+        let start = at;
+        let mut attempts = 0;
+        while told.news(&gone, at).is_some() {
+            attempts += 1;
+            if !told.failed(&gone, at) {
+                break;
+            }
+            assert_eq!(told.news(&gone, at), None, "not at once");
+            assert!(told.news(&none, at).is_none(), "it went before anybody heard of it");
+            at += RETRY_FIRST * 2_u32.pow(attempts - 1);
+        }
+        assert_eq!(attempts, ATTEMPTS_MAX);
+        assert!((at - start).as_secs() < 2 * 3600, "{:?}", at - start);
+        assert_eq!(told.news(&gone, at), None, "given up");
+
+        told = Told::default();
+        assert!(told.failed(&gone, at));
+        let both = known(vec![problem("replica_gone", ""), problem("disk_full", "")]);
+        let news = told.news(&both, at).expect("news wait for nothing");
+        assert_eq!(news["came"].as_array().unwrap().len(), 2, "with what was not told before");
+        told.done(&both);
+        assert_eq!(told.news(&none, at).unwrap()["went"].as_array().unwrap().len(), 2);
+    }
+
     /// Answers one request with `status` and gives back what it was.
     async fn answer_once(listener: tokio::net::TcpListener, status: &str) -> String {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -214,12 +358,25 @@ mod tests {
         let (told, _) = tokio::join!(post(&url, &message, limit), answer_once(listener, "500 Broken"));
         assert!(format!("{:#}", told.unwrap_err()).contains("500"));
 
+        // It would be asked with GET, without what there is to tell.
+        let listener = listen().await;
+        let url = url_of(&listener);
+        let moved = "302 Found\r\nlocation: /other";
+        let (told, _) = tokio::join!(post(&url, &message, limit), answer_once(listener, moved));
+        assert!(format!("{:#}", told.unwrap_err()).contains("302"));
+
         // Nobody ever answers, then nobody listens.
         let listener = listen().await;
         let url = url_of(&listener);
         let late = post(&url, &message, Duration::from_millis(50)).await.unwrap_err();
         assert!(late.downcast_ref::<reqwest::Error>().unwrap().is_timeout(), "{late:#}");
         drop(listener);
-        assert!(post(&url, &message, limit).await.is_err());
+        let refused = format!("{:#}", post(&url, &message, limit).await.unwrap_err());
+        for error in [format!("{late:#}"), refused] {
+            assert!(
+                !error.contains("/hook") && !error.contains("x=1"),
+                "an address may be a secret: {error}"
+            );
+        }
     }
 }
