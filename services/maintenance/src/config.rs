@@ -11,6 +11,12 @@ use service_kit::config::{ConfigError, HumanDuration};
 
 use crate::nights::Schedule;
 
+/// What keeps a run within its own night.
+const JITTER_MAX: Duration = Duration::from_hours(12);
+
+/// Nothing is looked at while a command or a webhook is waited for.
+const TELLING_MAX: Duration = Duration::from_mins(10);
+
 /// The `[maintenance]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -80,6 +86,40 @@ impl Config {
         if self.scrub_nights == 0 {
             return Err(ConfigError::wrong("maintenance.scrub_nights", "1 or more is expected"));
         }
+        if self.schedule.jitter.0 > JITTER_MAX {
+            return Err(ConfigError::wrong(
+                "maintenance.schedule.jitter",
+                "at most \"12h\" is expected, so that no night is lost",
+            ));
+        }
+        self.health.check()
+    }
+}
+
+impl HealthConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.command.first().is_some_and(String::is_empty) {
+            return Err(ConfigError::wrong(
+                "maintenance.health.command",
+                "a program and its arguments are expected",
+            ));
+        }
+        // The address may hold a secret: it is not repeated.
+        let webhook = reqwest::Url::parse(&self.webhook);
+        if !self.webhook.is_empty()
+            && !webhook.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        {
+            return Err(ConfigError::wrong(
+                "maintenance.health.webhook",
+                "an address as \"https://host/path\" is expected",
+            ));
+        }
+        if !(Duration::from_millis(1)..=TELLING_MAX).contains(&self.timeout.0) {
+            return Err(ConfigError::wrong(
+                "maintenance.health.timeout",
+                "more than nothing and at most \"10m\" is expected",
+            ));
+        }
         Ok(())
     }
 }
@@ -92,7 +132,7 @@ pub struct Brakes {
     pub share: Percent,
     /// The largest share of a module's distfiles that may be gone at once from its catalogue.
     pub catalogue: Percent,
-    /// So few files are never too many.
+    /// Fewer files than this are never too many.
     pub files_min: u64,
 }
 
@@ -297,6 +337,28 @@ mod tests {
         let error = config.check().unwrap_err().to_string();
         assert!(error.contains("maintenance.low_water") && error.contains("70%"), "{error}");
         assert!(Config::default().check().is_ok());
+    }
+
+    #[test]
+    fn what_could_never_be_told_or_loses_nights_is_refused_with_its_key() {
+        let refused = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        for wrong in ["hooks.example/x?token=s3cret", "ftp://h/s3cret", "https://"] {
+            let error = refused(&|config| wrong.clone_into(&mut config.health.webhook));
+            assert!(error.contains("maintenance.health.webhook") && !error.contains("s3cret"), "{error}");
+        }
+        assert_eq!(refused(&|config| "https://h/x?t=1".clone_into(&mut config.health.webhook)), "");
+        let timeout = |time| refused(&|config| config.health.timeout = HumanDuration(time));
+        assert!(timeout(Duration::ZERO).contains("maintenance.health.timeout"));
+        assert!(timeout(Duration::from_hours(1)).contains("maintenance.health.timeout"));
+        let error = refused(&|config| config.health.command = vec![String::new()]);
+        assert!(error.contains("maintenance.health.command"), "{error}");
+        let jitter = |time| refused(&|config| config.schedule.jitter = HumanDuration(time));
+        assert!(jitter(Duration::from_hours(13)).contains("maintenance.schedule.jitter"));
+        assert_eq!(jitter(Duration::from_hours(12)), "");
     }
 
     #[test]

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     }
     process::run("maintenance", arguments.config.as_deref(), async |settings, kit| {
         let config: maintenance::Config = settings.section("maintenance")?;
+        config.check().map_err(|error| settings.locate(&error))?;
         let running = maintenance::start(config, &kit).await?;
         tracing::info!(grpc = %running.grpc_addr, web = %running.web_addr, "maintenance is up");
         Ok(running)

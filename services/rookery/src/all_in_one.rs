@@ -45,6 +45,7 @@ impl Sections {
         };
         check_exposure(sections.sync.grpc, "sync.grpc", &sections.grpc)
             .and_then(|()| check_exposure(sections.maintenance.listen, "maintenance.listen", &sections.grpc))
+            .and_then(|()| sections.maintenance.check())
             .map_err(|error| settings.locate(&error))?;
         Ok(sections)
     }

@@ -40,6 +40,13 @@ fn a_wrong_command_line_exits_with_2_and_a_wrong_configuration_with_64() {
     }
     let message = stderr(&run(&["check-config", "--config", file]));
     assert!(message.contains("wrong.toml:2") && message.contains("proxy.capacity"), "{message}");
+    // Each value is one, and the two together are none.
+    std::fs::write(file, "[maintenance]\nhigh_water = \"50%\"\nlow_water = \"60%\"\n").unwrap();
+    for command in ["check-config", "up"] {
+        let output = run(&["--config", file, command]);
+        assert_eq!(output.status.code(), Some(64), "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains("wrong.toml:3"), "{command}: {}", stderr(&output));
+    }
     let missing = run(&["check-config", "--config", "/nowhere/rookery.toml"]);
     assert_eq!(missing.status.code(), Some(64));
     assert!(stderr(&missing).contains("/nowhere/rookery.toml"), "{}", stderr(&missing));

@@ -14,8 +14,7 @@ pub struct BrakeLimits {
     pub share_percent_max: u8,
     /// The largest share of a module's distfiles that one generation drops.
     pub catalogue_percent_max: u8,
-    /// So few at once are never too many, whatever the share: a small cache loses half of it with one
-    /// file.
+    /// Fewer at once are never too many, whatever the share: a small cache loses half of it with one file.
     pub files_min: u64,
 }
 
