@@ -47,7 +47,10 @@ impl std::fmt::Display for CatalogueGap {
 
 impl std::fmt::Display for Suspect {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { module, before, lost, percent, percent_max } = self;
+        let Self { module, is_gone, before, lost, percent, percent_max } = self;
+        if *is_gone {
+            return write!(out, "sync-server no longer has module {module}, which had {before} distfiles");
+        }
         write!(
             out,
             "the catalogue of {module} lost {lost} of {before} distfiles ({percent} %, {percent_max} % are allowed)"

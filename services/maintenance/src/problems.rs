@@ -13,7 +13,9 @@ use cache_policy::source::{Health, Limits, judge};
 use rookery_proto::v1::{Module, Problem, ReplicaStatus};
 
 use crate::core::Core;
-use crate::index::{Contradictions, IndexError, ModuleState, RunKind, RunOutcome, RunRow, SourceRow};
+use crate::index::{
+    Contradictions, IndexError, ModuleState, RunKind, RunOutcome, RunRow, SourceRow, Suspect,
+};
 use crate::text::{age, bytes};
 use crate::trees::Seen;
 
@@ -41,17 +43,7 @@ impl Core {
                 "it goes on by itself once the catalogue is complete".to_owned(),
             ));
         }
-        for suspect in self.index.suspects(self.policy.brakes).await? {
-            problems.push(problem(
-                "catalogue_suspect",
-                &format!("module {}", suspect.module),
-                format!("nothing is evicted: {suspect}"),
-                format!(
-                    "look at the tree; if it is right, `rookery evict --yes-catalogue {}`",
-                    suspect.module
-                ),
-            ));
-        }
+        problems.extend(self.index.suspects(self.policy.brakes).await?.iter().map(suspect_catalogue));
         problems.extend(run_problem(last_run, &self.index.done_since_night().await?));
         let evicted = self.index.last_done_ms(RunKind::Evict).await? > 0;
         for replica in replicas {
@@ -141,6 +133,16 @@ fn expiring_keys(seen: &Seen, now: UnixMs) -> Vec<Problem> {
             ))
         })
         .collect()
+}
+
+fn suspect_catalogue(suspect: &Suspect) -> Problem {
+    let look = if suspect.is_gone { "put it back into sync.modules" } else { "look at the tree" };
+    problem(
+        "catalogue_suspect",
+        &format!("module {}", suspect.module),
+        format!("nothing is evicted: {suspect}"),
+        format!("{look}; if it is right, `rookery evict --yes-catalogue {}`", suspect.module),
+    )
 }
 
 /// What of the last run is still to be done; what `done` names was done by command since.

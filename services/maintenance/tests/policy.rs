@@ -13,7 +13,7 @@ use rookery_proto::v1::{
     PinRequest, PlanEvictionRequest, PlanEvictionResponse, RunNightlyRequest, UnpinRequest, VerifyRequest,
     WatchDecisionsRequest,
 };
-use support::{DAY_MS, Rig, blob, distfile, key, within};
+use support::{DAY_MS, Rig, blob, distfile, eventually, key, within};
 use tonic::{Code, Streaming};
 
 fn names(count: usize) -> Vec<String> {
@@ -208,6 +208,53 @@ async fn nothing_is_evicted_for_a_catalogue_that_dropped_nine_tenths() {
     assert!(answer.brakes.is_empty() && answer.evictions.len() == 1, "{answer:?}");
     rig.clock.advance_ms(8 * DAY_MS);
     assert_eq!(plan(&rig).await.evictions.len(), 21);
+}
+
+#[tokio::test]
+async fn nothing_is_evicted_for_a_module_that_is_gone_before_somebody_agrees() {
+    let mut rig = Rig::start().await;
+    rig.register("r1").await;
+    let (gentoo, guru) = (names(200), (0..20).map(|number| format!("g{number}")).collect::<Vec<_>>());
+    rig.publish("gentoo", 1, &distfiles(&gentoo)).await;
+    rig.publish("guru", 1, &distfiles(&guru)).await;
+    rig.publish("tiny", 1, &distfiles(&["tiny".to_owned()])).await;
+    let here: Vec<_> = [&gentoo[..], &guru, &["tiny".to_owned()]].concat();
+    rig.inventory("r1", blobs(&here)).await;
+    rig.tree.drop_module("guru");
+    rig.tree.drop_module("tiny");
+    // A new generation of another module makes maintenance look at the list.
+    rig.publish("gentoo", 2, &distfiles(&gentoo)).await;
+    eventually(async || !plan(&rig).await.brakes.is_empty()).await;
+    rig.restart().await;
+    rig.clock.advance_ms(30 * DAY_MS);
+    assert_eq!(evict(&rig, EvictRequest::default()).await.evictions.len(), 0);
+    rig.clock.advance_ms(30 * DAY_MS);
+    let planned = evict(&rig, EvictRequest::default()).await;
+    let [brake] = planned.brakes.as_slice() else { panic!("{:?}", planned.brakes) };
+    assert_eq!((brake.kind.as_str(), brake.subject.as_str(), brake.percent), ("catalogue", "guru", 100));
+    assert_eq!(brake.text, "sync-server no longer has module guru, which had 20 distfiles");
+    assert_eq!(planned.evictions.len(), 0, "nobody's grace has begun");
+    let problem =
+        rig.status().await.problems.into_iter().find(|one| one.code == "catalogue_suspect").unwrap();
+    assert!(
+        problem.what_to_do.contains("sync.modules") && problem.what_to_do.contains("--yes-catalogue guru")
+    );
+
+    // It comes back.
+    rig.publish("guru", 1, &distfiles(&guru)).await;
+    assert!(plan(&rig).await.brakes.is_empty());
+    // It goes again, and is meant to.
+    rig.tree.drop_module("guru");
+    rig.publish("gentoo", 3, &distfiles(&gentoo)).await;
+    eventually(async || !plan(&rig).await.brakes.is_empty()).await;
+    let agreed = EvictRequest { agreed_modules: vec!["guru".to_owned()], ..EvictRequest::default() };
+    let dry = EvictRequest { dry_run: true, ..agreed.clone() };
+    assert!(evict(&rig, dry).await.brakes.is_empty());
+    assert_eq!(plan(&rig).await.brakes.len(), 1, "a dry run agrees to nothing");
+    assert!(evict(&rig, agreed).await.brakes.is_empty());
+    rig.clock.advance_ms(8 * DAY_MS);
+    let gone = evict(&rig, EvictRequest::default()).await.evictions;
+    assert_eq!(gone.len(), 21, "and of the one that was too small to ask about");
 }
 
 #[tokio::test]

@@ -44,8 +44,12 @@ impl Admin for AdminService {
         let percent = u8::try_from(agreed_percent).ok().filter(|percent| *percent <= 100);
         let percent = percent.ok_or_else(|| input::wrong("agreed_percent", "0 to 100 is expected"))?;
         let known = self.core.index.modules().await?;
+        let suspects = self.core.index.suspects(self.core.policy.brakes).await?;
         for module in &agreed_modules {
-            if !known.iter().any(|one| one.name == *module) {
+            // One that is gone is known by what it lost.
+            if !known.iter().any(|one| one.name == *module)
+                && !suspects.iter().any(|one| one.module == *module)
+            {
                 return Err(Status::not_found(format!("there is no module {module:?}")));
             }
         }

@@ -1,5 +1,6 @@
 //! The catalogue: which modules there are, and what changed since.
 
+use cache_policy::eviction::brake::{BrakeLimits, catalogue_excess};
 use prost::Message as _;
 use rookery_proto::v1::Distfile;
 use sqlx::SqliteConnection;
@@ -36,8 +37,13 @@ impl Index {
     }
 
     /// Takes over sync-server's list of modules. A module that is no longer in it is forgotten with all
-    /// its distfiles. Answers whether anything changed.
-    pub(crate) async fn set_modules(&self, names: &[String]) -> Result<bool, IndexError> {
+    /// its distfiles; if those are more than `brakes` let go of, nothing is evicted for it before the operator
+    /// agrees. Answers whether anything changed.
+    pub(crate) async fn set_modules(
+        &self,
+        names: &[String],
+        brakes: BrakeLimits,
+    ) -> Result<bool, IndexError> {
         let mut tx = self.write().await?;
         let known = modules(&mut tx).await?;
         if known.iter().map(|module| &module.name).eq(names) {
@@ -48,13 +54,7 @@ impl Index {
                 module = module.name,
                 "sync-server no longer has this module: its catalogue is dropped"
             );
-            for sql in [
-                "DELETE FROM distfiles WHERE module = $1",
-                "DELETE FROM generations WHERE module = $1",
-                "DELETE FROM modules WHERE name = $1",
-            ] {
-                sqlx::query(sql).bind(&module.name).execute(&mut *tx).await?;
-            }
+            drop_module(&mut tx, module, brakes).await?;
         }
         for (position, name) in (0_i64..).zip(names) {
             let sql = "INSERT INTO modules (name, position) VALUES ($1, $2)
@@ -121,9 +121,32 @@ fn change((name, revision, removed, record): (String, i64, i64, Vec<u8>)) -> Res
     Ok(Change { name, revision, distfile, encoded_bytes })
 }
 
+async fn drop_module(
+    tx: &mut SqliteConnection,
+    module: &ModuleState,
+    brakes: BrakeLimits,
+) -> Result<(), IndexError> {
+    let sql = "UPDATE modules SET suspect_before = MAX(suspect_before, distfiles),
+                 suspect_lost = MAX(suspect_before, distfiles)
+               WHERE name = $1 RETURNING suspect_before";
+    let before: i64 = sqlx::query_scalar(sql).bind(&module.name).fetch_one(&mut *tx).await?;
+    let before = from_sql(before);
+    let gone = if catalogue_excess(before, before, brakes).is_some() {
+        // A place before the first: it is no module any more, and its loss is remembered.
+        "UPDATE modules SET position = -1, generation = 0, distfiles = 0 WHERE name = $1"
+    } else {
+        "DELETE FROM modules WHERE name = $1"
+    };
+    for sql in ["DELETE FROM distfiles WHERE module = $1", "DELETE FROM generations WHERE module = $1", gone]
+    {
+        sqlx::query(sql).bind(&module.name).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn modules(conn: &mut SqliteConnection) -> Result<Vec<ModuleState>, IndexError> {
-    let sql =
-        "SELECT name, generation, revision, distfiles, series_floor FROM modules ORDER BY position, name";
+    let sql = "SELECT name, generation, revision, distfiles, series_floor FROM modules
+               WHERE position >= 0 ORDER BY position, name";
     let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(sql).fetch_all(conn).await?;
     let state = |(name, generation, revision, distfiles, floor)| ModuleState {
         name,

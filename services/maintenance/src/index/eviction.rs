@@ -42,6 +42,8 @@ pub(crate) enum CatalogueGap {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Suspect {
     pub(crate) module: String,
+    /// It is not one of sync-server's modules any more.
+    pub(crate) is_gone: bool,
     /// Distfiles that it had when it was last believed.
     pub(crate) before: u64,
     pub(crate) lost: u64,
@@ -180,18 +182,21 @@ async fn believe(tx: &mut SqliteConnection, agreed: &Agreement) -> Result<(), In
     for module in &agreed.modules {
         let sql = "UPDATE modules SET suspect_before = 0, suspect_lost = 0 WHERE name = $1";
         sqlx::query(sql).bind(module).execute(&mut *tx).await?;
+        let sql = "DELETE FROM modules WHERE name = $1 AND position < 0";
+        sqlx::query(sql).bind(module).execute(&mut *tx).await?;
     }
     Ok(())
 }
 
 async fn suspects(conn: &mut SqliteConnection, brakes: BrakeLimits) -> Result<Vec<Suspect>, IndexError> {
-    let sql = "SELECT name, suspect_before, suspect_lost FROM modules WHERE suspect_before > 0 ORDER BY name";
-    let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql).fetch_all(conn).await?;
-    let suspect = |(module, before, lost)| {
+    let sql = "SELECT name, position < 0, suspect_before, suspect_lost FROM modules
+               WHERE suspect_before > 0 ORDER BY name";
+    let rows: Vec<(String, bool, i64, i64)> = sqlx::query_as(sql).fetch_all(conn).await?;
+    let suspect = |(module, is_gone, before, lost)| {
         let (before, lost) = (from_sql(before), from_sql(lost));
         let percent = (u128::from(lost) * 100).div_ceil(u128::from(before.max(1))).min(100);
         let percent = u8::try_from(percent).unwrap_or(100);
-        Suspect { module, before, lost, percent, percent_max: brakes.catalogue_percent_max }
+        Suspect { module, is_gone, before, lost, percent, percent_max: brakes.catalogue_percent_max }
     };
     Ok(rows.into_iter().map(suspect).collect())
 }

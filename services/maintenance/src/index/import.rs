@@ -135,6 +135,7 @@ impl Index {
         let suspect =
             catalogue_excess(super::from_sql(before), super::from_sql(lost), brakes).map(|excess| Suspect {
                 module: module.clone(),
+                is_gone: false,
                 before: super::from_sql(before),
                 lost: super::from_sql(lost),
                 percent: excess.percent,
@@ -182,6 +183,10 @@ async fn held(tx: &mut SqliteConnection, module: &str) -> Result<Held, IndexErro
     let row: Option<(i64, i64, i64, i64, i64)> =
         sqlx::query_as(sql).bind(module).fetch_optional(&mut *tx).await?;
     if let Some((generation, published_ms, series_floor, distfiles, suspect_before)) = row {
+        // One that was gone is back before the next listing.
+        let sql = "UPDATE modules SET position = (SELECT MAX(m.position) + 1 FROM modules m)
+                   WHERE name = $1 AND position < 0";
+        sqlx::query(sql).bind(module).execute(tx).await?;
         return Ok(Held { generation, published_ms, series_floor, distfiles, suspect_before });
     }
     // Published after the last listing: last in order until the next one.
