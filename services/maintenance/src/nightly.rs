@@ -131,7 +131,9 @@ impl Core {
             Step::Catalogue => self.catalogue_step(dry_run, under_way).await,
             Step::Import => self.import_step(dry_run, under_way).await,
             Step::Scrub => {
-                let scrub = self.index.scrub(self.clock.now(), self.scrub_nights, dry_run).await?;
+                let now = self.clock.now();
+                let next_run = self.next_run(now).await?;
+                let scrub = self.index.scrub(now, next_run, self.scrub_nights, dry_run).await?;
                 self.decisions_made();
                 let verb = if dry_run { "would be" } else { "are" };
                 Ok((RunOutcome::Done, format!("{} blobs ({}) {verb} read", scrub.blobs, bytes(scrub.bytes))))

@@ -21,12 +21,20 @@ pub(crate) struct Scrub {
 type Row = (String, Vec<u8>, i64, i64);
 
 impl Index {
-    /// Tonight's share, so that every copy is read within `nights`; decides it unless `dry_run`.
-    pub(crate) async fn scrub(&self, now: UnixMs, nights: u32, dry_run: bool) -> Result<Scrub, IndexError> {
+    /// Tonight's share, so that every copy is read within `nights`; decides it unless `dry_run`. `next_run` is when
+    /// it is asked next, if that is known.
+    pub(crate) async fn scrub(
+        &self,
+        now: UnixMs,
+        next_run: Option<UnixMs>,
+        nights: u32,
+        dry_run: bool,
+    ) -> Result<Scrub, IndexError> {
+        let next_run_ms = next_run.map_or(0, |next| next.since_ms(now));
         let mut tx = self.write().await?;
         let mut tonight = Vec::new();
         for (replica_id, copies) in copies(&mut tx, None).await? {
-            let share = plan_scrub(&copies, now, nights);
+            let share = plan_scrub(&copies, now, next_run_ms, nights);
             tonight.extend(share.into_iter().map(|copy| (replica_id.clone(), copy)));
         }
         let reason = format!("scrub: every blob is read within {nights} nights");
