@@ -16,6 +16,17 @@ use service_kit::Kit;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+/// Of the program that ran on it, once it has ended; `None` if a signal ended it.
+async fn exit_code(terminal: &mut Terminal) -> Result<Option<i32>> {
+    let mut ended = None;
+    eventually("it ends", || {
+        ended = terminal.ended().ok().flatten();
+        ended.is_some()
+    })
+    .await?;
+    Ok(ended.and_then(|status| status.code()))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_draws_again_and_again_and_ends_with_ctrl_c_as_if_it_had_not_been_there() -> Result<()> {
     let farm = Farm::start(&[]).await?;
@@ -29,13 +40,7 @@ async fn watch_draws_again_and_again_and_ends_with_ctrl_c_as_if_it_had_not_been_
     assert!(drawn.starts_with("\x1b[2J") && drawn.contains("gentoo-portage"), "{drawn:?}");
     assert!(!drawn.contains("\x1b[?"), "neither cursor nor screen is switched: {drawn:?}");
     terminal.press("\x03")?;
-    let mut ended = None;
-    eventually("it ends", || {
-        ended = terminal.ended().ok().flatten();
-        ended.is_some()
-    })
-    .await?;
-    assert_eq!(ended.and_then(|status| status.code()), Some(0), "{:?}", terminal.drawn());
+    assert_eq!(exit_code(&mut terminal).await?, Some(0), "{:?}", terminal.drawn());
     assert_eq!(terminal.settings()?, before);
     eventually("the next line is a new one", || terminal.drawn().ends_with('\n')).await
 }
@@ -117,13 +122,7 @@ async fn an_import_draws_a_bar_and_erases_it_and_ctrl_c_ends_only_the_waiting() 
     stand.tell(&decision, 150).await?;
     eventually("it moves", || terminal.drawn().contains("150 of 200 files")).await?;
     stand.finish(decision).await?;
-    let mut ended = None;
-    eventually("it ends", || {
-        ended = terminal.ended().ok().flatten();
-        ended.is_some()
-    })
-    .await?;
-    assert_eq!(ended.and_then(|status| status.code()), Some(0));
+    assert_eq!(exit_code(&mut terminal).await?, Some(0));
     eventually("the report", || terminal.drawn().contains("it is empty")).await?;
     let drawn = terminal.drawn();
     let after_bar = drawn.rsplit("of 200 files").next().unwrap_or_default();
@@ -134,13 +133,7 @@ async fn an_import_draws_a_bar_and_erases_it_and_ctrl_c_ends_only_the_waiting() 
     let decision = stand.begin(7).await?;
     eventually("the bar", || terminal.drawn().contains("7 of 200 files")).await?;
     terminal.press("\x03")?;
-    let mut ended = None;
-    eventually("it ends", || {
-        ended = terminal.ended().ok().flatten();
-        ended.is_some()
-    })
-    .await?;
-    assert_eq!(ended.and_then(|status| status.code()), Some(130));
+    assert_eq!(exit_code(&mut terminal).await?, Some(130));
     assert!(terminal.drawn().contains("interrupted; a replica that has begun goes on"));
     assert!(!terminal.drawn().contains("\x1b[?25l") || terminal.drawn().contains("\x1b[?25h"));
     assert_eq!(terminal.settings()?, before);
