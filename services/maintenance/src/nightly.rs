@@ -127,7 +127,7 @@ impl Core {
 
     async fn do_step(&self, step: Step, dry_run: bool, under_way: &Task) -> Result<Report, IndexError> {
         match step {
-            Step::Publish => Ok(self.publish_step(dry_run).await),
+            Step::Publish => Ok(self.publish_step(dry_run, under_way).await),
             Step::Catalogue => self.catalogue_step(dry_run, under_way).await,
             Step::Import => self.import_step(dry_run, under_way).await,
             Step::Scrub => {
@@ -146,7 +146,7 @@ impl Core {
         }
     }
 
-    async fn publish_step(&self, dry_run: bool) -> Report {
+    async fn publish_step(&self, dry_run: bool, under_way: &Task) -> Report {
         if dry_run {
             return match self.tree().list_modules(ListModulesRequest {}).await {
                 Ok(listing) => {
@@ -157,7 +157,8 @@ impl Core {
                 Err(status) => (RunOutcome::Failed, format!("sync-server: {}", trees::reason(&status))),
             };
         }
-        match self.publish("", false).await {
+        let count = |_: &str, done, total| under_way.count("modules", done, total);
+        match self.publish("", false, count).await {
             Ok(published) => {
                 let text = |answer: &rookery_proto::v1::PublishResponse| {
                     let generation = answer.generation.as_ref()?;

@@ -1,4 +1,4 @@
-//! What takes long and is under way: runs, and imports by command.
+//! What takes long and is under way: runs, and imports and looks at sources by command.
 //!
 //! It is kept in memory alone and for whoever waits; a process that ends takes it along. Only who began
 //! something can have progress told of it, so that what replicas report takes no room of its own.
@@ -91,6 +91,11 @@ impl Task {
                 ..Progress::default()
             };
         });
+    }
+
+    /// It is the turn of `what`.
+    pub(crate) fn at(&self, what: &str) {
+        self.change(|progress| what.clone_into(&mut progress.what));
     }
 
     pub(crate) fn count(&self, unit: &str, done: u64, total: u64) {

@@ -24,16 +24,19 @@ const ROLLBACK_MAX: Duration = Duration::from_mins(10);
 impl Core {
     /// Publishes one module, or every one if `module` is empty, one after the other. Every module gets its
     /// turn; if some fail, the error names each with its reason. What is older than the live generation is
-    /// published only if `allow_older`.
+    /// published only if `allow_older`. `next` is told whose turn it is, how many are done, and of how many.
     pub(crate) async fn publish(
         &self,
         module: &str,
         allow_older: bool,
+        next: impl Fn(&str, u64, u64),
     ) -> Result<Vec<PublishResponse>, Status> {
         let modules = self.module_names(module).await?;
+        let total = modules.len() as u64;
         let mut published = Vec::with_capacity(modules.len());
         let mut failures: Vec<(Code, String)> = Vec::new();
-        for module in modules {
+        for (done, module) in (0..).zip(modules) {
+            next(&module, done, total);
             let request = without_deadline(PublishRequest { module: module.clone(), allow_older });
             let mut tree = self.tree();
             match tokio::time::timeout(PUBLISH_MAX, tree.publish(request)).await {

@@ -8,8 +8,8 @@ mod support;
 use rookery_proto::v1::decision::Action;
 use rookery_proto::v1::{
     AcknowledgeDecisionRequest, Decision, DecisionOutcome, GetProgressRequest, ImportDirectory,
-    ImportDirectoryRequest, ImportProgress, ImportReport, Progress, ReportImportProgressRequest,
-    ReportImportRequest, RunNightlyRequest, WatchDecisionsRequest,
+    ImportDirectoryRequest, ImportProgress, ImportReport, Progress, PublishModuleRequest,
+    ReportImportProgressRequest, ReportImportRequest, RunNightlyRequest, WatchDecisionsRequest,
 };
 use support::{DAY_MS, Rig, blob, distfile, eventually, within};
 use tonic::Streaming;
@@ -108,4 +108,28 @@ async fn a_run_says_which_step_it_is_at_and_goes_on_without_who_asked_for_it() {
     .await;
     rig.client().acknowledge_decision(done(&evict.id)).await.unwrap();
     eventually(async || progress(&rig).await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_look_at_the_sources_says_whose_turn_it_is() {
+    let rig = Rig::start().await;
+    rig.publish("gentoo", 1, &[distfile("a")]).await;
+    rig.publish("guru", 1, &[distfile("b")]).await;
+    for (module, first, total) in [("", "gentoo", 2), ("guru", "guru", 0)] {
+        rig.tree.hold(true);
+        let mut admin = rig.admin();
+        let request = PublishModuleRequest { module: module.to_owned(), allow_older: false };
+        let publish = tokio::spawn(async move { admin.publish_module(request).await });
+        eventually(async || {
+            let now = progress(&rig).await;
+            now.iter().any(|one| {
+                (one.kind.as_str(), one.what.as_str(), one.done, one.total) == ("publish", first, 0, total)
+            })
+        })
+        .await;
+        rig.tree.hold(false);
+        let published = within(publish).await.unwrap().unwrap().into_inner().published;
+        assert_eq!(published.len(), if module.is_empty() { 2 } else { 1 });
+        assert_eq!(progress(&rig).await, []);
+    }
 }

@@ -63,7 +63,21 @@ impl Admin for AdminService {
         request: Request<PublishModuleRequest>,
     ) -> Result<Response<PublishModuleResponse>, Status> {
         let PublishModuleRequest { module, allow_older } = request.into_inner();
-        let published = self.core.publish(&input::text("module", module)?, allow_older).await?;
+        let module = input::text("module", module)?;
+        let under_way = self.core.under_way.begin(Progress {
+            kind: "publish".to_owned(),
+            what: module.clone(),
+            started_ms: self.core.clock.now().get(),
+            ..Progress::default()
+        });
+        let next = |module: &str, done, total| {
+            under_way.at(module);
+            // Of one alone there is nothing to count.
+            if total > 1 {
+                under_way.count("modules", done, total);
+            }
+        };
+        let published = self.core.publish(&module, allow_older, next).await?;
         Ok(Response::new(PublishModuleResponse { published }))
     }
 

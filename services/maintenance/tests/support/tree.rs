@@ -35,6 +35,8 @@ struct State {
 pub struct FakeTree {
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
+    /// `publish` does not answer while this is so.
+    holds: watch::Sender<bool>,
     address: std::net::SocketAddr,
     kit: Kit,
 }
@@ -45,6 +47,7 @@ impl FakeTree {
         let tree = Self {
             state: Arc::default(),
             changed: watch::Sender::new(0),
+            holds: watch::Sender::new(false),
             address: listener.local_addr().unwrap(),
             kit: Kit::default(),
         };
@@ -130,6 +133,11 @@ impl FakeTree {
 
     pub fn refuse(&self, module: &str, why: &str) {
         self.state.lock().unwrap().refusals.insert(module.to_owned(), why.to_owned());
+    }
+
+    /// Whether looks at sources are without an end.
+    pub fn hold(&self, holds: bool) {
+        self.holds.send_replace(holds);
     }
 
     pub fn refuse_no_more(&self, module: &str) {
@@ -226,6 +234,7 @@ impl Tree for FakeTree {
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
         let module = request.into_inner().module;
+        drop(self.holds.subscribe().wait_for(|holds| !*holds).await);
         let mut state = self.state.lock().unwrap();
         state.published.push(module.clone());
         if let Some(why) = state.refusals.get(&module) {

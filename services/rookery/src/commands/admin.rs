@@ -7,17 +7,18 @@ use std::time::Duration;
 use anyhow::anyhow;
 use rookery_proto::v1::admin_client::AdminClient;
 use rookery_proto::v1::{
-    GetStatusRequest, ListGenerationsRequest, ListRefusalsRequest, PlanEvictionRequest, PublishModuleRequest,
-    RollbackRequest,
+    GetStatusRequest, ListGenerationsRequest, ListRefusalsRequest, PlanEvictionRequest, Progress,
+    PublishModuleRequest, RollbackRequest,
 };
 use service_kit::config::{HumanDuration, Settings};
 use service_kit::grpc::{self, ClientChannel, GrpcConfig};
 use tonic::Code;
 
 use super::generations::{GenerationsView, RollbackView};
+use super::meter::{INTERRUPTED, interruptible};
 use super::refusals::RefusalsView;
 use super::views::{EvictionView, PublishView, StatusView};
-use super::{block_on, show};
+use super::{block_on, show, under_way};
 use crate::all_in_one::endpoint;
 use crate::cli::{self, Cli};
 
@@ -80,11 +81,15 @@ pub(crate) fn plan(cli: &Cli, admin: &cli::Admin) -> anyhow::Result<ExitCode> {
 }
 
 pub(crate) fn publish(cli: &Cli, publish: &cli::Publish) -> anyhow::Result<ExitCode> {
-    let view = block_on(async {
-        let mut admin = Admin::connect(cli, &publish.admin, PUBLISH_DEADLINE)?;
+    let view = block_on(interruptible(async {
+        let admin = Admin::connect(cli, &publish.admin, PUBLISH_DEADLINE)?;
         let request =
             PublishModuleRequest { module: publish.module.clone(), allow_older: publish.allow_older };
-        let answer = admin.client.publish_module(request).await;
+        let is_it = |progress: &Progress| {
+            progress.kind == "publish" && (publish.module.is_empty() || progress.what == publish.module)
+        };
+        let mut client = admin.client.clone();
+        let answer = under_way::answer(cli, &admin, is_it, client.publish_module(request)).await;
         let explain = |status: tonic::Status| {
             if status.code() == Code::DeadlineExceeded {
                 // Pulling a whole tree may take hours.
@@ -94,7 +99,11 @@ pub(crate) fn publish(cli: &Cli, publish: &cli::Publish) -> anyhow::Result<ExitC
             admin.explain(&status)
         };
         Ok(PublishView::from(answer.map_err(explain)?.into_inner()))
-    })?;
+    }))?;
+    let Some(view) = view else {
+        eprintln!("rookery: interrupted; a look that has begun goes on, `rookery status` says how it ends");
+        return Ok(INTERRUPTED.into());
+    };
     show(cli, &view)
 }
 
