@@ -184,6 +184,7 @@ fn is_sound(module: &str, distfile: &Distfile) -> bool {
     let sound = DistfileName::try_from(distfile.name.as_str()).is_ok()
         && distfile.sources.len() <= SOURCES_MAX
         && distfile.packages.len() <= PACKAGES_MAX
+        && distfile.packages.iter().all(|package| !package.contains(char::is_control))
         && (1..=DIGESTS_MAX).contains(&distfile.digests.len())
         && distfile.digests.iter().all(|digest| {
             (1..=64).contains(&digest.value.len())

@@ -7,6 +7,11 @@ pub(super) fn contains(column: &str) -> (String, &'static str) {
     (format!("instr({column}, "), ") > 0")
 }
 
+/// The octets of `column` in hexadecimal digits, of either case.
+pub(super) fn hex(column: &str) -> String {
+    format!("hex({column})")
+}
+
 /// Whether the file is sound, as far as can be told without reading every row twice.
 pub(super) const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
 

@@ -17,8 +17,8 @@ use super::{Index, counter};
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 const READERS_MAX: u32 = 4;
-/// Rows on their way from SQLite's thread. The library's 50 wake the other side so often that a plan over 200,000
-/// blobs takes a tenth more processor time.
+/// Rows on their way from SQLite's thread. The library's 50 wake the other side so often that reading 200,000 of them
+/// takes a tenth more processor time.
 const ROWS_BUFFERED: usize = 4096;
 /// How much of the file readers see without a system call for each page. Without it that plan takes more than twice the
 /// processor time (2.5 s instead of 1.2 s), and a list of all blobs by name three times as long; caches of 128 MiB for
