@@ -23,12 +23,20 @@ pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 pub(super) mod code {
     /// A statement that the schema doesn't take.
     pub(in crate::index) const ERROR: i32 = 1;
+    /// The file's mode forbids it.
+    pub(in crate::index) const PERM: i32 = 3;
     /// Another program has it locked.
     pub(in crate::index) const BUSY: i32 = 5;
+    /// It can be read only.
+    pub(in crate::index) const READONLY: i32 = 8;
+    /// The disk fails.
+    pub(in crate::index) const IOERR: i32 = 10;
     /// Pages that contradict each other.
     pub(in crate::index) const CORRUPT: i32 = 11;
     /// No room is left.
     pub(in crate::index) const FULL: i32 = 13;
+    /// The file, or one beside it, can't be opened.
+    pub(in crate::index) const CANTOPEN: i32 = 14;
     /// Not a database at all.
     pub(in crate::index) const NOTADB: i32 = 26;
 }

@@ -69,7 +69,7 @@ pub enum IndexError {
         source: std::io::Error,
     },
     /// The file can't be opened as a database.
-    #[error("index {}: {source}", path.display())]
+    #[error("index {}: {source}; {}", path.display(), remedy(source))]
     Open {
         /// The index file.
         path: PathBuf,
@@ -114,6 +114,20 @@ impl From<sqlx::Error> for IndexError {
 }
 
 impl IndexError {
+    /// The same of a file that is just being opened: with its path.
+    fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Full(source) | Self::Busy(source) | Self::Sql(source) => open_error(path, source),
+            Self::Locked { .. }
+            | Self::Newer { .. }
+            | Self::Schema { .. }
+            | Self::Io { .. }
+            | Self::Open { .. }
+            | Self::Corrupt { .. }
+            | Self::Row(_) => self,
+        }
+    }
+
     /// Whether the file itself is damaged, as opposed to busy, full or unreadable.
     fn is_corruption(&self) -> bool {
         let source = match self {
@@ -186,9 +200,19 @@ impl Index {
 }
 
 fn open_error(path: &Path, source: sqlx::Error) -> IndexError {
-    match error_code(&source) {
-        Some(code::BUSY) => IndexError::Busy(source),
-        Some(_) | None => IndexError::Open { path: path.to_owned(), source },
+    IndexError::Open { path: path.to_owned(), source }
+}
+
+/// What to do about an index that can't be opened.
+fn remedy(source: &sqlx::Error) -> &'static str {
+    match error_code(source) {
+        Some(code::FULL) => "the disk is full: make room there, nothing is lost",
+        Some(code::BUSY) => "another program has locked it (an sqlite3 shell, a backup?): end that",
+        Some(code::READONLY | code::CANTOPEN | code::PERM) => {
+            "look at the owner and the mode of the file and its directory, or name another one (maintenance.index)"
+        }
+        Some(code::IOERR) => "look at the disk and the kernel's log",
+        Some(_) | None => "if it stays so, move the file away to have the index rebuilt",
     }
 }
 
@@ -209,14 +233,15 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 async fn prepare(writer: &SqlitePool, path: &Path, now: UnixMs) -> Result<(), IndexError> {
-    let verdict: String = sqlx::query_scalar(QUICK_CHECK).fetch_one(writer).await?;
+    let open = |source| open_error(path, source);
+    let verdict: String = sqlx::query_scalar(QUICK_CHECK).fetch_one(writer).await.map_err(open)?;
     if verdict != "ok" {
         return Err(IndexError::Corrupt { path: path.to_owned(), verdict });
     }
     MIGRATIONS.run(writer).await.map_err(|source| migration_error(path, source))?;
-    let mut tx = writer.begin().await?;
-    counter::skip_ahead(&mut tx, now).await?;
-    tx.commit().await?;
+    let mut tx = writer.begin().await.map_err(open)?;
+    counter::skip_ahead(&mut tx, now).await.map_err(|error| error.at(path))?;
+    tx.commit().await.map_err(open)?;
     Ok(())
 }
 
@@ -285,12 +310,35 @@ mod tests {
         assert!(matches!(error, IndexError::Full(_)) && !error.is_corruption(), "{error}");
         assert!(error.to_string().starts_with("index: the disk is full; make room"), "{error}");
         assert_eq!(staged(&index).await, 1000, "all of a batch or nothing");
+        let IndexError::Full(source) = error else { unreachable!() };
+        let error = open_error(&path, source).to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("make room there"), "{error}");
         pages_max(&index, 1 << 30).await;
         index.stage(&distfiles(1000), &[]).await.unwrap();
         drop(index);
         let again = Index::open(&path, now).await.unwrap();
         assert_eq!(staged(&again).await, 2000);
         assert!(!suffixed(&path, ".corrupt-1700000000000").exists(), "it was not set aside");
+    }
+
+    #[tokio::test]
+    async fn what_keeps_it_from_being_opened_is_told_with_the_file_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = UnixMs::new(1_700_000_000_000);
+        let path = dir.path().join("index.db");
+        std::fs::create_dir(&path).unwrap();
+        let error = Index::open(&path, now).await.unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("look at the owner"), "{error}");
+
+        let path = dir.path().join("held.db");
+        let index = Index::open(&path, now).await.unwrap();
+        index.close().await;
+        drop(index);
+        let foreign = SqlitePoolOptions::new().max_connections(1).connect_with(options(&path)).await.unwrap();
+        let mut held = foreign.begin_with("BEGIN EXCLUSIVE").await.unwrap();
+        sqlx::query("DELETE FROM pins").execute(&mut *held).await.unwrap();
+        let error = Index::open(&path, now).await.unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("another program"), "{error}");
     }
 
     /// The fifth version's tables are other ones: what the fourth knew is in them.
