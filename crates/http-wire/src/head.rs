@@ -4,7 +4,7 @@
 //! past somebody (RFC 9112, section 11.2), and is refused.
 
 use http::Version;
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::uri::Authority;
 
 use crate::via::{TooManyHops, Via};
@@ -20,6 +20,8 @@ pub enum Refusal {
     ManyHosts,
     /// A `Host` that is no host with or without a port.
     BadHost,
+    /// It expects something else than to be told to go on (RFC 9110, section 10.1.1).
+    Expectation,
     /// More caches than can be meant.
     TooManyHops,
 }
@@ -33,6 +35,7 @@ impl Refusal {
             Self::NoHost => "no Host",
             Self::ManyHosts => "more than one Host",
             Self::BadHost => "what Host says is no host",
+            Self::Expectation => "only 100-continue can be expected here",
             Self::TooManyHops => "this request has been through too many caches",
         }
     }
@@ -57,7 +60,17 @@ pub fn check(version: Version, headers: &HeaderMap) -> Result<Via, Refusal> {
         (_, None) => {}
         (_, Some(_)) => return Err(Refusal::ManyHosts),
     }
+    if version >= Version::HTTP_11 && !headers.get_all(EXPECT).iter().all(is_met) {
+        return Err(Refusal::Expectation);
+    }
     Via::of(headers).map_err(|TooManyHops| Refusal::TooManyHops)
+}
+
+/// Whether a list of expectations has nothing in it that is not met: a request without a body has nothing to go on with, so
+/// that `100-continue` means nothing.
+fn is_met(value: &HeaderValue) -> bool {
+    let known = |listed: &str| listed.is_empty() || listed.eq_ignore_ascii_case("100-continue");
+    value.to_str().is_ok_and(|value| value.split(',').all(|listed| known(listed.trim_matches([' ', '\t']))))
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110, section 7.2), or empty for a target that has none.
@@ -101,10 +114,20 @@ mod tests {
             (&[("host", "")], None),
             (&[("host", "a b")], Some(Refusal::BadHost)),
             (&[("host", "u@a")], Some(Refusal::BadHost)),
+            (&[host, ("expect", "100-Continue")], None),
+            (&[host, ("expect", "100-continue ,")], None),
+            (&[host, ("expect", "")], None),
+            (&[host, ("expect", "something")], Some(Refusal::Expectation)),
+            (&[host, ("expect", "100-continue, a=b")], Some(Refusal::Expectation)),
+            (&[host, ("expect", "100-continue"), ("expect", "x")], Some(Refusal::Expectation)),
+            (&[host, ("expect", "100-continue;x")], Some(Refusal::Expectation)),
+            (&[host, ("expect", "x"), ("content-length", "1")], Some(Refusal::Body)),
             (&[host, ("via", &"1.1 a, ".repeat(100))], Some(Refusal::TooManyHops)),
         ] {
             assert_eq!(check_lines(Version::HTTP_11, lines).err(), refusal, "{lines:?}");
         }
         assert_eq!(check_lines(Version::HTTP_10, &[]), Ok(Via::default()));
+        // HTTP/1.0 has no expectations.
+        assert_eq!(check_lines(Version::HTTP_10, &[("expect", "x")]), Ok(Via::default()));
     }
 }

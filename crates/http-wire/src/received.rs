@@ -25,6 +25,9 @@ pub enum HeadFault {
     /// It is no head of HTTP/1.
     #[error("this is no request of HTTP/1")]
     Malformed,
+    /// It is one of another major version.
+    #[error("of HTTP, versions 1.1 and 1.0 are spoken here, and no other")]
+    Version,
     /// An LF without a CR before it.
     #[error("a line ends with a lone line feed")]
     LoneLineFeed,
@@ -99,14 +102,58 @@ impl Awaited {
 
 fn refuse_other(begun: &[u8], limits: Limits) -> Result<(), HeadFault> {
     let mut headers = vec![httparse::EMPTY_HEADER; limits.headers_max];
-    httparse::Request::new(&mut headers).parse(begun).map(|_| ()).map_err(fault)
+    match httparse::Request::new(&mut headers).parse(begun) {
+        // It may not be all there.
+        Err(httparse::Error::Version) => version(begun).map(|_| ()),
+        Err(error) => Err(fault(error)),
+        Ok(_) => Ok(()),
+    }
 }
 
 fn fault(error: httparse::Error) -> HeadFault {
     if error == httparse::Error::TooManyHeaders { HeadFault::TooManyHeaders } else { HeadFault::Malformed }
 }
 
+const VERSION: &[u8] = b"HTTP/D.D";
+
+/// Where the minor version stands in a request line that ends with one of HTTP/1 (RFC 9112, section 2.3); `None` while it
+/// may become that.
+fn version(begun: &[u8]) -> Result<Option<usize>, HeadFault> {
+    let line_end = begun.windows(2).position(|pair| pair == b"\r\n");
+    let line = &begun[..line_end.unwrap_or(begun.len())];
+    // Its LF may be still to come.
+    let line = if line_end.is_none() { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
+    let start = line.iter().rposition(|octet| *octet == b' ').map_or(0, |space| space + 1);
+    let said = &line[start..];
+    let is_one = |(octet, of): (&u8, &u8)| octet == of || (*of == b'D' && octet.is_ascii_digit());
+    let is_begun = said.len() <= VERSION.len() && said.iter().zip(VERSION).all(is_one);
+    match (is_begun, line_end) {
+        (true, None) => Ok(None),
+        (true, Some(end)) if said.len() == VERSION.len() => {
+            if said[5] == b'1' {
+                Ok(Some(end - 1))
+            } else {
+                Err(HeadFault::Version)
+            }
+        }
+        _ => Err(HeadFault::Malformed),
+    }
+}
+
+/// The head as one of the latest version that is spoken here: what a later minor version says more is nothing that must be
+/// understood (RFC 9110, section 2.5).
+fn as_known(head: &Bytes) -> Result<Bytes, HeadFault> {
+    let minor = version(head)?.ok_or(HeadFault::Malformed)?;
+    if head[minor] <= b'1' {
+        return Ok(head.clone());
+    }
+    let mut known = head.to_vec();
+    known[minor] = b'1';
+    Ok(known.into())
+}
+
 fn parse(head: &Bytes, limits: Limits) -> Result<request::Parts, HeadFault> {
+    let head = &as_known(head)?;
     let mut headers = vec![httparse::EMPTY_HEADER; limits.headers_max];
     let mut parsed = httparse::Request::new(&mut headers);
     if parsed.parse(head).map_err(fault)? != httparse::Status::Complete(head.len()) {
@@ -178,7 +225,14 @@ mod tests {
             (b"GET /a HTTP/1.1\r\nHost: x\rX: y\r\n\r\n", HeadFault::Malformed),
             (b"GET  /a HTTP/1.1\r\n\r\n", HeadFault::Malformed),
             (b"GET /a\r\n\r\n", HeadFault::Malformed),
-            (b"GET /a HTTP/2.0\r\n\r\n", HeadFault::Malformed),
+            (b"GET /a HTTP/2.0\r\n\r\n", HeadFault::Version),
+            (b"GET /a HTTP/0.9\r\n\r\n", HeadFault::Version),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", HeadFault::Version),
+            (b"GET /a HTTP/2\r\n\r\n", HeadFault::Malformed),
+            (b"GET /a HTTP/11.1\r\n\r\n", HeadFault::Malformed),
+            (b"GET /a HTTP/1.10\r\n\r\n", HeadFault::Malformed),
+            (b"GET /a http/1.1\r\n\r\n", HeadFault::Malformed),
+            (b"GET /a HTTPS/1.1\r\n\r\n", HeadFault::Malformed),
             (b"GET a:b:c HTTP/1.1\r\n\r\n", HeadFault::Target),
             (b"GET /a HTTP/1.1\r\na: b\r\na: b\r\na: b\r\na: b\r\na: b\r\n\r\n", HeadFault::TooManyHeaders),
             (&[&b"GET /"[..], &[b'a'; 200], b" HTTP/1.1\r\n\r\n"].concat(), HeadFault::TooLong),
@@ -187,6 +241,23 @@ mod tests {
         ] {
             for step in [1, 7, sent.len()] {
                 assert_eq!(heard(sent, step), (Vec::new(), Some(fault)), "{} by {step}", sent.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_later_minor_version_is_the_latest_one_that_is_known() {
+        for (minor, version) in
+            [(0, Version::HTTP_10), (1, Version::HTTP_11), (2, Version::HTTP_11), (9, Version::HTTP_11)]
+        {
+            let sent = format!("GET /a HTTP/1.{minor}\r\nHost: x\r\n\r\n");
+            for first in 1..sent.len() {
+                let mut received = BytesMut::from(&sent.as_bytes()[..first]);
+                let mut awaited = Awaited::default();
+                assert!(awaited.look(&mut received, LIMITS).unwrap().is_none(), "{first} of {sent:?}");
+                received.extend_from_slice(&sent.as_bytes()[first..]);
+                let head = awaited.look(&mut received, LIMITS).unwrap().unwrap();
+                assert_eq!((head.version, head.headers["host"].as_bytes()), (version, &b"x"[..]));
             }
         }
     }

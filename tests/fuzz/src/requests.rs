@@ -164,7 +164,12 @@ fn accepted(head: &request::Parts) {
     let via = match head::check(version, headers) {
         Ok(via) => via,
         Err(
-            Refusal::Body | Refusal::NoHost | Refusal::ManyHosts | Refusal::BadHost | Refusal::TooManyHops,
+            Refusal::Body
+            | Refusal::NoHost
+            | Refusal::ManyHosts
+            | Refusal::BadHost
+            | Refusal::Expectation
+            | Refusal::TooManyHops,
         ) => return,
     };
     assert!(!headers.contains_key("transfer-encoding"));

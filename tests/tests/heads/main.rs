@@ -90,6 +90,10 @@ fn sorted(read: &Read) -> Read {
     {
         sorted.1 = format!("{scheme}://{}/{}", &rest[..at], &rest[at..]);
     }
+    // A later minor version is read as the latest known one (RFC 9110, 2.5).
+    if read.2.starts_with("1.") && read.2 != "1.0" {
+        "1.1".clone_into(&mut sorted.2);
+    }
     // Those of one name stay in their order.
     sorted.3.sort_by(|one, other| one.0.cmp(&other.0));
     sorted

@@ -217,6 +217,7 @@ impl Talk {
 const fn status_of(fault: HeadFault) -> StatusCode {
     match fault {
         HeadFault::Malformed | HeadFault::LoneLineFeed | HeadFault::Target => StatusCode::BAD_REQUEST,
+        HeadFault::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         HeadFault::TooManyHeaders | HeadFault::TooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     }
 }

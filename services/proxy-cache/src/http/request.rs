@@ -43,6 +43,7 @@ impl ClientRequest {
         let via = head::check(head.version, &headers).map_err(|refusal| {
             Box::new(match refusal {
                 Refusal::TooManyHops => reply::text(StatusCode::LOOP_DETECTED, refusal.as_str()),
+                Refusal::Expectation => reply::text(StatusCode::EXPECTATION_FAILED, refusal.as_str()),
                 Refusal::Body | Refusal::NoHost | Refusal::ManyHosts | Refusal::BadHost => {
                     reply::bad_request(refusal.as_str())
                 }

@@ -176,3 +176,27 @@ async fn nothing_leaves_the_cache_directory() {
         assert_eq!(answer.status, 404, "{path}: {}", answer.text());
     }
 }
+
+#[tokio::test]
+async fn other_versions_and_other_expectations_have_answers_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::start(config(dir.path(), &[])).await;
+    for (request, status) in [
+        ("GET /healthz HTTP/2.0\r\nHost: a\r\n\r\n", "505"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"),
+        ("GET /healthz HTTP/0.9\r\n\r\n", "505"),
+        ("GET /healthz HTTP/2\r\n\r\n", "400"),
+        ("GET /healthz HTTP/1.3\r\nHost: a\r\nConnection: close\r\n\r\n", "200"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: something\r\nConnection: close\r\n\r\n", "417"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", "200"),
+        ("GET /healthz HTTP/1.0\r\nExpect: something\r\n\r\n", "200"),
+    ] {
+        let answer = replica.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1."), "{request:?}: {answer:?}");
+        assert_eq!(answer.get(9..12), Some(status), "{request:?}: {answer:?}");
+    }
+    // The connection goes on behind a 417.
+    let both = b"GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answers = replica.raw(both).await;
+    assert!(answers.contains("HTTP/1.1 417 ") && answers.contains("HTTP/1.1 200 "), "{answers:?}");
+}

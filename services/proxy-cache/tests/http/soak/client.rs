@@ -144,7 +144,7 @@ impl Reader {
             self.answer(&asked.expected).await?;
             tally.answers += 1;
             tally.octets += std::mem::take(&mut self.came);
-            tally.refusals += u64::from(asked.expected.statuses == [400, 405]);
+            tally.refusals += u64::from(asked.expected.is_refused);
             if asked.expected.closes {
                 tally.closes += 1;
                 break;

@@ -28,6 +28,8 @@ struct Known {
 #[derive(Clone)]
 pub(super) struct Expected {
     pub(super) statuses: &'static [u16],
+    /// Whether the request is one that no server should answer.
+    pub(super) is_refused: bool,
     pub(super) is_old: bool,
     /// What the head says of the length; `None`: whatever it is.
     pub(super) length: Option<u64>,
@@ -53,21 +55,27 @@ pub(super) struct Asked {
     pub(super) expected: Expected,
 }
 
-const REFUSED: &[&str] = &[
-    "GET {} HTTP/1.1\nHost: a\r\n\r\n",
-    "GET {} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd",
-    "GET {} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "GET {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nX: trailer\r\n\r\n",
-    "GET {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n",
-    "GET {} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    "GET {} HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n",
-    "GET {} HTTP/1.1\r\nHost : a\r\n\r\n",
-    "GET {} HTTP/1.1\r\nHost: a\0\r\n\r\n",
-    "GET {} HTTP/1.1\r\n\r\n",
-    "GET {}#x HTTP/1.1\r\nHost: a\r\n\r\n",
-    "GET {} HTTP/3.0\r\nHost: a\r\n\r\n",
-    "POST {} HTTP/1.1\r\nHost: a\r\n\r\n",
-    "POST {} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+const REFUSED: &[(&str, &[u16])] = &[
+    ("GET {} HTTP/1.1\nHost: a\r\n\r\n", &[400]),
+    ("GET {} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd", &[400]),
+    (
+        "GET {} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    (
+        "GET {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nX: trailer\r\n\r\n",
+        &[400],
+    ),
+    ("GET {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n", &[400]),
+    ("GET {} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", &[400]),
+    ("GET {} HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n", &[400]),
+    ("GET {} HTTP/1.1\r\nHost : a\r\n\r\n", &[400]),
+    ("GET {} HTTP/1.1\r\nHost: a\0\r\n\r\n", &[400]),
+    ("GET {} HTTP/1.1\r\n\r\n", &[400]),
+    ("GET {}#x HTTP/1.1\r\nHost: a\r\n\r\n", &[400]),
+    ("GET {} HTTP/3.0\r\nHost: a\r\n\r\n", &[505]),
+    ("POST {} HTTP/1.1\r\nHost: a\r\n\r\n", &[405]),
+    ("POST {} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n", &[400]),
 ];
 
 impl World {
@@ -93,9 +101,11 @@ impl World {
         let file = self.files.choose(random).unwrap();
         let path = file.paths.choose(random).unwrap();
         if random.random_ratio(1, 25) {
-            let octets = REFUSED.choose(random).unwrap().replace("{}", path).into_bytes();
+            let (refused, statuses) = REFUSED.choose(random).unwrap();
+            let octets = refused.replace("{}", path).into_bytes();
             let expected = Expected {
-                statuses: &[400, 405],
+                statuses,
+                is_refused: true,
                 is_old: false,
                 length: None,
                 body: Body::Words,
@@ -113,7 +123,8 @@ impl World {
         }
         let (path, mut expected) = if random.random_ratio(1, 12) {
             let body = if is_head { Body::None } else { Body::Words };
-            let expected = Expected { statuses: &[404], is_old, length: None, body, closes };
+            let expected =
+                Expected { statuses: &[404], is_refused: false, is_old, length: None, body, closes };
             (
                 *["/nobody-knows-1.tar", "/distfiles/%2e%2e/x", "/a%0d%0aSet-Cookie:x", "*"]
                     .choose(random)
@@ -151,6 +162,7 @@ impl Known {
         let size = self.bytes.len();
         let answer = |statuses, length: Option<usize>, body| Expected {
             statuses,
+            is_refused: false,
             is_old: false,
             length: length.map(|length| length as u64),
             body: if is_head { Body::None } else { body },
