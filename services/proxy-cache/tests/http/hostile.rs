@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use farm_sim::upstream::{Object, Upstream};
 use service_kit::config::{HumanDuration, Networks};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::replica::{File, Replica, config, know, named};
 
@@ -199,4 +200,66 @@ async fn other_versions_and_other_expectations_have_answers_of_their_own() {
     let both = b"GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let answers = replica.raw(both).await;
     assert!(answers.contains("HTTP/1.1 417 ") && answers.contains("HTTP/1.1 200 "), "{answers:?}");
+}
+
+/// An upstream that answers what nobody asked for.
+async fn interim(answer: &'static str, is_endless: bool) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    #[allow(clippy::disallowed_methods, reason = "it ends with the test")]
+    drop(tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut head = vec![0; 4096];
+            drop(socket.read(&mut head).await);
+            while socket.write_all(answer.as_bytes()).await.is_ok() && is_endless {}
+        }
+    }));
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_only_gives_interim_answers_is_one_that_fails() {
+    const SWITCHES: &str =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nwhatever";
+    const GOES_ON: &str = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    for (answer, is_endless, status) in [(SWITCHES, false, 502), (GOES_ON, true, 504)] {
+        let dir = tempfile::tempdir().unwrap();
+        let good = Upstream::start().await.unwrap();
+        let file = File::new("odd-1.tar", 100_000);
+        know(dir.path(), "gentoo", &[&file]).await;
+        let odd = interim(answer, is_endless).await;
+        let mut settings = config(dir.path(), &[]);
+        settings.mirrors.push(format!("http://{odd}").try_into().unwrap());
+        let mut with_another = settings.clone();
+        let replica = Replica::start(settings).await;
+        let failed = replica.get(&file.mirror_path()).await;
+        assert_eq!(failed.status, status, "{}", failed.text());
+        // What no tree lists, too.
+        let other = replica.get(&format!("http://{odd}/else.txt")).await;
+        assert!(matches!(other.status, 502 | 504), "{}", other.status);
+        replica.stop().await;
+        // It is no more than a source that has to be passed over.
+        good.put(&file.mirror_path(), file.object());
+        with_another.mirrors.push(good.url().try_into().unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        know(dir.path(), "gentoo", &[&file]).await;
+        with_another.cache_dir = dir.path().to_owned();
+        Replica::start(with_another).await.get(&file.mirror_path()).await.assert_is(&file);
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_before_the_answer_are_overlooked() {
+    use crate::origin::{Origin, Script};
+    let dir = tempfile::tempdir().unwrap();
+    let file = File::new("hinted-1.txt", 1000);
+    let body = String::from_utf8_lossy(b"hello").into_owned();
+    let origin = Origin::start([Script::new(&format!(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{body}"
+    ))])
+    .await;
+    know(dir.path(), "gentoo", &[&file]).await;
+    let replica = Replica::start(config(dir.path(), &[])).await;
+    let answer = replica.get(&origin.url("/some.txt")).await;
+    assert_eq!((answer.status, answer.text().as_str(), answer.header("link")), (200, "hello", None));
 }
