@@ -24,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use transport::{Connection, Transport};
 
+use transport::broken;
+
 use super::reply::{self, Reply};
 
 /// What is read of a client at once.
 const READ_OCTETS: usize = 4 << 10;
-/// How long a client is given to read the last answer, and the last answer to come about.
+/// How long a client is given to read the last answer.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// What a connection may take.
@@ -88,8 +90,14 @@ pub(crate) async fn serve<A: Future<Output = Reply>>(
     soft: &CancellationToken,
     answer: impl Fn(request::Parts, Option<Takeover>) -> A,
 ) -> Ended {
-    let mut talk =
-        Talk { connection, limits, received: BytesMut::new(), out: Vec::new(), date: DateText::default() };
+    let mut talk = Talk {
+        connection,
+        limits,
+        received: BytesMut::new(),
+        has_said_all: false,
+        out: Vec::new(),
+        date: DateText::default(),
+    };
     loop {
         let head = match talk.hear(soft).await {
             Ok(head) => head,
@@ -129,6 +137,8 @@ struct Talk {
     limits: Limits,
     /// Came and was not looked at.
     received: BytesMut,
+    /// Nothing more comes of the client.
+    has_said_all: bool,
     /// Of one answer; here so that the next one need not ask for memory.
     out: Vec<u8>,
     date: DateText,
@@ -158,32 +168,30 @@ impl Talk {
         }
     }
 
-    /// The answer, unless the client goes: then it takes its request with it. Who has only said all looks the same for
-    /// now, so what is here anyway is waited for.
+    /// The answer, unless the client goes: then it takes its request with it.
     async fn unless_gone(&mut self, answer: impl Future<Output = Reply>) -> Option<Reply> {
-        let mut answer = std::pin::pin!(answer);
-        let ended = tokio::select! {
+        tokio::select! {
             biased;
-            reply = &mut answer => return Some(reply),
-            ended = self.gone() => ended,
-        };
-        if !matches!(ended, Ended::Closed) {
-            return None;
+            reply = answer => Some(reply),
+            _broken = self.gone() => None,
         }
-        tokio::time::timeout(LINGER, answer).await.ok()
     }
 
-    /// Ends when the client closes or breaks the connection. What it sends meanwhile is kept, up to a head's length.
-    async fn gone(&mut self) -> Ended {
-        while self.received.len() < self.limits.head.octets_max {
+    /// Ends when the connection breaks. What the client sends meanwhile is kept, up to a head's length.
+    ///
+    /// That it sends no more (RFC 9112, section 9.6) says nothing of what it still reads: `nc -N` waits for its answer.
+    /// Who has gone for good looks the same at first, and resets the connection as soon as something is sent to it.
+    async fn gone(&mut self) -> std::io::Error {
+        while !self.has_said_all && self.received.len() < self.limits.head.octets_max {
             self.received.reserve(READ_OCTETS);
             match self.connection.read_buf(&mut self.received).await {
-                Ok(0) => return Ended::Closed,
+                Ok(0) => self.has_said_all = true,
                 Ok(_) => {}
-                Err(error) => return Ended::Broken(error),
+                Err(error) => return error,
             }
         }
-        std::future::pending().await
+        let socket = self.connection.get_ref().socket();
+        broken(socket).await
     }
 
     /// Says what is wrong with a head, and closes.

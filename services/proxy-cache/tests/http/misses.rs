@@ -4,7 +4,7 @@ use farm_sim::upstream::{Fault, Gate, Object, Upstream};
 use futures_util::future::join_all;
 use rookery_proto::v1::Restriction;
 
-use crate::replica::{Client, DEADLINE, File, Replica, config, know, named, until};
+use crate::replica::{Client, DEADLINE, File, Replica, TASKS_AT_REST, config, know, named, until};
 
 const SMALL: u64 = 40_000;
 const LARGE: u64 = 5_000_000;
@@ -298,4 +298,55 @@ async fn the_same_contents_under_two_names_are_fetched_once() {
     replica.get("/distfiles/renamed-1.tar").await.assert_is(&renamed);
     assert_eq!(named(dir.path()), ["first-1.tar", "renamed-1.tar"]);
     assert_eq!(upstream.total().requests, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_is_served_to_the_end_of_a_growing_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await.unwrap();
+    let file = File::new("large-1.tar", LARGE);
+    upstream.put(&file.mirror_path(), file.object());
+    let gate = Gate::closed();
+    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 2_000_000, gate: gate.clone() });
+    know(dir.path(), "gentoo", &[&file]).await;
+    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
+    let mut client = Client::get(&replica, &file.mirror_path()).await;
+    client.head().await;
+    client.body_bytes(1_900_000).await;
+    client.say_all().await;
+    // Who asks now has the replica look at what the first one said, more than once.
+    for _ in 0..3 {
+        replica.get("/healthz").await;
+    }
+    gate.open();
+    client.rest().await.assert_is(&file);
+    assert_eq!(upstream.total().requests, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_resets_its_connection_lets_go_of_a_growing_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await.unwrap();
+    // More than is fetched to its end for its own sake.
+    let file = File::new("large-1.tar", 60_000_000);
+    upstream.put(&file.mirror_path(), file.object());
+    let gate = Gate::closed();
+    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 2_000_000, gate: gate.clone() });
+    know(dir.path(), "gentoo", &[&file]).await;
+    let mut settings = config(dir.path(), &[&upstream]);
+    // Nothing else ends it.
+    settings.timeouts.chunk = service_kit::config::HumanDuration(std::time::Duration::from_hours(1));
+    let replica = Replica::start(settings).await;
+    for says_all in [false, true] {
+        let mut client = Client::get(&replica, &file.mirror_path()).await;
+        client.head().await;
+        client.body_bytes(1_000_000).await;
+        if says_all {
+            client.say_all().await;
+        }
+        client.reset();
+        until("all is given up", || replica.kit.tasks.running() <= TASKS_AT_REST).await;
+    }
+    gate.open();
+    replica.get(&file.mirror_path()).await.assert_is(&file);
 }

@@ -278,6 +278,16 @@ impl Client {
         true
     }
 
+    /// Sends no more.
+    pub(crate) async fn say_all(&mut self) {
+        self.socket.shutdown().await.unwrap();
+    }
+
+    /// Goes, and has the other side told so.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Waits until that many bytes of the body are here.
     pub(crate) async fn body_bytes(&mut self, wanted: usize) {
         while self.buffer.len() < wanted {

@@ -71,8 +71,8 @@ impl Talk {
                 tokio::select! {
                     biased;
                     () = growing.grown() => continue,
-                    // While there is nothing to send, only a read tells that the client is gone.
-                    ended = self.gone() => return Err(ended),
+                    // While there is nothing to send, no write tells that the client is gone.
+                    error = self.gone() => return Err(error.into()),
                 }
             };
             growing.tell_before_sending()?;
@@ -163,8 +163,8 @@ impl Talk {
                     self.connection.flush().await?;
                     continue;
                 }
-                // While there is nothing to send, only a read tells that the client is gone.
-                ended = self.gone() => return Err(ended),
+                // While there is nothing to send, no write tells that the client is gone.
+                error = self.gone() => return Err(error.into()),
             };
             let Some(piece) = piece.transpose()? else { break };
             if let Some(left) = &mut left {

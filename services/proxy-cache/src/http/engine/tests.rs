@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http_wire::multipart::Segment;
 use service_kit::config::Networks;
@@ -237,6 +237,8 @@ async fn nothing_behind_a_fault_is_answered() {
         (b"GET /a HTTP/1.1\r\nHost: x\r\n y\r\n\r\n", "400"),
         (b"GET /a HTTP/1.1\r\nHost : x\r\n\r\n", "400"),
         (b"GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+        (b"GET /a HTTP/2.0\r\nHost: x\r\n\r\n", "505"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"),
         (&[b"GET /a HTTP/1.1\r\n", &b"a: b\r\n".repeat(17)[..], b"\r\n"].concat(), "431"),
         (&[b"GET /", &[b'a'; 5000][..], b" HTTP/1.1\r\n\r\n"].concat(), "431"),
     ] {
@@ -274,9 +276,72 @@ async fn who_says_all_and_listens_is_answered_and_who_goes_is_not_waited_for() {
     let (_, text) = between(LIMITS, make, half_closed).await;
     assert_eq!(text.matches("\r\n\r\nabc").count(), 2, "{text}");
     let never = |_| std::future::pending::<Reply>();
-    let gone = async |mut socket: TcpStream| socket.write_all(GET).await.unwrap();
-    let (ended, ()) = between(LIMITS, never, gone).await;
+    for says_all in [false, true] {
+        let gone = async |mut socket: TcpStream| {
+            socket.write_all(GET).await.unwrap();
+            if says_all {
+                socket.shutdown().await.unwrap();
+            }
+            // Closed, it is reset.
+            socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        };
+        let (ended, ()) = between(LIMITS, never, gone).await;
+        assert!(matches!(ended, Ended::Closed), "{says_all}: {ended}");
+    }
+}
+
+#[tokio::test]
+async fn who_says_all_gets_what_comes_later_too() {
+    let said_all = tokio::sync::Notify::new();
+    let later = Arc::new(tokio::sync::Notify::new());
+    let make = |_| async {
+        let later = Arc::clone(&later);
+        let rest = stream::once(async move {
+            later.notified().await;
+            Ok(Bytes::from_static(b"cd"))
+        });
+        announced(4, body::stream(stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(rest)))
+    };
+    let half_closed = async |mut socket: TcpStream| {
+        socket.write_all(GET).await.unwrap();
+        let mut came = Vec::new();
+        while !came.ends_with(b"ab") {
+            assert!(socket.read_buf(&mut came).await.unwrap() > 0);
+        }
+        socket.shutdown().await.unwrap();
+        said_all.notify_one();
+        socket.read_to_end(&mut came).await.unwrap();
+        came
+    };
+    let serving = between(LIMITS, make, half_closed);
+    let waiting = async {
+        said_all.notified().await;
+        // Time and again the other side has its turn, and sees the end of what the client says.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        later.notify_one();
+    };
+    let ((ended, came), ()) = tokio::join!(serving, waiting);
     assert!(matches!(ended, Ended::Closed), "{ended}");
+    assert_eq!(body_of(&came), b"abcd");
+}
+
+#[tokio::test]
+async fn who_goes_in_the_middle_is_noticed_by_what_is_sent_to_it() {
+    let make = |_| async {
+        let ticks = stream::unfold((), |()| async {
+            tokio::task::yield_now().await;
+            Some((Ok(Bytes::from_static(&[7; 100])), ()))
+        });
+        Reply::new(body::stream(ticks))
+    };
+    let going = async |mut socket: TcpStream| {
+        socket.write_all(GET).await.unwrap();
+        socket.read_exact(&mut [0; 100]).await.unwrap();
+    };
+    let (ended, ()) = between(LIMITS, make, going).await;
+    assert!(matches!(ended, Ended::Broken(_)), "{ended}");
 }
 
 #[tokio::test]

@@ -23,17 +23,28 @@ pub(super) const SENT_OCTETS_MAX: u64 = 1 << 20;
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {
     /// The socket, if what is written to it is what the client gets.
     fn plain(&self) -> Option<&TcpStream>;
+
+    /// The socket, whatever goes through it.
+    fn socket(&self) -> &TcpStream;
 }
 
 impl Transport for Socket {
     fn plain(&self) -> Option<&TcpStream> {
         Some(self.get_ref())
     }
+
+    fn socket(&self) -> &TcpStream {
+        self.get_ref()
+    }
 }
 
 impl Transport for TlsStream<Socket> {
     fn plain(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0.get_ref()
     }
 }
 
@@ -47,6 +58,15 @@ pub(super) fn reset_when_dropped(connection: &Connection) {
         && let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO))
     {
         tracing::debug!(%error, "SO_LINGER");
+    }
+}
+
+/// Waits until a connection is reset, or breaks in another way, without reading of it.
+pub(super) async fn broken(socket: &TcpStream) -> io::Error {
+    match socket.ready(Interest::ERROR).await {
+        Err(error) => error,
+        // Whoever wrote may have been told already.
+        Ok(_) => socket.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
     }
 }
 
