@@ -7,7 +7,7 @@ use service_kit::config::HumanDuration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::replica::{Client, DEADLINE, File, Replica, config, know, named, until};
+use crate::replica::{Client, DEADLINE, File, Replica, TASKS_AT_REST, config, know, named, until};
 
 #[tokio::test]
 async fn a_client_that_stops_reading_lets_go_of_its_blob() {
@@ -23,11 +23,11 @@ async fn a_client_that_stops_reading_lets_go_of_its_blob() {
     replica.get(&file.mirror_path()).await.assert_is(&file);
     until("stored", || named(dir.path()) == ["large-1.tar"]).await;
     let tasks = || replica.kit.tasks.running();
-    until("the first connection is over", || tasks() <= 1).await;
+    until("the first connection is over", || tasks() <= TASKS_AT_REST).await;
     let mut client = Client::get(&replica, &file.mirror_path()).await;
     client.head().await;
-    assert!(tasks() > 1);
-    until("the connection is given up", || tasks() <= 1).await;
+    assert!(tasks() > TASKS_AT_REST);
+    until("the connection is given up", || tasks() <= TASKS_AT_REST).await;
     assert!(!client.rest().await.complete);
 }
 

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::replica::{File, Replica, config, know, named, until};
+use crate::replica::{File, Replica, TASKS_AT_REST, config, know, named, until};
 use client::Tally;
 
 /// Around what is copied behind a head, what the kernel is asked for at once, and what is verified first.
@@ -62,5 +62,5 @@ async fn every_client_gets_what_it_asked_for() {
     assert!(tally.answers > 100 && tally.left > 0 && tally.closes > 0 && tally.refusals > 0, "{tally:?}");
     assert_eq!(upstream.total().requests, fetched, "a hit was fetched");
     // Nobody's connection is left behind.
-    crate::replica::until("the connections are over", || replica.kit.tasks.running() <= 1).await;
+    crate::replica::until("the connections are over", || replica.kit.tasks.running() <= TASKS_AT_REST).await;
 }
