@@ -116,6 +116,7 @@ fn why_stricter(why: &str, rest: &[u8], theirs: &Read) -> Option<&'static str> {
         "a line ends with a lone line feed" => Some("a lone LF ends no line"),
         _ if is_target && theirs.1.contains('#') => Some("a target has no fragment (RFC 9112, 3.2)"),
         _ if is_target => Some("h11 takes any visible octets for a target"),
+        "only 100-continue can be expected here" => Some("nothing else is expected (RFC 9110, 10.1.1)"),
         "what Host says is no host" => Some("Host is checked (RFC 9112, 3.2)"),
         _ if is_control_in_head(rest) => Some("no control octets in a value (RFC 9110, 5.5)"),
         _ if !matches!(theirs.2.as_str(), "1.0" | "1.1") => Some("a version that is not ours"),
