@@ -47,7 +47,7 @@ impl Hashers {
         self.update_all(&[bytes]);
     }
 
-    /// The next octets, in several pieces. Of many, BLAKE2B has a thread of its own: it takes about as long as the rest.
+    /// The next octets, in several pieces. Of many, BLAKE2B has a thread of its own: it takes half as long as SHA512.
     pub(crate) fn update_all(&mut self, pieces: &[impl AsRef<[u8]> + Sync]) {
         let octets: usize = pieces.iter().map(|piece| piece.as_ref().len()).sum();
         if octets < SHARED_OCTETS_MIN || (self.sha512.is_none() && self.sha256.is_none()) {
