@@ -65,8 +65,13 @@ pub struct Part {
     contents: OpenBlob,
     progress: watch::Sender<Progress>,
     resumed_bytes: u64,
+    /// Once nothing is missing.
+    verdict: Option<Verdict>,
     parked: bool,
 }
+
+/// The blob that a part's bytes are, or the digest that differs.
+type Verdict = Result<BlobDigest, &'static str>;
 
 /// A part that became a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,11 +92,15 @@ impl Part {
             hold: Hold::default(),
         };
         let (progress, _) = watch::channel(Progress { bytes: 0, state: PartState::Growing });
-        Self { store, key, expected, hashers, contents, progress, resumed_bytes: 0, parked: true }
+        let (resumed_bytes, verdict) = (0, None);
+        Self { store, key, expected, hashers, contents, progress, resumed_bytes, verdict, parked: true }
     }
 
     /// Hashes the prefix that an earlier writer left, so that the digest covers it too.
     pub(crate) fn resume(&mut self, length: u64) -> Result<(), StoreError> {
+        if length == 0 {
+            return Ok(());
+        }
         let path = self.store.layout.part(&self.key);
         let mut buf = vec![0; 1 << 20];
         while self.bytes() < length {
@@ -114,10 +123,16 @@ impl Part {
         &self.expected
     }
 
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
     /// Bytes so far: where the next ones belong.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.progress.borrow().bytes
+        self.progress().bytes
     }
 
     /// Bytes that were there when the part was begun.
@@ -143,13 +158,14 @@ impl Part {
     }
 
     /// Adds bytes at the end and shows them to the readers. At most [`Self::missing_bytes`] are
-    /// taken: the answer is how many. Blocks.
+    /// taken: the answer is how many. With the last ones, readers learn whether all are right. Blocks.
     ///
     /// # Errors
     /// The disk. The part is as long as it was.
     pub fn append(&mut self, bytes: &[u8]) -> Result<usize, StoreError> {
         let written = self.write(bytes)?;
         self.hashers.update(written);
+        self.judge();
         Ok(written.len())
     }
 
@@ -170,6 +186,7 @@ impl Part {
             }
         }
         self.hashers.update_all(&written);
+        self.judge();
         end.map(|()| written.iter().map(|piece| piece.len()).sum())
     }
 
@@ -183,30 +200,37 @@ impl Part {
         Ok(bytes)
     }
 
-    /// Compares length and digests, makes the part a durable blob and gives it its name in each of
+    /// Once nothing is missing: compares the digests, and tells the readers.
+    fn judge(&mut self) -> Option<Verdict> {
+        if self.missing_bytes() == 0 && self.verdict.is_none() {
+            let verdict = self.hashers.clone().finish(self.expected.digests());
+            let state = if verdict.is_ok() { PartState::Right } else { PartState::Wrong };
+            self.progress.send_modify(|progress| progress.state = state);
+            self.verdict = Some(verdict);
+        }
+        self.verdict
+    }
+
+    /// Makes the part a durable blob, if length and digests are right, and gives it its name in each of
     /// `scopes`. Readers learn that the bytes are right before they are durable. Blocks.
     ///
     /// # Errors
     /// Bytes are missing: the part is kept. A digest differs: it is in quarantine. Or the disk.
     pub fn finish(mut self, scopes: &[Scope]) -> Result<Committed, FinishError> {
-        if self.missing_bytes() > 0 {
-            return Err(FinishError::Short {
-                have_bytes: self.bytes(),
-                size_bytes: self.expected.size_bytes(),
-            });
-        }
         let store = Arc::clone(&self.store);
-        match self.hashers.clone().finish(self.expected.digests()) {
-            Ok(digest) => {
-                self.progress.send_modify(|progress| progress.state = PartState::Right);
+        match self.judge() {
+            None => {
+                let (have_bytes, size_bytes) = (self.bytes(), self.expected.size_bytes());
+                Err(FinishError::Short { have_bytes, size_bytes })
+            }
+            Some(Ok(digest)) => {
                 self.commit(digest)?;
                 for scope in scopes {
                     store.name(scope, self.expected.name(), &digest)?;
                 }
                 Ok(Committed { digest, size_bytes: self.expected.size_bytes() })
             }
-            Err(algorithm) => {
-                self.progress.send_modify(|progress| progress.state = PartState::Wrong);
+            Some(Err(algorithm)) => {
                 let part = store.layout.part(&self.key);
                 let state = store.layout.state(&self.key);
                 // First the state: a part without one is never resumed.

@@ -185,15 +185,15 @@ impl Store {
     #[must_use]
     pub fn read_now(&self, digest: &BlobDigest) -> Option<OpenBlob> {
         let (hold, size_bytes, kept) = self.inner.hold_now(digest)?;
-        let path = self.inner.layout.blob(digest);
+        let path = || self.inner.layout.blob(digest);
         let opened = |file: Arc<File>| {
-            let metadata = self.inner.disk.stat_open(&file, &path).ok()?;
+            let metadata = self.inner.disk.stat_open(&file, path)?;
             OpenBlob::new(file, &metadata, size_bytes, &hold)
         };
         if let Some(blob) = kept.and_then(opened) {
             return Some(blob);
         }
-        let blob = opened(Arc::new(self.inner.disk.open_cached(&path).ok()?))?;
+        let blob = opened(Arc::new(self.inner.disk.open_cached(&path()).ok()?))?;
         self.inner.keep(digest, &blob.file);
         Some(blob)
     }
