@@ -1,5 +1,7 @@
 //! What a request line asks for.
 
+use std::borrow::Cow;
+
 use gentoo_repo::DistfileName;
 use gentoo_repo::layout::hash_directory;
 use percent_encoding::percent_decode_str;
@@ -65,7 +67,7 @@ const PATH_OCTETS_MAX: usize = 4096;
 #[must_use]
 pub fn parse_path(path: &str, alias_prefixes: &[String]) -> RequestTarget {
     let Some(segments) = decode_segments(path) else { return RequestTarget::Unknown };
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
     if let Some((prefix, rest)) = alias(&segments, alias_prefixes) {
         return RequestTarget::Alias { prefix, segments: rest };
     }
@@ -92,7 +94,7 @@ pub fn parse_path(path: &str, alias_prefixes: &[String]) -> RequestTarget {
 pub fn distfile_in_url(path: &str) -> Option<DistfileName> {
     let segments = decode_segments(path)?;
     let [before @ .., name] = segments.as_slice() else { return None };
-    let name = DistfileName::try_from(name.as_str()).ok()?;
+    let name = DistfileName::try_from(name.as_ref()).ok()?;
     let named = match before {
         [.., distfiles] if distfiles == "distfiles" => name.as_str() != "layout.conf",
         [.., distfiles, hash] => distfiles == "distfiles" && *hash == hash_directory(&name),
@@ -101,12 +103,12 @@ pub fn distfile_in_url(path: &str) -> Option<DistfileName> {
     named.then_some(name)
 }
 
-fn decode_segments(path: &str) -> Option<Vec<String>> {
+fn decode_segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
     let path = path.strip_prefix('/')?;
     if path.len() > PATH_OCTETS_MAX {
         return None;
     }
-    path.split('/').map(|part| percent_decode_str(part).decode_utf8().ok().map(Into::into)).collect()
+    path.split('/').map(|part| percent_decode_str(part).decode_utf8().ok()).collect()
 }
 
 fn alias(segments: &[&str], prefixes: &[String]) -> Option<(String, Vec<String>)> {

@@ -145,7 +145,7 @@ impl Catalogue {
         &self,
         name: &DistfileName,
         module: Option<&str>,
-    ) -> Result<Option<KnownDistfile>, CatalogueError> {
+    ) -> Result<Option<Arc<KnownDistfile>>, CatalogueError> {
         let changes = match self.shared.recent.get(name, module) {
             Ok(known) => return Ok(Some(known)),
             Err(changes) => changes,
@@ -162,7 +162,7 @@ impl Catalogue {
         .await
         .map_err(CatalogueError::from)
         .and_then(|row| row.as_ref().map(known).transpose());
-        let found = self.noticing_damage(found)?;
+        let found = self.noticing_damage(found)?.map(Arc::new);
         if let Some(known) = &found {
             self.shared.recent.keep(changes, name, module, known);
         }

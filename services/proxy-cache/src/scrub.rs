@@ -180,7 +180,7 @@ async fn meant(
     scope: &Scope,
     name: &DistfileName,
     digest: &BlobDigest,
-) -> Result<KnownDistfile, String> {
+) -> Result<Arc<KnownDistfile>, String> {
     let known = app.catalogue.resolve(name, scope.as_module()).await.map_err(|error| error.to_string())?;
     let known = known.ok_or_else(|| format!("no tree knows {name}"))?;
     let distfile = &known.distfile;
@@ -197,7 +197,7 @@ async fn meant(
     Ok(known)
 }
 
-async fn fetch(app: &Arc<App>, known: &KnownDistfile, digest: &BlobDigest) -> Result<(), String> {
+async fn fetch(app: &Arc<App>, known: &Arc<KnownDistfile>, digest: &BlobDigest) -> Result<(), String> {
     let follower = crate::fetch::follow(app, known, None, &Via::default());
     match follower.finished().await {
         Ok(()) => {}

@@ -1,7 +1,7 @@
 //! Names that were looked up a moment ago: a farm asks for the same ones, box after box.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use gentoo_repo::DistfileName;
 
@@ -18,17 +18,19 @@ pub(super) struct Recent(RwLock<Found>);
 struct Found {
     /// How often the copy has changed.
     changes: u64,
-    /// For each name what was asked for, with the module that was named, if one was.
-    by_name: HashMap<DistfileName, Vec<(Option<String>, KnownDistfile)>>,
+    by_name: HashMap<DistfileName, Vec<Asked>>,
 }
+
+/// What was asked for under a name: with the module that was named, if one was.
+type Asked = (Option<String>, Arc<KnownDistfile>);
 
 impl Recent {
     /// What was found, or how often the copy had changed before it is asked.
-    pub(super) fn get(&self, name: &DistfileName, module: Option<&str>) -> Result<KnownDistfile, u64> {
+    pub(super) fn get(&self, name: &DistfileName, module: Option<&str>) -> Result<Arc<KnownDistfile>, u64> {
         let found = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let of_name = found.by_name.get(name).into_iter().flatten();
         let mut of_module = of_name.filter(|(asked, _)| asked.as_deref() == module);
-        of_module.next().map(|(_, known)| known.clone()).ok_or(found.changes)
+        of_module.next().map(|(_, known)| Arc::clone(known)).ok_or(found.changes)
     }
 
     /// Keeps what was found, unless the copy has changed since.
@@ -37,7 +39,7 @@ impl Recent {
         changes: u64,
         name: &DistfileName,
         module: Option<&str>,
-        known: &KnownDistfile,
+        known: &Arc<KnownDistfile>,
     ) {
         let mut found = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if found.changes != changes {
@@ -48,7 +50,7 @@ impl Recent {
         }
         let of_name = found.by_name.entry(name.clone()).or_default();
         of_name.retain(|(asked, _)| asked.as_deref() != module);
-        of_name.push((module.map(str::to_owned), known.clone()));
+        of_name.push((module.map(str::to_owned), Arc::clone(known)));
     }
 
     /// The copy has changed.
@@ -64,8 +66,9 @@ mod tests {
     use super::*;
     use crate::catalogue::{row, tests::wire};
 
-    fn known(module: &str, name: &str, version: u8) -> KnownDistfile {
-        KnownDistfile { module: module.to_owned(), distfile: row::from_wire(&wire(name, version)).unwrap() }
+    fn known(module: &str, name: &str, version: u8) -> Arc<KnownDistfile> {
+        let distfile = row::from_wire(&wire(name, version)).unwrap();
+        Arc::new(KnownDistfile { module: module.to_owned(), distfile })
     }
 
     #[test]

@@ -44,7 +44,7 @@ async fn opened(directory: &tempfile::TempDir) -> Catalogue {
 
 async fn version(catalogue: &Catalogue, name: &str, module: Option<&str>) -> Option<(String, u64)> {
     let found = catalogue.resolve(&name.parse().unwrap(), module).await.unwrap()?;
-    Some((found.module, found.distfile.size_bytes - 1000))
+    Some((found.module.clone(), found.distfile.size_bytes - 1000))
 }
 
 #[tokio::test]

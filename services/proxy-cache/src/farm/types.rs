@@ -1,6 +1,7 @@
 //! What the rest of the crate and maintenance tell each other.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gentoo_repo::DistfileName;
@@ -200,7 +201,7 @@ impl AccessOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedBlob {
     /// What was fetched.
-    pub known: KnownDistfile,
+    pub known: Arc<KnownDistfile>,
     /// Its name in the store.
     pub blake2b: BlobHash,
     /// The distfile names that lead to it now.

@@ -21,7 +21,7 @@ use super::upstream::redacted;
 use super::writer::Writer;
 use crate::app::{App, HOP_HEADER};
 use crate::farm::LeaseHold;
-use crate::http::window::VERIFIED_FIRST_BYTES_MAX;
+use crate::http::window::{VERIFIED_FIRST_BYTES_MAX, visible_end};
 
 /// Rounds over all candidates; another one follows only if the last one brought bytes.
 const ROUNDS_MAX: usize = 8;
@@ -385,7 +385,8 @@ impl Download {
         }
         let settled = self.writer.settled().await;
         if let Some(part) = self.writer.part().filter(|part| part.bytes() > 0) {
-            if !self.flight.is_published() && part.expected().size_bytes() > VERIFIED_FIRST_BYTES_MAX {
+            let seen_to = visible_end(part.progress(), part.expected().size_bytes());
+            if !self.flight.is_published() && seen_to > Some(0) {
                 self.flight.publish(part.reader());
             }
             self.flight.note_arrival();

@@ -33,7 +33,12 @@ const BUSY_ROUNDS_MAX: usize = 50;
 
 /// Follows the flight for a distfile, starting it if nobody did. `asked` is tried last; `via` are the
 /// caches through which the request came.
-pub(crate) fn follow(app: &Arc<App>, known: &KnownDistfile, asked: Option<&url::Url>, via: &Via) -> Follower {
+pub(crate) fn follow(
+    app: &Arc<App>,
+    known: &Arc<KnownDistfile>,
+    asked: Option<&url::Url>,
+    via: &Via,
+) -> Follower {
     let (follower, pilot) = app.flights.join(&FlightKey::of(known));
     if let Some(pilot) = pilot {
         let span = info_span!(
@@ -46,7 +51,7 @@ pub(crate) fn follow(app: &Arc<App>, known: &KnownDistfile, asked: Option<&url::
         let fetch = Fetch {
             app: Arc::clone(app),
             flight: Arc::clone(pilot.flight()),
-            known: known.clone(),
+            known: Arc::clone(known),
             candidates,
             via: via.clone(),
         };
@@ -59,7 +64,7 @@ pub(crate) fn follow(app: &Arc<App>, known: &KnownDistfile, asked: Option<&url::
 struct Fetch {
     app: Arc<App>,
     flight: Arc<Flight>,
-    known: KnownDistfile,
+    known: Arc<KnownDistfile>,
     candidates: Vec<Candidate>,
     via: Via,
 }
@@ -133,7 +138,8 @@ impl Fetch {
         let scope = self.scope().await;
         // Whoever made this flight looked into the store before, and the last flight may have landed
         // between the two.
-        if let Ok(Lookup::Hit(..)) = lookup::of_known(&self.app, self.known.clone(), scope.clone()).await {
+        if let Ok(Lookup::Hit(..)) = lookup::of_known(&self.app, Arc::clone(&self.known), scope.clone()).await
+        {
             return Err(failure(FailureKind::Stored, "it has just come"));
         }
         let mut plan = Plan::new(self);
@@ -430,7 +436,7 @@ impl Fetch {
         let names = self.app.store.info(&committed.digest).map(|info| info.names).unwrap_or_default();
         let is_wanted = self.flight.followers() > 0;
         let blob = CommittedBlob {
-            known: self.known.clone(),
+            known: Arc::clone(&self.known),
             blake2b: *committed.digest.as_bytes(),
             names: names.iter().map(|name| name.as_str().to_owned()).collect(),
             last_access_ms: if is_wanted { crate::app::now_ms() } else { 0 },

@@ -88,6 +88,10 @@ impl CacheStatus {
     }
 
     pub(crate) fn header(self) -> (HeaderName, HeaderValue) {
+        if self == Self::HIT {
+            // Most answers are.
+            return (CACHE_STATUS, HeaderValue::from_static("rookery; hit"));
+        }
         let mut parts = vec!["rookery".to_owned()];
         parts.push(self.forwarded.map_or_else(|| "hit".to_owned(), |why| format!("fwd={}", why.as_str())));
         let fwd_status = self.fwd_status.filter(|_| self.forwarded.is_some());

@@ -68,7 +68,7 @@ fn etag(digest: &[u8]) -> String {
     let mut quoted = vec![b'"'; digest.len() * 2 + 2];
     // Not `encode`, which goes letter by letter: this is in every answer.
     let _is_long_enough = hex::encode_to_slice(digest, &mut quoted[1..=digest.len() * 2]);
-    String::from_utf8_lossy(&quoted).into_owned()
+    String::from_utf8(quoted).unwrap_or_default()
 }
 
 fn hit(
@@ -93,7 +93,12 @@ fn head_of(known: &KnownDistfile, status: CacheStatus) -> FileHead {
     FileHead::new(known.distfile.size_bytes, validators, status)
 }
 
-async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, asked: Option<&Url>) -> Reply {
+async fn miss(
+    app: &Arc<App>,
+    request: &ClientRequest,
+    known: &Arc<KnownDistfile>,
+    asked: Option<&Url>,
+) -> Reply {
     let distfile = &known.distfile;
     if distfile.restriction == Restriction::Fetch {
         return reply::not_found("it may not be fetched for you (RESTRICT=fetch), and nobody imported it");
@@ -141,7 +146,7 @@ async fn miss(app: &Arc<App>, request: &ClientRequest, known: &KnownDistfile, as
                     return refusal;
                 }
                 let scope = Scope::module(&known.module).unwrap_or(Scope::DISTFILES);
-                match lookup::of_known(app, known.clone(), scope).await {
+                match lookup::of_known(app, Arc::clone(known), scope).await {
                     Ok(Lookup::Hit(digest, blob)) => return hit(app, request, &distfile.name, digest, blob),
                     Ok(Lookup::Unreadable(known)) => return unreadable(app, request, &known, asked).await,
                     Ok(Lookup::Miss(_) | Lookup::Unknown) | Err(_) => {}
@@ -264,8 +269,7 @@ fn follow(
     let status = if follower.is_late { CacheStatus::COLLAPSED } else { CacheStatus::STORED };
     let status = status.answered(follower.source_status());
     let name = &known.distfile.name;
-    let digest =
-        known.distfile.digests.get(HashAlgorithm::Blake2b).and_then(|d| BlobDigest::try_from(d).ok());
+    let digest = lookup::blob_of(&known.distfile);
     head_of(known, status).reply(&request.method, &request.headers, |selection| {
         let bytes = selection.file_bytes();
         let tally = Tally::new(&app.farm, name, digest, request.client, AccessOutcome::Miss, bytes);

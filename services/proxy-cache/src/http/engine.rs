@@ -106,7 +106,9 @@ pub(crate) async fn serve<A: Future<Output = Reply>>(
         };
         let asked = Asked::of(&head);
         let (giving, takeover) = (asked.method == Method::CONNECT).then(oneshot::channel).unzip();
-        let Some(reply) = talk.unless_gone(answer(head, takeover.map(Takeover))).await else {
+        // Pinned where it is: what is moved about is moved for each hit, and has room for what no hit needs.
+        let answering = std::pin::pin!(answer(head, takeover.map(Takeover)));
+        let Some(reply) = talk.unless_gone(answering).await else {
             return Ended::Closed;
         };
         let giving = giving.filter(|_| reply.status().is_success());

@@ -42,9 +42,9 @@ pub(crate) async fn answer(app: &Arc<App>, request: &ClientRequest) -> Reply {
             return reply;
         }
     } else if let Ok(Some(known)) = app.catalogue.resolve_source(url.as_str()).await {
-        let name = known.distfile.name.clone();
-        let found = match lookup::of_known(app, known.clone(), scope_of(app, &known).await).await {
-            Ok(Lookup::Unknown) => Ok(Lookup::Miss(Box::new(known))),
+        let (name, known) = (known.distfile.name.clone(), Arc::new(known));
+        let found = match lookup::of_known(app, Arc::clone(&known), scope_of(app, &known).await).await {
+            Ok(Lookup::Unknown) => Ok(Lookup::Miss(known)),
             found => found,
         };
         if let Some(reply) = distfile::answer(app, request, &name, found, Some(&url)).await {

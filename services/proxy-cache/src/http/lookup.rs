@@ -15,9 +15,9 @@ pub(crate) enum Lookup {
     /// It is here, and it is what the catalogue says, if that says anything.
     Hit(BlobDigest, OpenBlob),
     /// The catalogue has it; we don't.
-    Miss(Box<KnownDistfile>),
+    Miss(Arc<KnownDistfile>),
     /// It should be here, and the disk does not give it.
-    Unreadable(Box<KnownDistfile>),
+    Unreadable(Arc<KnownDistfile>),
     /// Nobody knows it.
     Unknown,
 }
@@ -67,7 +67,7 @@ pub(crate) async fn by_name(
     if !app.looks.is_sound(&digest).await
         && let Some(info) = app.store.info(&digest)
     {
-        return Ok(Lookup::Unreadable(Box::new(of_digest(name, info.size_bytes, &digest, module))));
+        return Ok(Lookup::Unreadable(Arc::new(of_digest(name, info.size_bytes, &digest, module))));
     }
     if let Some(blob) = app.store.read_now(&digest) {
         return Ok(Lookup::Hit(digest, blob));
@@ -78,7 +78,7 @@ pub(crate) async fn by_name(
         (Ok(blob), _) => Ok(blob.map_or(Lookup::Unknown, |blob| Lookup::Hit(digest, blob))),
         (Err(error), Some(size_bytes)) => {
             tracing::warn!(%error, name = name.as_str(), "the store can't be read");
-            Ok(Lookup::Unreadable(Box::new(of_digest(name, size_bytes, &digest, module))))
+            Ok(Lookup::Unreadable(Arc::new(of_digest(name, size_bytes, &digest, module))))
         }
         (Err(error), None) => Err(error),
     }
@@ -105,31 +105,27 @@ fn of_digest(
 /// Looks for the contents of a distfile, under whichever name they came.
 pub(crate) async fn of_known(
     app: &Arc<App>,
-    known: KnownDistfile,
+    known: Arc<KnownDistfile>,
     scope: Scope,
 ) -> Result<Lookup, StoreError> {
     let distfile = &known.distfile;
-    let expected = Expected::new(distfile.name.clone(), distfile.size_bytes, distfile.digests.clone());
-    let Ok(expected) = expected else { return Ok(Lookup::Miss(Box::new(known))) };
     let named = [app.store.named(&scope, &distfile.name), app.store.named(&Scope::DISTFILES, &distfile.name)];
+    if let Some(hit) = plain_hit(app, distfile, named).await {
+        return Ok(hit);
+    }
+    let expected = Expected::new(distfile.name.clone(), distfile.size_bytes, distfile.digests.clone());
+    let Ok(expected) = expected else { return Ok(Lookup::Miss(known)) };
     let candidates: Vec<BlobDigest> =
         expected.blob().map_or_else(|| named.into_iter().flatten().collect(), |digest| vec![digest]);
     if !candidates.iter().any(|digest| app.store.has(digest)) {
-        return Ok(Lookup::Miss(Box::new(known)));
+        return Ok(Lookup::Miss(known));
     }
     for digest in &candidates {
         if !app.looks.is_sound(digest).await && app.store.has(digest) {
-            return Ok(Lookup::Unreadable(Box::new(known)));
+            return Ok(Lookup::Unreadable(known));
         }
     }
     let is_named = named.iter().any(|digest| digest.is_some_and(|digest| candidates.contains(&digest)));
-    // The plain hit: its key is its digest, and its name leads to it.
-    if let (Some(digest), true) = (expected.blob(), is_named)
-        && let Some(blob) =
-            app.store.read_now(&digest).filter(|blob| blob.size_bytes() == expected.size_bytes())
-    {
-        return Ok(Lookup::Hit(digest, blob));
-    }
     let store = app.store.clone();
     let found = blocking(move || {
         for digest in candidates {
@@ -148,12 +144,28 @@ pub(crate) async fn of_known(
     .await;
     Ok(match found {
         Ok(Some((digest, blob))) => Lookup::Hit(digest, blob),
-        Ok(None) => Lookup::Miss(Box::new(known)),
+        Ok(None) => Lookup::Miss(known),
         Err(error) => {
             tracing::warn!(%error, name = known.distfile.name.as_str(), "the store can't be read");
-            Lookup::Unreadable(Box::new(known))
+            Lookup::Unreadable(known)
         }
     })
+}
+
+/// A blob that is named by the digest that the tree lists, and that its name leads to: without a turn of another thread,
+/// and without a copy of what is listed.
+async fn plain_hit(app: &App, distfile: &Distfile, named: [Option<BlobDigest>; 2]) -> Option<Lookup> {
+    let digest = blob_of(distfile).filter(|digest| named.contains(&Some(*digest)))?;
+    if !app.looks.is_sound(&digest).await {
+        return None;
+    }
+    let blob = app.store.read_now(&digest)?;
+    (blob.size_bytes() == distfile.size_bytes).then_some(Lookup::Hit(digest, blob))
+}
+
+/// The blob that a distfile is, if its BLAKE2B is listed.
+pub(crate) fn blob_of(distfile: &Distfile) -> Option<BlobDigest> {
+    distfile.digests.get(HashAlgorithm::Blake2b).and_then(|listed| BlobDigest::try_from(listed).ok())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -190,7 +190,7 @@ async fn serve(
     service_kit::telemetry::propagation::adopt(&span, &head.headers);
     let is_allowed = app.config.allow_clients.contains(client);
     let is_probe = head.uri.authority().is_none() && matches!(head.uri.path(), "/healthz" | "/readyz");
-    let answer = async {
+    let answer = std::pin::pin!(async {
         if !is_allowed && !is_probe {
             let why = "this network may not ask here (proxy.allow_clients)";
             return reply::closing(reply::text(http::StatusCode::FORBIDDEN, why));
@@ -199,7 +199,7 @@ async fn serve(
             Ok(request) => router::answer(app, &request).await,
             Err(refusal) => *refusal,
         }
-    };
+    });
     let reply = answer.instrument(span.clone()).await;
     span.record("status", reply.status().as_u16());
     reply

@@ -196,7 +196,7 @@ impl<'a> Importer<'a> {
     fn report(&self, known: KnownDistfile, digest: &BlobDigest) {
         let names = self.app.store.info(digest).map(|info| info.names).unwrap_or_default();
         self.app.farm.report_commit(CommittedBlob {
-            known,
+            known: Arc::new(known),
             blake2b: *digest.as_bytes(),
             names: names.iter().map(|name| name.as_str().to_owned()).collect(),
             last_access_ms: 0,

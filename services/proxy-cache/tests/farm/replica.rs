@@ -177,7 +177,7 @@ pub(crate) fn known(name: &str) -> KnownDistfile {
 
 pub(crate) fn blob(name: &str) -> CommittedBlob {
     CommittedBlob {
-        known: known(name),
+        known: known(name).into(),
         blake2b: [7; 64],
         names: vec![name.to_owned()],
         last_access_ms: 5,
