@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cache_policy::UnixMs;
-use cache_policy::eviction::brake::{BrakeLimits, Excess, catalogue_excess, plan_excess};
+use cache_policy::eviction::brake::{BrakeLimits, Excess, plan_excess, vanished_excess};
 use cache_policy::eviction::{
     BlobKey, Candidate, Limits, Plan, Protection, Reason, Standing, Usage, Verdict, decide, plan_eviction,
 };
@@ -120,7 +120,12 @@ fn what_is_decided_already_counts_before_others_are_taken() {
     assert!(keys(&plan_eviction(usage, &rows, NOW, LIMITS)).contains(&7));
 }
 
-const BRAKES: BrakeLimits = BrakeLimits { share_percent_max: 25, catalogue_percent_max: 30, files_min: 3 };
+const BRAKES: BrakeLimits = BrakeLimits {
+    share_percent_max: 25,
+    catalogue_percent_max: 30,
+    catalogue_within_ms: 30 * DAY_MS,
+    files_min: 3,
+};
 
 #[test]
 fn a_plan_that_deletes_too_much_stops_and_the_operator_may_agree() {
@@ -149,12 +154,10 @@ fn a_plan_that_deletes_too_much_stops_and_the_operator_may_agree() {
 }
 
 #[test]
-fn a_catalogue_that_lost_too_much_is_not_believed() {
-    assert_eq!(catalogue_excess(1000, 300, BRAKES), None);
-    assert_eq!(catalogue_excess(1000, 301, BRAKES), Some(Excess { percent: 31, percent_max: 30 }));
-    assert_eq!(catalogue_excess(1000, 900, BRAKES).map(|excess| excess.percent), Some(90));
-    assert_eq!(catalogue_excess(2, 2, BRAKES), None);
-    assert_eq!(catalogue_excess(0, 0, BRAKES), None);
+fn a_module_may_vanish_unasked_only_if_it_was_tiny() {
+    assert_eq!(vanished_excess(2, BRAKES), None);
+    assert_eq!(vanished_excess(3, BRAKES), Some(Excess { percent: 100, percent_max: 30 }));
+    assert_eq!(vanished_excess(0, BRAKES), None);
 }
 
 #[test]

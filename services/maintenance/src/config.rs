@@ -17,6 +17,9 @@ const JITTER_MAX: Duration = Duration::from_hours(12);
 /// Nothing is looked at while a command or a webhook is waited for.
 const TELLING_MAX: Duration = Duration::from_mins(10);
 
+/// One number is kept for each day of it.
+const CATALOGUE_WITHIN_MAX: Duration = Duration::from_hours(366 * 24);
+
 /// The `[maintenance]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -92,6 +95,12 @@ impl Config {
                 "at most \"12h\" is expected, so that no night is lost",
             ));
         }
+        if self.brakes.catalogue_within.0 > CATALOGUE_WITHIN_MAX {
+            return Err(ConfigError::wrong(
+                "maintenance.brakes.catalogue_within",
+                "at most \"366d\" is expected (0: only with the generation before)",
+            ));
+        }
         self.health.check()
     }
 }
@@ -130,15 +139,19 @@ impl HealthConfig {
 pub struct Brakes {
     /// The largest share of a replica that one plan may delete.
     pub share: Percent,
-    /// The largest share of a module's distfiles that may be gone at once from its catalogue.
+    /// The largest share of a module's distfiles that may be gone from its catalogue, at once or within
+    /// `catalogue_within`.
     pub catalogue: Percent,
+    /// How far back a catalogue is compared with what it had.
+    pub catalogue_within: HumanDuration,
     /// Fewer files than this are never too many.
     pub files_min: u64,
 }
 
 impl Default for Brakes {
     fn default() -> Self {
-        Self { share: Percent(25), catalogue: Percent(30), files_min: 20 }
+        let catalogue_within = HumanDuration(Duration::from_hours(30 * 24));
+        Self { share: Percent(25), catalogue: Percent(30), catalogue_within, files_min: 20 }
     }
 }
 

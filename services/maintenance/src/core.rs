@@ -130,6 +130,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
         brakes: BrakeLimits {
             share_percent_max: config.brakes.share.get(),
             catalogue_percent_max: config.brakes.catalogue.get(),
+            catalogue_within_ms: millis(config.brakes.catalogue_within.0),
             files_min: config.brakes.files_min,
         },
     }

@@ -1,6 +1,7 @@
 //! Plans become decisions, unless a brake asks the operator first.
 
 use cache_policy::UnixMs;
+use cache_policy::eviction::catalogue::{Loss, Pace};
 use rookery_proto::v1::Brake;
 
 use crate::core::Core;
@@ -47,13 +48,19 @@ impl std::fmt::Display for CatalogueGap {
 
 impl std::fmt::Display for Suspect {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { module, is_gone, before, lost, percent, percent_max } = self;
+        let Self { module, is_gone, loss, percent, percent_max } = self;
+        let Loss { pace, since, before, lost } = loss;
         if *is_gone {
             return write!(out, "sync-server no longer has module {module}, which had {before} distfiles");
         }
+        let slowly = match pace {
+            Pace::AtOnce => String::new(),
+            Pace::Gradual => format!(" little by little since {}", crate::text::date(*since)),
+        };
         write!(
             out,
-            "the catalogue of {module} lost {lost} of {before} distfiles ({percent} %, {percent_max} % are allowed)"
+            "the catalogue of {module} lost {lost} of {before} distfiles{slowly} ({percent} %, \
+             {percent_max} % are allowed)"
         )
     }
 }

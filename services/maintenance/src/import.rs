@@ -90,7 +90,7 @@ async fn list(core: &Core, ready: &Part) -> anyhow::Result<()> {
     core.trees.listed(modules);
     // A sync-server without modules is one that was misconfigured; forgetting everything for it would be
     // a poor answer.
-    if !names.is_empty() && core.index.set_modules(&names, core.policy.brakes).await? {
+    if !names.is_empty() && core.index.set_modules(&names, core.policy.brakes, core.clock.now()).await? {
         core.catalogue_changed();
     }
     update_readiness(core, ready).await;

@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use cache_policy::UnixMs;
+
 /// How long ago something was, in one or two digits: `3 min`, `2 h`, `5 d`.
 pub(crate) fn age(ms: u64) -> String {
     match ms / 1000 {
@@ -26,6 +28,12 @@ pub(crate) fn bytes(octets: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// The day of a time, UTC: `2026-11-03`.
+pub(crate) fn date(at: UnixMs) -> String {
+    jiff::Timestamp::from_millisecond(at.get())
+        .map_or_else(|_| "long ago".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
+}
+
 /// Text as it stands in HTML.
 pub(crate) fn html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -50,6 +58,7 @@ mod tests {
         assert_eq!([age(0), age(119_999), age(120_000), age(7_200_000)], ["0 s", "119 s", "2 min", "2 h"]);
         assert_eq!([bytes(1023), bytes(1536), bytes(1 << 30)], ["1023 B", "1.5 KiB", "1.0 GiB"]);
         assert_eq!(bytes(u64::MAX), "16383.9 PiB");
+        assert_eq!(date(UnixMs::new(1_700_000_000_000)), "2023-11-14");
         assert_eq!(html("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
     }
 }

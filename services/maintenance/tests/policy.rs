@@ -211,6 +211,39 @@ async fn nothing_is_evicted_for_a_catalogue_that_dropped_nine_tenths() {
 }
 
 #[tokio::test]
+async fn a_catalogue_that_loses_less_than_too_much_again_and_again_is_asked_about_too() {
+    let mut rig = Rig::start().await;
+    rig.register("r1").await;
+    let all = names(100);
+    rig.publish("gentoo", 1, &distfiles(&all)).await;
+    rig.inventory("r1", blobs(&all)).await;
+    for (number, left) in [(2, 75), (3, 70)] {
+        rig.clock.advance_ms(3 * DAY_MS);
+        rig.publish("gentoo", number, &distfiles(&all[..left])).await;
+        assert!(plan(&rig).await.brakes.is_empty(), "{left} of 100");
+    }
+    // What it had is not forgotten by a restart.
+    rig.restart().await;
+    rig.clock.advance_ms(3 * DAY_MS);
+    rig.publish("gentoo", 4, &distfiles(&all[..60])).await;
+    let planned = plan(&rig).await;
+    let [brake] = planned.brakes.as_slice() else { panic!("{:?}", planned.brakes) };
+    assert_eq!((brake.kind.as_str(), brake.subject.as_str(), brake.percent), ("catalogue", "gentoo", 40));
+    let text = "the catalogue of gentoo lost 40 of 100 distfiles little by little since 2023-11-17 (40 %, 30 % are allowed)";
+    assert_eq!(brake.text, text);
+    rig.clock.advance_ms(60 * DAY_MS);
+    let asks =
+        async |request| evict(&rig, request).await.brakes.iter().any(|brake| brake.kind == "catalogue");
+    assert!(asks(EvictRequest::default()).await, "time is no proof");
+    // The operator's word is, and makes it the new measure.
+    assert!(
+        !asks(EvictRequest { agreed_modules: vec!["gentoo".to_owned()], ..EvictRequest::default() }).await
+    );
+    rig.publish("gentoo", 5, &distfiles(&all[..50])).await;
+    assert!(!asks(EvictRequest::default()).await);
+}
+
+#[tokio::test]
 async fn nothing_is_evicted_for_a_module_that_is_gone_before_somebody_agrees() {
     let mut rig = Rig::start().await;
     rig.register("r1").await;

@@ -12,8 +12,11 @@ use super::plan::Plan;
 pub struct BrakeLimits {
     /// The largest share of a replica's blobs, by number or by octets, that one plan deletes.
     pub share_percent_max: u8,
-    /// The largest share of a module's distfiles that one generation drops.
+    /// The largest share of a module's distfiles that one generation drops, or several within
+    /// `catalogue_within_ms`.
     pub catalogue_percent_max: u8,
+    /// How far back a module's catalogue is compared with what it had; 0: only with the generation before.
+    pub catalogue_within_ms: u64,
     /// Fewer at once are never too many, whatever the share: a small cache loses half of it with one file.
     pub files_min: u64,
 }
@@ -42,13 +45,16 @@ pub fn plan_excess(plan: &Plan, usage: Usage, limits: BrakeLimits, agreed_percen
     (evicted >= limits.files_min && percent > percent_max).then_some(Excess { percent, percent_max })
 }
 
-/// Whether a module that had `before` distfiles and no longer refers to `lost` of them is to be believed
-/// without a question.
-#[must_use]
-pub fn catalogue_excess(before: u64, lost: u64, limits: BrakeLimits) -> Option<Excess> {
+/// Whether `lost` of `before` are too many: `files_min` at least, and more than the share.
+pub(super) fn excess(before: u64, lost: u64, percent_max: u8, files_min: u64) -> Option<Excess> {
     let percent = percent_up(lost, before);
-    let percent_max = limits.catalogue_percent_max;
-    (lost >= limits.files_min && percent > percent_max).then_some(Excess { percent, percent_max })
+    (lost >= files_min && percent > percent_max).then_some(Excess { percent, percent_max })
+}
+
+/// Whether a module that had `before` distfiles may vanish with all of them without a question.
+#[must_use]
+pub fn vanished_excess(before: u64, limits: BrakeLimits) -> Option<Excess> {
+    excess(before, before, limits.catalogue_percent_max, limits.files_min)
 }
 
 /// `part` of `whole` in percent, rounded up, at most 100; 0 of nothing.

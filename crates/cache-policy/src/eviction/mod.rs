@@ -5,11 +5,12 @@
 //! (superseded, then referenced). Room is made only above the high water, and only down to the low one:
 //! within a class what is large and was not asked for in a long time goes first.
 //!
-//! A plan that deletes or follows too much at once is not carried out before the operator agreed: see
-//! [`brake`].
+//! A plan that deletes too much, or follows a catalogue that lost too much, is not carried out before the operator
+//! agreed: see [`brake`] and [`catalogue`].
 
 pub mod brake;
 mod candidate;
+pub mod catalogue;
 mod plan;
 mod reason;
 

@@ -1,11 +1,13 @@
 //! The catalogue: which modules there are, and what changed since.
 
-use cache_policy::eviction::brake::{BrakeLimits, catalogue_excess};
+use cache_policy::UnixMs;
+use cache_policy::eviction::brake::{BrakeLimits, vanished_excess};
+use cache_policy::eviction::catalogue::{Loss, Pace};
 use prost::Message as _;
 use rookery_proto::v1::Distfile;
 use sqlx::SqliteConnection;
 
-use super::{Index, IndexError, from_sql, to_sql};
+use super::{Index, IndexError, from_sql, height, to_sql};
 
 /// What the catalogue holds of one module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +45,7 @@ impl Index {
         &self,
         names: &[String],
         brakes: BrakeLimits,
+        now: UnixMs,
     ) -> Result<bool, IndexError> {
         let mut tx = self.write().await?;
         let known = modules(&mut tx).await?;
@@ -54,7 +57,7 @@ impl Index {
                 module = module.name,
                 "sync-server no longer has this module: its catalogue is dropped"
             );
-            drop_module(&mut tx, module, brakes).await?;
+            drop_module(&mut tx, module, brakes, now).await?;
         }
         for (position, name) in (0_i64..).zip(names) {
             let sql = "INSERT INTO modules (name, position) VALUES ($1, $2)
@@ -125,22 +128,28 @@ async fn drop_module(
     tx: &mut SqliteConnection,
     module: &ModuleState,
     brakes: BrakeLimits,
+    now: UnixMs,
 ) -> Result<(), IndexError> {
-    let sql = "UPDATE modules SET suspect_before = MAX(suspect_before, distfiles),
-                 suspect_lost = MAX(suspect_before, distfiles)
-               WHERE name = $1 RETURNING suspect_before";
-    let before: i64 = sqlx::query_scalar(sql).bind(&module.name).fetch_one(&mut *tx).await?;
-    let before = from_sql(before);
-    let gone = if catalogue_excess(before, before, brakes).is_some() {
-        // A place before the first: it is no module any more, and its loss is remembered.
-        "UPDATE modules SET position = -1, generation = 0, distfiles = 0 WHERE name = $1"
-    } else {
-        "DELETE FROM modules WHERE name = $1"
-    };
-    for sql in ["DELETE FROM distfiles WHERE module = $1", "DELETE FROM generations WHERE module = $1", gone]
-    {
-        sqlx::query(sql).bind(&module.name).execute(&mut *tx).await?;
+    let name = &module.name;
+    let sql = "SELECT MAX(suspect_before, distfiles) FROM modules WHERE name = $1";
+    let before: i64 = sqlx::query_scalar(sql).bind(name).fetch_one(&mut *tx).await?;
+    let heights = height::load(tx, name).await?.after(from_sql(before), brakes, now);
+    let before = heights.highest().map_or(0, |highest| highest.before).max(from_sql(before));
+    for sql in ["DELETE FROM distfiles WHERE module = $1", "DELETE FROM generations WHERE module = $1"] {
+        sqlx::query(sql).bind(name).execute(&mut *tx).await?;
     }
+    if vanished_excess(before, brakes).is_none() {
+        height::forget(tx, name).await?;
+        sqlx::query("DELETE FROM modules WHERE name = $1").bind(name).execute(tx).await?;
+        return Ok(());
+    }
+    let gone = Loss { pace: Pace::AtOnce, since: now, before, lost: before };
+    let (before, lost, pace, since) = height::doubt(Some(gone));
+    // A place before the first: it is no module any more, and its loss is remembered.
+    let sql = "UPDATE modules SET position = -1, generation = 0, distfiles = 0, suspect_before = $2,
+                 suspect_lost = $3, suspect_pace = $4, suspect_since_ms = $5 WHERE name = $1";
+    let query = sqlx::query(sql).bind(name).bind(before).bind(lost).bind(pace).bind(since);
+    query.execute(tx).await?;
     Ok(())
 }
 

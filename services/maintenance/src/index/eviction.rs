@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use cache_policy::UnixMs;
 use cache_policy::eviction::brake::{BrakeLimits, Excess, plan_excess};
+use cache_policy::eviction::catalogue::Loss;
 use cache_policy::eviction::{BlobKey, Limits, Plan, Protection, Reason, Usage, plan_eviction};
 use service_kit::config::HumanDuration;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::decision::{EVICT, NewDecision, decide};
 use super::facts::{FarmFacts, candidates};
-use super::{Index, IndexError, ROWS_PER_INSERT, catalogue, from_sql, references, replica};
+use super::{Index, IndexError, ROWS_PER_INSERT, catalogue, height, references, replica};
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy)]
@@ -38,17 +39,23 @@ pub(crate) enum CatalogueGap {
     NotImported(Vec<String>),
 }
 
-/// A module whose catalogue lost too much at once.
+/// A module whose catalogue lost too much.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Suspect {
     pub(crate) module: String,
     /// It is not one of sync-server's modules any more.
     pub(crate) is_gone: bool,
-    /// Distfiles that it had when it was last believed.
-    pub(crate) before: u64,
-    pub(crate) lost: u64,
+    pub(crate) loss: Loss,
     pub(crate) percent: u8,
     pub(crate) percent_max: u8,
+}
+
+impl Suspect {
+    pub(super) fn new(module: String, is_gone: bool, loss: Loss, brakes: BrakeLimits) -> Self {
+        let percent = (u128::from(loss.lost) * 100).div_ceil(u128::from(loss.before.max(1))).min(100);
+        let percent = u8::try_from(percent).unwrap_or(100);
+        Self { module, is_gone, loss, percent, percent_max: brakes.catalogue_percent_max }
+    }
 }
 
 /// One blob to evict, with what people want to know of it.
@@ -182,6 +189,7 @@ async fn believe(tx: &mut SqliteConnection, agreed: &Agreement) -> Result<(), In
     for module in &agreed.modules {
         let sql = "UPDATE modules SET suspect_before = 0, suspect_lost = 0 WHERE name = $1";
         sqlx::query(sql).bind(module).execute(&mut *tx).await?;
+        height::forget(tx, module).await?;
         let sql = "DELETE FROM modules WHERE name = $1 AND position < 0";
         sqlx::query(sql).bind(module).execute(&mut *tx).await?;
     }
@@ -189,16 +197,14 @@ async fn believe(tx: &mut SqliteConnection, agreed: &Agreement) -> Result<(), In
 }
 
 async fn suspects(conn: &mut SqliteConnection, brakes: BrakeLimits) -> Result<Vec<Suspect>, IndexError> {
-    let sql = "SELECT name, position < 0, suspect_before, suspect_lost FROM modules
-               WHERE suspect_before > 0 ORDER BY name";
-    let rows: Vec<(String, bool, i64, i64)> = sqlx::query_as(sql).fetch_all(conn).await?;
-    let suspect = |(module, is_gone, before, lost)| {
-        let (before, lost) = (from_sql(before), from_sql(lost));
-        let percent = (u128::from(lost) * 100).div_ceil(u128::from(before.max(1))).min(100);
-        let percent = u8::try_from(percent).unwrap_or(100);
-        Suspect { module, is_gone, before, lost, percent, percent_max: brakes.catalogue_percent_max }
+    let sql = "SELECT name, position < 0, suspect_before, suspect_lost, suspect_pace, suspect_since_ms
+               FROM modules WHERE suspect_before > 0 ORDER BY name";
+    let rows: Vec<(String, bool, i64, i64, String, i64)> = sqlx::query_as(sql).fetch_all(conn).await?;
+    let suspect = |(module, is_gone, before, lost, pace, since)| {
+        let loss = height::loss((before, lost, pace, since))?;
+        Ok(loss.map(|loss| Suspect::new(module, is_gone, loss, brakes)))
     };
-    Ok(rows.into_iter().map(suspect).collect())
+    rows.into_iter().filter_map(|row| suspect(row).transpose()).collect()
 }
 
 pub(super) async fn gap(conn: &mut SqliteConnection) -> Result<Option<CatalogueGap>, IndexError> {

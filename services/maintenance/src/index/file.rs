@@ -275,8 +275,10 @@ fn set_aside(path: &Path, now: UnixMs) -> Result<PathBuf, IndexError> {
 
 #[cfg(test)]
 mod tests {
+    use cache_policy::eviction::catalogue::{Loss, Pace};
     use rookery_proto::v1::Distfile;
 
+    use super::super::height;
     use super::*;
 
     type Held = (String, i64, i64, i64, i64, i64, i64, String);
@@ -341,7 +343,7 @@ mod tests {
         assert!(error.contains(path.to_str().unwrap()) && error.contains("another program"), "{error}");
     }
 
-    /// The fifth version's tables are other ones: what the fourth knew is in them.
+    /// The fifth version's tables are other ones, the seventh says more of losses: what was known is in them.
     #[tokio::test]
     async fn an_index_of_the_version_before_keeps_what_it_knew() {
         let dir = tempfile::tempdir().unwrap();
@@ -357,7 +359,8 @@ mod tests {
         let rows = "INSERT INTO blobs (blake2b, size_bytes, last_access_ms, unreferenced_since_ms) VALUES (x'01', 7, 8, 9);
                     INSERT INTO holders (replica_id, blake2b, added_ms, inventory, verified_ms, quarantined)
                     VALUES ('r1', x'01', 3, 4, 5, 1), ('r2', x'02', 3, 4, 0, 0);
-                    INSERT INTO names (replica_id, blake2b, name) VALUES ('r1', x'01', 'a')";
+                    INSERT INTO names (replica_id, blake2b, name) VALUES ('r1', x'01', 'a');
+                    INSERT INTO modules (name, position, suspect_before, suspect_lost) VALUES ('gentoo', 0, 100, 90)";
         sqlx::raw_sql(rows).execute(&pool).await.unwrap();
         run(5, i64::MAX).await;
         let sql = "SELECT h.replica_id, h.size_bytes, h.added_ms, h.inventory, h.verified_ms, h.quarantined,
@@ -369,5 +372,8 @@ mod tests {
             (id.to_owned(), size, 3, 4, verified, quarantined, since, name.to_owned())
         };
         assert_eq!(held, [row("r1", 7, 5, 1, 9, "a"), row("r2", 0, 0, 0, 0, "")]);
+        let doubted = height::doubted(&mut pool.acquire().await.unwrap(), "gentoo").await.unwrap();
+        let loss = Loss { pace: Pace::AtOnce, since: UnixMs::new(0), before: 100, lost: 90 };
+        assert_eq!(doubted, Some(loss), "it is as little believed as before");
     }
 }

@@ -5,13 +5,16 @@
 //! whoever reads sees the old generation or the new one.
 
 use cache_policy::UnixMs;
-use cache_policy::eviction::brake::{BrakeLimits, catalogue_excess};
+use cache_policy::eviction::brake::BrakeLimits;
+use cache_policy::eviction::catalogue::{Belief, CatalogueChange, Loss, judge_catalogue};
 use prost::Message as _;
 use rookery_proto::v1::{Distfile, Generation};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::eviction::Suspect;
-use super::{Index, IndexError, ROWS_PER_INSERT, contradiction, counter, references, to_sql};
+use super::{
+    Index, IndexError, ROWS_PER_INSERT, contradiction, counter, from_sql, height, references, to_sql,
+};
 
 /// From how many generations back a replica gets differences instead of everything.
 const GENERATIONS_KEPT: i64 = 32;
@@ -45,8 +48,8 @@ struct Held {
     published_ms: i64,
     series_floor: i64,
     distfiles: i64,
-    /// What it had before a generation that is not believed; 0 if there is none.
-    suspect_before: i64,
+    /// What it is not believed for.
+    doubted: Option<Loss>,
 }
 
 impl Held {
@@ -71,7 +74,7 @@ impl Index {
         } else if held.generation == to_sql(generation.number) {
             Step::Done
         } else {
-            Step::Since(super::from_sql(held.generation))
+            Step::Since(from_sql(held.generation))
         })
     }
 
@@ -128,22 +131,17 @@ impl Index {
         };
         let count = "SELECT COUNT(*) FROM distfiles WHERE module = $1 AND removed = 0";
         let distfiles: i64 = sqlx::query_scalar(count).bind(module).fetch_one(&mut *tx).await?;
-        // Against what it had when it was last believed: a second look at the same tree is no proof.
-        let before = if held.suspect_before > 0 { held.suspect_before } else { held.distfiles };
-        let lost =
-            if held.suspect_before > 0 { before.saturating_sub(distfiles).max(0) } else { to_sql(removed) };
-        let suspect =
-            catalogue_excess(super::from_sql(before), super::from_sql(lost), brakes).map(|excess| Suspect {
-                module: module.clone(),
-                is_gone: false,
-                before: super::from_sql(before),
-                lost: super::from_sql(lost),
-                percent: excess.percent,
-                percent_max: excess.percent_max,
-            });
-        let (suspect_before, suspect_lost) = if suspect.is_some() { (before, lost) } else { (0, 0) };
+        let change = CatalogueChange {
+            before: from_sql(held.distfiles),
+            removed,
+            after: from_sql(distfiles),
+            doubted: held.doubted,
+        };
+        let doubted = judge(&mut tx, module, &change, brakes, now).await?;
+        let (suspect_before, suspect_lost, suspect_pace, suspect_since) = height::doubt(doubted);
         let sql = "UPDATE modules SET generation = $2, published_ms = $3, revision = $4, distfiles = $5,
-                     imported_ms = $6, series_floor = $7, suspect_before = $8, suspect_lost = $9
+                     imported_ms = $6, series_floor = $7, suspect_before = $8, suspect_lost = $9,
+                     suspect_pace = $10, suspect_since_ms = $11
                    WHERE name = $1";
         sqlx::query(sql)
             .bind(module)
@@ -155,12 +153,14 @@ impl Index {
             .bind(series_floor)
             .bind(suspect_before)
             .bind(suspect_lost)
+            .bind(suspect_pace)
+            .bind(suspect_since)
             .execute(&mut *tx)
             .await?;
         remember_generation(&mut tx, module, to_sql(generation.number), revision, now).await?;
         sqlx::query("DELETE FROM staged_distfiles").execute(&mut *tx).await?;
         // A catalogue that is believed again gives reasons to blobs that it did not touch.
-        let touches_all = everything || (held.suspect_before > 0 && suspect.is_none());
+        let touches_all = everything || (held.doubted.is_some() && doubted.is_none());
         if !touches_all {
             touched.extend(meant_now(&mut tx, module, revision).await?);
         }
@@ -173,26 +173,42 @@ impl Index {
         if is_large {
             self.refresh_references(now).await?;
         }
-        Ok(ImportSummary { changed, removed, distfiles: super::from_sql(distfiles), new_series, suspect })
+        let suspect = doubted.map(|loss| Suspect::new(module.clone(), false, loss, brakes));
+        Ok(ImportSummary { changed, removed, distfiles: from_sql(distfiles), new_series, suspect })
     }
 }
 
+/// What the module is not believed for from now on; notes what it had until now.
+async fn judge(
+    tx: &mut SqliteConnection,
+    module: &str,
+    change: &CatalogueChange,
+    brakes: BrakeLimits,
+    now: UnixMs,
+) -> Result<Option<Loss>, IndexError> {
+    let heights = height::load(tx, module).await?.after(change.before, brakes, now);
+    height::store(tx, module, &heights).await?;
+    Ok(match judge_catalogue(change, &heights, brakes, now) {
+        Belief::Believed => None,
+        Belief::Doubted(loss, _) => Some(loss),
+    })
+}
+
 async fn held(tx: &mut SqliteConnection, module: &str) -> Result<Held, IndexError> {
-    let sql = "SELECT generation, published_ms, series_floor, distfiles, suspect_before
-               FROM modules WHERE name = $1";
-    let row: Option<(i64, i64, i64, i64, i64)> =
-        sqlx::query_as(sql).bind(module).fetch_optional(&mut *tx).await?;
-    if let Some((generation, published_ms, series_floor, distfiles, suspect_before)) = row {
+    let sql = "SELECT generation, published_ms, series_floor, distfiles FROM modules WHERE name = $1";
+    let row: Option<(i64, i64, i64, i64)> = sqlx::query_as(sql).bind(module).fetch_optional(&mut *tx).await?;
+    if let Some((generation, published_ms, series_floor, distfiles)) = row {
+        let doubted = height::doubted(tx, module).await?;
         // One that was gone is back before the next listing.
         let sql = "UPDATE modules SET position = (SELECT MAX(m.position) + 1 FROM modules m)
                    WHERE name = $1 AND position < 0";
         sqlx::query(sql).bind(module).execute(tx).await?;
-        return Ok(Held { generation, published_ms, series_floor, distfiles, suspect_before });
+        return Ok(Held { generation, published_ms, series_floor, distfiles, doubted });
     }
     // Published after the last listing: last in order until the next one.
     let sql = "INSERT INTO modules (name, position) SELECT $1, COALESCE(MAX(position), -1) + 1 FROM modules";
     sqlx::query(sql).bind(module).execute(tx).await?;
-    Ok(Held { generation: 0, published_ms: 0, series_floor: 0, distfiles: 0, suspect_before: 0 })
+    Ok(Held { generation: 0, published_ms: 0, series_floor: 0, distfiles: 0, doubted: None })
 }
 
 fn staged_insert() -> QueryBuilder<Sqlite> {

@@ -19,6 +19,7 @@ mod eviction;
 mod facts;
 mod file;
 mod forget;
+mod height;
 mod import;
 mod inventory;
 mod lease;
