@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use rookery_proto::v1::Problem;
 use serde_json::{Value, json};
 use service_kit::readiness::Readiness;
@@ -29,7 +30,7 @@ type Known = BTreeMap<(String, String), Problem>;
 
 /// Looks until the service stops.
 pub(crate) async fn run(core: Arc<Core>, readiness: Readiness) -> anyhow::Result<()> {
-    let (mut command, mut webhook) = (Told::default(), Told::default());
+    let mut listeners = listeners(&core.health);
     let (mut catalogue, mut decisions) = (core.catalogue.subscribe(), core.decisions.subscribe());
     loop {
         catalogue.borrow_and_update();
@@ -46,7 +47,8 @@ pub(crate) async fn run(core: Arc<Core>, readiness: Readiness) -> anyhow::Result
         let warnings: Vec<_> = problems.iter().map(|one| (one.subject.clone(), one.what.clone())).collect();
         readiness.warn("maintenance", &warnings);
         let now = known(problems);
-        let telling = tell(&core.health, &now, &mut command, &mut webhook);
+        // Each for itself: one that hangs doesn't delay the other.
+        let telling = join_all(listeners.iter_mut().map(|one| one.tell(&now, core.health.timeout.0)));
         if core.stop.run_until_cancelled(telling).await.is_none() {
             return Ok(());
         }
@@ -82,7 +84,7 @@ fn change(before: &Known, now: &Known) -> Option<Value> {
         .then(|| json!({ "came": came, "went": went, "problems": list(now, &Known::new()) }))
 }
 
-/// What the command, or the webhook, knows.
+/// What a listener knows.
 #[derive(Debug, Default)]
 struct Told {
     known: Known,
@@ -127,36 +129,50 @@ fn same(one: &Known, other: &Known) -> bool {
     one.keys().eq(other.keys())
 }
 
-/// Each of the two for itself: one that hangs doesn't delay the other.
-async fn tell(config: &HealthConfig, now: &Known, command: &mut Told, webhook: &mut Told) {
-    let timeout = config.timeout.0;
-    let by_command = async {
-        if config.command.is_empty() {
-            return;
-        }
-        if let Some(message) = command.news(now, Instant::now()) {
-            let told = run_command(&config.command, &message, timeout).await;
-            note("maintenance.health.command", told, now, command);
-        }
-    };
-    let by_webhook = async {
-        if config.webhook.is_empty() {
-            return;
-        }
-        if let Some(message) = webhook.news(now, Instant::now()) {
-            let told = post(&config.webhook, &message, timeout).await;
-            note("maintenance.health.webhook", told, now, webhook);
-        }
-    };
-    tokio::join!(by_command, by_webhook);
+/// Somebody who is told.
+struct Listener {
+    /// Its key of the configuration.
+    key: &'static str,
+    way: Way,
+    told: Told,
 }
 
-fn note(key: &str, result: anyhow::Result<()>, now: &Known, told: &mut Told) {
-    match result {
-        Ok(()) => told.done(now),
-        Err(error) => {
-            let again = told.failed(now, Instant::now());
-            tracing::warn!(key, error = format!("{error:#}"), again, "not told what came and went");
+/// How somebody is told.
+enum Way {
+    /// Program and arguments.
+    Command(Vec<String>),
+    /// The address.
+    Webhook(String),
+}
+
+/// Whoever is configured.
+fn listeners(config: &HealthConfig) -> Vec<Listener> {
+    let command = (!config.command.is_empty())
+        .then(|| ("maintenance.health.command", Way::Command(config.command.clone())));
+    let webhook = (!config.webhook.is_empty())
+        .then(|| ("maintenance.health.webhook", Way::Webhook(config.webhook.clone())));
+    let listener = |(key, way)| Listener { key, way, told: Told::default() };
+    command.into_iter().chain(webhook).map(listener).collect()
+}
+
+impl Listener {
+    async fn tell(&mut self, now: &Known, timeout: Duration) {
+        let Some(message) = self.told.news(now, Instant::now()) else { return };
+        let result = match &self.way {
+            Way::Command(command) => run_command(command, &message, timeout).await,
+            Way::Webhook(url) => post(url, &message, timeout).await,
+        };
+        match result {
+            Ok(()) => self.told.done(now),
+            Err(error) => {
+                let again = self.told.failed(now, Instant::now());
+                tracing::warn!(
+                    key = self.key,
+                    error = format!("{error:#}"),
+                    again,
+                    "not told what came and went"
+                );
+            }
         }
     }
 }
