@@ -2,54 +2,52 @@
 //!
 //! Neither the command nor the webhook can hold anything up: each has a bounded time. What one of them could
 //! not be told is told again, less and less often and a bounded number of times. The command is run as it is
-//! written, without a shell. The webhook's address may hold a secret and must not be logged.
+//! written, without a shell. The webhook's address may hold a secret and must not be logged. What each was told is
+//! kept in the index, so that what ends while this service is down is told at its next start.
 
-use std::collections::BTreeMap;
+mod told;
+
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use blake2::{Blake2b512, Digest as _};
 use futures_util::future::join_all;
 use rookery_proto::v1::Problem;
-use serde_json::{Value, json};
+use serde_json::Value;
 use service_kit::readiness::Readiness;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use crate::config::HealthConfig;
 use crate::core::Core;
+use crate::index::{Index, IndexError, ModuleState};
+use crate::problems::is_undecided;
+use crate::trees::Seen;
+use told::{Known, Told, known};
 
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// After the first failure; each further wait is twice as long, which makes about an hour in all.
-const RETRY_FIRST: Duration = Duration::from_secs(30);
-const ATTEMPTS_MAX: u32 = 8;
-
-/// A problem by what it is and whom it is about: its text may change while it lasts.
-type Known = BTreeMap<(String, String), Problem>;
 
 /// Looks until the service stops.
 pub(crate) async fn run(core: Arc<Core>, readiness: Readiness) -> anyhow::Result<()> {
     let mut listeners = listeners(&core.health);
+    recall(&core.index, &mut listeners).await;
     let (mut catalogue, mut decisions) = (core.catalogue.subscribe(), core.decisions.subscribe());
     loop {
         catalogue.borrow_and_update();
         decisions.borrow_and_update();
-        let problems = match core.status().await {
-            Ok(status) => status.problems,
-            Err(error) => vec![Problem {
-                subject: "index".to_owned(),
-                what: error.to_string(),
-                what_to_do: "see the log of maintenance".to_owned(),
-                code: "index_failed".to_owned(),
-            }],
-        };
-        let warnings: Vec<_> = problems.iter().map(|one| (one.subject.clone(), one.what.clone())).collect();
+        let view = View::of(&core).await;
+        let warnings: Vec<_> =
+            view.problems.values().map(|one| (one.subject.clone(), one.what.clone())).collect();
         readiness.warn("maintenance", &warnings);
-        let now = known(problems);
         // Each for itself: one that hangs doesn't delay the other.
-        let telling = join_all(listeners.iter_mut().map(|one| one.tell(&now, core.health.timeout.0)));
-        if core.stop.run_until_cancelled(telling).await.is_none() {
+        let telling = join_all(listeners.iter_mut().map(|one| one.tell(&view, core.health.timeout.0)));
+        let is_stopped = core.stop.run_until_cancelled(telling).await.is_none();
+        for listener in &mut listeners {
+            listener.note(&core.index).await;
+        }
+        if is_stopped {
             return Ok(());
         }
         // What is likely to have changed it is not waited for.
@@ -62,77 +60,61 @@ pub(crate) async fn run(core: Arc<Core>, readiness: Readiness) -> anyhow::Result
     }
 }
 
-fn known(problems: Vec<Problem>) -> Known {
-    problems.into_iter().map(|one| ((one.code.clone(), one.subject.clone()), one)).collect()
+/// What is wrong now, and what else can be said.
+struct View {
+    problems: Known,
+    /// What sync-server said and what the catalogue has; nothing if the index failed.
+    facts: Option<(Seen, Vec<ModuleState>)>,
 }
 
-/// What came and what went, `None` if nothing did.
-fn change(before: &Known, now: &Known) -> Option<Value> {
-    let list = |of: &Known, without: &Known| {
-        of.iter()
-            .filter(|(key, _)| !without.contains_key(*key))
-            .map(|(_, one)| {
-                json!({
-                    "code": one.code, "subject": one.subject,
-                    "what": one.what, "what_to_do": one.what_to_do,
-                })
-            })
-            .collect::<Vec<_>>()
-    };
-    let (came, went) = (list(now, before), list(before, now));
-    (!came.is_empty() || !went.is_empty())
-        .then(|| json!({ "came": came, "went": went, "problems": list(now, &Known::new()) }))
-}
-
-/// What a listener knows.
-#[derive(Debug, Default)]
-struct Told {
-    known: Known,
-    /// The last attempt, if it failed.
-    failed: Option<Failed>,
-}
-
-#[derive(Debug)]
-struct Failed {
-    /// What it was about.
-    news: Known,
-    attempts: u32,
-    again: Instant,
-}
-
-impl Told {
-    /// What is to be told `at` this time. News are told at once, what failed not before its turn.
-    fn news(&self, now: &Known, at: Instant) -> Option<Value> {
-        let waits = self.failed.as_ref().is_some_and(|failed| at < failed.again && same(&failed.news, now));
-        if waits { None } else { change(&self.known, now) }
-    }
-
-    fn done(&mut self, now: &Known) {
-        *self = Self { known: now.clone(), failed: None };
-    }
-
-    /// Answers whether it is tried again.
-    fn failed(&mut self, now: &Known, at: Instant) -> bool {
-        let before = self.failed.as_ref().filter(|failed| same(&failed.news, now));
-        let attempts = before.map_or(0, |failed| failed.attempts) + 1;
-        if attempts >= ATTEMPTS_MAX {
-            self.done(now);
-            return false;
+impl View {
+    async fn of(core: &Core) -> Self {
+        let look = async {
+            let problems = core.status().await?.problems;
+            Ok::<_, IndexError>((problems, core.index.modules().await?))
+        };
+        match look.await {
+            Ok((problems, modules)) => {
+                Self { problems: known(problems), facts: Some((core.trees.seen(), modules)) }
+            }
+            Err(error) => {
+                let failed = Problem {
+                    subject: "index".to_owned(),
+                    what: error.to_string(),
+                    what_to_do: "see the log of maintenance".to_owned(),
+                    code: "index_failed".to_owned(),
+                };
+                Self { problems: known(vec![failed]), facts: None }
+            }
         }
-        let again = at + RETRY_FIRST * 2_u32.pow(attempts - 1);
-        self.failed = Some(Failed { news: now.clone(), attempts, again });
-        true
+    }
+
+    fn is_undecided(&self, problem: &Problem) -> bool {
+        self.facts.as_ref().is_none_or(|(seen, modules)| is_undecided(problem, seen, modules))
     }
 }
 
-fn same(one: &Known, other: &Known) -> bool {
-    one.keys().eq(other.keys())
+/// What was told before the last restart. A new listener is told everything.
+async fn recall(index: &Index, listeners: &mut [Listener]) {
+    let recalled = async {
+        let ids: Vec<_> = listeners.iter().map(|listener| listener.id.as_str()).collect();
+        index.forget_told_except(&ids).await?;
+        for listener in listeners.iter_mut() {
+            listener.told = Told::before(index.told(&listener.id).await?);
+        }
+        Ok::<_, IndexError>(())
+    };
+    if let Err(error) = recalled.await {
+        tracing::warn!(%error, "what was told before is not known: what lasts is told again");
+    }
 }
 
 /// Somebody who is told.
 struct Listener {
     /// Its key of the configuration.
     key: &'static str,
+    /// Who it is in the index: another command or address is somebody else.
+    id: String,
     way: Way,
     told: Told,
 }
@@ -151,12 +133,23 @@ fn listeners(config: &HealthConfig) -> Vec<Listener> {
         .then(|| ("maintenance.health.command", Way::Command(config.command.clone())));
     let webhook = (!config.webhook.is_empty())
         .then(|| ("maintenance.health.webhook", Way::Webhook(config.webhook.clone())));
-    let listener = |(key, way)| Listener { key, way, told: Told::default() };
+    let listener = |(key, way): (_, Way)| Listener { key, id: way.id(), way, told: Told::default() };
     command.into_iter().chain(webhook).map(listener).collect()
 }
 
+impl Way {
+    fn id(&self) -> String {
+        let (kind, words) = match self {
+            Self::Command(words) => ("command", words.join("\0")),
+            Self::Webhook(url) => ("webhook", url.clone()),
+        };
+        format!("{kind}:{}", hex::encode(Blake2b512::digest(words)))
+    }
+}
+
 impl Listener {
-    async fn tell(&mut self, now: &Known, timeout: Duration) {
+    async fn tell(&mut self, view: &View, timeout: Duration) {
+        let now = &self.told.open(&view.problems, |problem| view.is_undecided(problem));
         let Some(message) = self.told.news(now, Instant::now()) else { return };
         let result = match &self.way {
             Way::Command(command) => run_command(command, &message, timeout).await,
@@ -173,6 +166,15 @@ impl Listener {
                     "not told what came and went"
                 );
             }
+        }
+    }
+
+    /// Writes down what it knows, again and again until that succeeds.
+    async fn note(&mut self, index: &Index) {
+        let Some(problems) = self.told.to_note() else { return };
+        match index.note_told(&self.id, &problems).await {
+            Ok(()) => self.told.is_noted(),
+            Err(error) => tracing::warn!(key = self.key, %error, "what was told is not written down"),
         }
     }
 }
@@ -229,35 +231,9 @@ async fn post(url: &str, message: &Value, timeout: Duration) -> anyhow::Result<(
 mod tests {
     use tokio::io::AsyncReadExt as _;
 
+    use serde_json::json;
+
     use super::*;
-
-    fn problem(code: &str, what: &str) -> Problem {
-        Problem {
-            code: code.to_owned(),
-            subject: "replica r1".to_owned(),
-            what: what.to_owned(),
-            ..Problem::default()
-        }
-    }
-
-    #[test]
-    fn only_what_came_or_went_is_told() {
-        let none = Known::new();
-        let gone = known(vec![problem("replica_gone", "not heard of for 5 min")]);
-        let longer = known(vec![problem("replica_gone", "not heard of for 6 min")]);
-        assert_eq!(change(&none, &none), None);
-        let came = change(&none, &gone).unwrap();
-        assert_eq!(
-            (&came["came"][0]["code"], came["went"].as_array().unwrap().len()),
-            (&"replica_gone".into(), 0)
-        );
-        assert_eq!(change(&gone, &longer), None, "the same problem, with another time");
-        let went = change(&longer, &none).unwrap();
-        assert_eq!(
-            (went["came"].as_array().unwrap().len(), &went["went"][0]["subject"]),
-            (0, &"replica r1".into())
-        );
-    }
 
     #[tokio::test]
     async fn the_command_gets_it_on_its_input_and_no_shell_reads_its_arguments() {
@@ -299,36 +275,6 @@ mod tests {
         let command = ["sh".to_owned(), "-c".to_owned(), script];
         let message = json!({ "came": "x".repeat(1 << 20) });
         run_command(&command, &message, Duration::from_mins(1)).await.unwrap();
-    }
-
-    #[test]
-    fn what_was_not_told_is_told_later_and_not_for_ever() {
-        let none = Known::new();
-        let gone = known(vec![problem("replica_gone", "not heard of for 5 min")]);
-        let mut told = Told::default();
-        let mut at = Instant::now();
-        let start = at;
-        let mut attempts = 0;
-        while told.news(&gone, at).is_some() {
-            attempts += 1;
-            if !told.failed(&gone, at) {
-                break;
-            }
-            assert_eq!(told.news(&gone, at), None, "not at once");
-            assert!(told.news(&none, at).is_none(), "it went before anybody heard of it");
-            at += RETRY_FIRST * 2_u32.pow(attempts - 1);
-        }
-        assert_eq!(attempts, ATTEMPTS_MAX);
-        assert!((at - start).as_secs() < 2 * 3600, "{:?}", at - start);
-        assert_eq!(told.news(&gone, at), None, "given up");
-
-        told = Told::default();
-        assert!(told.failed(&gone, at));
-        let both = known(vec![problem("replica_gone", ""), problem("disk_full", "")]);
-        let news = told.news(&both, at).expect("news wait for nothing");
-        assert_eq!(news["came"].as_array().unwrap().len(), 2, "with what was not told before");
-        told.done(&both);
-        assert_eq!(told.news(&none, at).unwrap()["went"].as_array().unwrap().len(), 2);
     }
 
     /// Answers one request with `status` and gives back what it was.

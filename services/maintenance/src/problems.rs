@@ -21,6 +21,8 @@ use crate::trees::Seen;
 
 /// How long before a key expires somebody is told.
 const KEY_NOTICE: Duration = Duration::from_hours(30 * 24);
+/// What the subject of a module's problem begins with.
+const MODULE: &str = "module ";
 
 impl Core {
     /// Everything that is wrong at `now`.
@@ -59,6 +61,20 @@ impl Core {
         problems.extend(failing_sources(&sources, now, Limits::failing_for_ms(failing_ms)));
         Ok(problems)
     }
+}
+
+/// Whether it can't be said that `problem` is over, although it is not among those that are seen: shortly after a
+/// start nobody has heard of sync-server yet, or of the import that failed and is tried again.
+pub(crate) fn is_undecided(problem: &Problem, seen: &Seen, known: &[ModuleState]) -> bool {
+    let Some(modules) = &seen.modules else {
+        return problem.subject.starts_with(MODULE);
+    };
+    let name = problem.subject.strip_prefix(MODULE);
+    let module = modules.iter().find(|module| Some(module.name.as_str()) == name);
+    let live = module.and_then(|module| module.live.as_ref()).map(|live| live.number);
+    let state = known.iter().find(|state| Some(state.name.as_str()) == name);
+    problem.code == "catalogue_behind"
+        && live.is_some_and(|live| state.is_none_or(|state| state.generation != live))
 }
 
 /// One problem for each place, whichever replicas see it.
@@ -102,7 +118,7 @@ fn old_trees(seen: &Seen, now: UnixMs, age_max: Duration) -> Vec<Problem> {
         (made > 0 && age_ms > age_ms_max).then(|| {
             problem(
                 "tree_old",
-                &format!("module {}", module.name),
+                &format!("{MODULE}{}", module.name),
                 format!("its tree is {} old", age(age_ms)),
                 "look whether its source is still brought up to date".to_owned(),
             )
@@ -127,7 +143,7 @@ fn expiring_keys(seen: &Seen, now: UnixMs) -> Vec<Problem> {
             };
             Some(problem(
                 "key_expires",
-                &format!("module {}", module.name),
+                &format!("{MODULE}{}", module.name),
                 what,
                 "get the new keys, put them at the module's openpgp_key and restart sync-server".to_owned(),
             ))
@@ -139,7 +155,7 @@ fn suspect_catalogue(suspect: &Suspect) -> Problem {
     let look = if suspect.is_gone { "put it back into sync.modules" } else { "look at the tree" };
     problem(
         "catalogue_suspect",
-        &format!("module {}", suspect.module),
+        &format!("{MODULE}{}", suspect.module),
         format!("nothing is evicted: {suspect}"),
         format!("{look}; if it is right, `rookery evict --yes-catalogue {}`", suspect.module),
     )
@@ -281,4 +297,39 @@ fn replica_problem(replica: &ReplicaStatus, now: UnixMs, silent_max: Duration) -
 
 fn problem(code: &str, subject: &str, what: String, what_to_do: String) -> Problem {
     Problem { subject: subject.to_owned(), what, what_to_do, code: code.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_proto::v1::Generation;
+
+    use super::*;
+
+    #[test]
+    fn what_depends_on_sync_server_is_not_over_before_it_was_heard_of() {
+        let module = |live| Module {
+            name: "gentoo".to_owned(),
+            live: Some(Generation { number: live, ..Generation::default() }),
+            ..Module::default()
+        };
+        let state = |generation| ModuleState {
+            name: "gentoo".to_owned(),
+            generation,
+            revision: 1,
+            distfiles: 1,
+            series_floor: 0,
+        };
+        let of = |code: &str, subject: &str| problem(code, subject, String::new(), String::new());
+        let old = of("tree_old", "module gentoo");
+        let behind = of("catalogue_behind", "module gentoo");
+        let nobody = Seen::default();
+        assert!(is_undecided(&old, &nobody, &[state(1)]) && is_undecided(&behind, &nobody, &[state(2)]));
+        assert!(!is_undecided(&of("replica_gone", "replica r1"), &nobody, &[]));
+        let heard = Seen { modules: Some(vec![module(2)]), ..Seen::default() };
+        assert!(!is_undecided(&old, &heard, &[state(1)]));
+        assert!(is_undecided(&behind, &heard, &[state(1)]) && is_undecided(&behind, &heard, &[]));
+        assert!(!is_undecided(&behind, &heard, &[state(2)]));
+        let gone = Seen { modules: Some(Vec::new()), ..Seen::default() };
+        assert!(!is_undecided(&behind, &gone, &[state(1)]), "the module is");
+    }
 }

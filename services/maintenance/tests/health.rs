@@ -20,6 +20,7 @@ struct Farm {
     rig: Rig,
     /// Codes that came and that went, as the webhook was told.
     told: Arc<Mutex<Vec<String>>>,
+    webhook: String,
     generation: u64,
     report: u64,
 }
@@ -48,8 +49,8 @@ impl Farm {
         });
         let router = axum::Router::new().route("/", hear);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let rig = Rig::start_with(|config| config.health.webhook = webhook).await;
-        let mut farm = Self { rig, told, generation: 0, report: 0 };
+        let rig = Rig::start_with(|config| config.health.webhook.clone_from(&webhook)).await;
+        let mut farm = Self { rig, told, webhook, generation: 0, report: 0 };
         farm.rig.register("r1").await;
         farm.rig.tree.publish_at("gentoo", 1, &[distfile("a")], START_MS);
         farm.rig.imported("gentoo", 1).await;
@@ -171,6 +172,36 @@ async fn a_failing_mirror_is_still_known_after_a_restart() {
     }
     farm.rig.restart().await;
     assert!(farm.is_problem("source_failing", "source https://mirror.example", "3 failures").await);
+}
+
+#[tokio::test]
+async fn what_is_over_when_it_starts_again_is_told_and_what_lasts_is_no_news() {
+    let mut farm = Farm::start().await;
+    let gentoo = "module gentoo";
+    farm.rig.tree.last_error("gentoo", "its signature is not good");
+    farm.assert_told("tree_refused", gentoo, "its signature is not good").await;
+    farm.rig.clock.advance_ms(2 * DAY_MS);
+    farm.look().await;
+    farm.assert_told("tree_old", gentoo, "2 d old").await;
+    // What is told next is told after that was written down.
+    farm.rig.tree.key_expires("gentoo", farm.rig.now_ms() + DAY_MS);
+    farm.assert_told("key_expires", gentoo, "a key that may sign").await;
+    farm.rig.stop().await;
+    farm.rig.tree.publish_at("gentoo", 2, &[distfile("a")], farm.rig.now_ms());
+    let count = |told: &str| farm.told.lock().unwrap().iter().filter(|one| *one == told).count();
+    assert_eq!(count("-tree_old module gentoo"), 0);
+
+    let webhook = farm.webhook.clone();
+    farm.rig.start_again_with(|config| config.health.webhook.clone_from(&webhook)).await;
+    eventually(async || count("-tree_old module gentoo") == 1).await;
+    assert_eq!((count("+tree_refused module gentoo"), count("-tree_refused module gentoo")), (1, 0));
+
+    // Whoever is somebody else has heard of nothing.
+    farm.rig.stop().await;
+    let other = format!("{webhook}?other");
+    farm.rig.start_again_with(|config| config.health.webhook = other).await;
+    eventually(async || count("+tree_refused module gentoo") == 2).await;
+    assert_eq!(count("-tree_old module gentoo"), 1);
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ mod run;
 mod scrub;
 mod source;
 mod status;
+mod told;
 
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Sqlite, Transaction};

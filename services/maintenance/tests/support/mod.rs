@@ -54,18 +54,21 @@ impl Rig {
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let mut rig = Self::start().await;
         rig.stop().await;
-        rig.kit = Kit::default();
-        let mut config = rig.config();
-        change(&mut config);
-        rig.running = maintenance::start_with_clock(config, &rig.kit, rig.clock.clone()).await.unwrap();
+        rig.start_again_with(change).await;
         rig
     }
 
     /// Stops it and starts it again on the same index.
     pub async fn restart(&mut self) {
         self.stop().await;
+        self.start_again_with(|_| ()).await;
+    }
+
+    /// Starts it on the same index after it was stopped.
+    pub async fn start_again_with(&mut self, change: impl FnOnce(&mut Config)) {
         self.kit = Kit::default();
-        let config = config(&self.dir, &self.tree);
+        let mut config = self.config();
+        change(&mut config);
         self.running = maintenance::start_with_clock(config, &self.kit, self.clock.clone()).await.unwrap();
     }
 
