@@ -4,9 +4,12 @@
 //! or as it comes; it reads all, or a little at a time, or goes in the middle. `ROOKERY_SOAK_SECONDS` makes it long,
 //! `ROOKERY_SEED` makes the clients the same again.
 
+mod answers;
 mod client;
 mod model;
+mod planted;
 
+use std::path::Path;
 use std::time::Duration;
 
 use farm_sim::upstream::Upstream;
@@ -16,6 +19,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use crate::replica::{File, Replica, TASKS_AT_REST, config, know, named, until};
 use client::Tally;
+use model::World;
 
 /// Around what is copied behind a head, what the kernel is asked for at once, and what is verified first.
 const SIZES: [u64; 9] =
@@ -26,6 +30,24 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
+/// A replica that has fetched these files.
+async fn stored(dir: &Path, upstream: &Upstream, files: &[(&str, u64)]) -> (Replica, World) {
+    let files: Vec<File> = files.iter().map(|(name, size)| File::new(name, *size)).collect();
+    for file in &files {
+        upstream.put(&file.mirror_path(), file.object());
+    }
+    know(dir, "gentoo", &files.iter().collect::<Vec<_>>()).await;
+    let mut config = config(dir, &[upstream]);
+    config.limits.connections_per_client = 1000;
+    let replica = Replica::start(config).await;
+    for file in &files {
+        replica.get(&file.mirror_path()).await.assert_is(file);
+    }
+    until("all are stored", || named(dir).len() == files.len()).await;
+    let world = World::new(replica.address, dir, &files);
+    (replica, world)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_gets_what_it_asked_for() {
     let seed = number("ROOKERY_SEED").unwrap_or_else(|| rand::rng().random());
@@ -33,20 +55,10 @@ async fn every_client_gets_what_it_asked_for() {
     println!("{} s, ROOKERY_SEED={seed}", time.as_secs());
     let dir = tempfile::tempdir().unwrap();
     let upstream = Upstream::start().await.unwrap();
-    let files: Vec<File> = SIZES.iter().map(|size| File::new(&format!("file-{size}.tar"), *size)).collect();
-    for file in &files {
-        upstream.put(&file.mirror_path(), file.object());
-    }
-    know(dir.path(), "gentoo", &files.iter().collect::<Vec<_>>()).await;
-    let mut config = config(dir.path(), &[&upstream]);
-    config.limits.connections_per_client = 1000;
-    let replica = Replica::start(config).await;
-    for file in &files {
-        replica.get(&file.mirror_path()).await.assert_is(file);
-    }
-    until("all are stored", || named(dir.path()).len() == files.len()).await;
+    let files = SIZES.map(|size| (format!("file-{size}.tar"), size));
+    let files = files.each_ref().map(|(name, size)| (name.as_str(), *size));
+    let (replica, world) = stored(dir.path(), &upstream, &files).await;
     let fetched = upstream.total().requests;
-    let world = model::World::new(replica.address, &files);
     let until = tokio::time::Instant::now() + time;
     let clients = (0..CLIENTS).map(async |number| {
         let mut random = StdRng::seed_from_u64(seed.wrapping_add(number));

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -22,12 +24,27 @@ struct Known {
     paths: Vec<String>,
     bytes: Arc<Vec<u8>>,
     etag: String,
+    modified: jiff::Timestamp,
+}
+
+/// What identifies the file that an answer is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Selected {
+    pub(super) etag: String,
+    /// As `Last-Modified` says it.
+    pub(super) modified: String,
+    /// Whether the answer has to tell (RFC 9110, sections 8.8 and 15.4.5), or only to be right if it does.
+    pub(super) is_told: bool,
 }
 
 /// What a request must get.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expected {
-    pub(super) statuses: &'static [u16],
+    pub(super) status: u16,
+    /// `None`: the answer is about no file, and must not seem to be.
+    pub(super) selected: Option<Selected>,
+    /// The whole value of `Content-Range`; `None`: there must be none.
+    pub(super) content_range: Option<String>,
     /// Whether the request is one that no server should answer.
     pub(super) is_refused: bool,
     pub(super) is_old: bool,
@@ -39,7 +56,7 @@ pub(super) struct Expected {
 }
 
 /// What follows the head.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Body {
     None,
     /// As long as the head says, in whatever words.
@@ -49,39 +66,58 @@ pub(super) enum Body {
     Parts(Arc<Vec<u8>>, Vec<Range<usize>>),
 }
 
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Words => f.write_str("Words"),
+            Self::Part(_, part) => f.debug_tuple("Part").field(part).finish(),
+            Self::Parts(_, parts) => f.debug_tuple("Parts").field(parts).finish(),
+        }
+    }
+}
+
 /// One request.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) octets: Vec<u8>,
     pub(super) expected: Expected,
 }
 
-const REFUSED: &[(&str, &[u16])] = &[
-    ("GET {} HTTP/1.1\nHost: a\r\n\r\n", &[400]),
-    ("GET {} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd", &[400]),
-    (
-        "GET {} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        &[400],
-    ),
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {:?}", self.octets.escape_ascii(), self.expected)
+    }
+}
+
+const REFUSED: &[(&str, u16)] = &[
+    ("GET {} HTTP/1.1\nHost: a\r\n\r\n", 400),
+    ("GET {} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd", 400),
+    ("GET {} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     (
         "GET {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nX: trailer\r\n\r\n",
-        &[400],
+        400,
     ),
-    ("GET {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n", &[400]),
-    ("GET {} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", &[400]),
-    ("GET {} HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n", &[400]),
-    ("GET {} HTTP/1.1\r\nHost : a\r\n\r\n", &[400]),
-    ("GET {} HTTP/1.1\r\nHost: a\0\r\n\r\n", &[400]),
-    ("GET {} HTTP/1.1\r\n\r\n", &[400]),
-    ("GET {}#x HTTP/1.1\r\nHost: a\r\n\r\n", &[400]),
-    ("GET {} HTTP/3.0\r\nHost: a\r\n\r\n", &[505]),
-    ("POST {} HTTP/1.1\r\nHost: a\r\n\r\n", &[405]),
-    ("POST {} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n", &[400]),
+    ("GET {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n", 400),
+    ("GET {} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    ("GET {} HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n", 400),
+    ("GET {} HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+    ("GET {} HTTP/1.1\r\nHost: a\0\r\n\r\n", 400),
+    ("GET {} HTTP/1.1\r\n\r\n", 400),
+    ("GET {}#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET {} HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+    ("POST {} HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    ("POST {} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n", 400),
 ];
 
 impl World {
-    pub(super) fn new(address: SocketAddr, files: &[File]) -> Self {
+    /// What is stored in the first slot of `cache_dir`.
+    pub(super) fn new(address: SocketAddr, cache_dir: &Path, files: &[File]) -> Self {
         let known = |file: &File| {
             let odd = file.name.bytes().fold(String::new(), |odd, octet| odd + &format!("%{octet:02x}"));
+            let stored = cache_dir.join("r0").join(&file.mirror_path()[1..]);
+            let modified = std::fs::metadata(stored).unwrap().modified().unwrap();
+            let seconds = modified.duration_since(UNIX_EPOCH).unwrap().as_secs();
             Known {
                 paths: vec![
                     file.mirror_path(),
@@ -92,6 +128,7 @@ impl World {
                 ],
                 bytes: Arc::new(file.bytes()),
                 etag: format!("\"{}\"", hex::encode(file.contents.digests().blake2b)),
+                modified: jiff::Timestamp::from_second(seconds.try_into().unwrap()).unwrap(),
             }
         };
         Self { address, files: files.iter().map(known).collect() }
@@ -101,10 +138,12 @@ impl World {
         let file = self.files.choose(random).unwrap();
         let path = file.paths.choose(random).unwrap();
         if random.random_ratio(1, 25) {
-            let (refused, statuses) = REFUSED.choose(random).unwrap();
+            let (refused, status) = REFUSED.choose(random).unwrap();
             let octets = refused.replace("{}", path).into_bytes();
             let expected = Expected {
-                statuses,
+                status: *status,
+                selected: None,
+                content_range: None,
                 is_refused: true,
                 is_old: false,
                 length: None,
@@ -123,8 +162,16 @@ impl World {
         }
         let (path, mut expected) = if random.random_ratio(1, 12) {
             let body = if is_head { Body::None } else { Body::Words };
-            let expected =
-                Expected { statuses: &[404], is_refused: false, is_old, length: None, body, closes };
+            let expected = Expected {
+                status: 404,
+                selected: None,
+                content_range: None,
+                is_refused: false,
+                is_old,
+                length: None,
+                body,
+                closes,
+            };
             (
                 *["/nobody-knows-1.tar", "/distfiles/%2e%2e/x", "/a%0d%0aSet-Cookie:x", "*"]
                     .choose(random)
@@ -156,79 +203,114 @@ fn connection(random: &mut StdRng, is_old: bool) -> (String, bool) {
     (format!("{host}{says}"), closes)
 }
 
+/// As RFC 9110, section 5.6.7, wants it.
+fn date(time: jiff::Timestamp) -> String {
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// The two obsolete forms, which have to be read too.
+const OLD_DATES: [&str; 2] = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+
 impl Known {
-    /// Adds conditions and ranges; what comes of them.
-    fn ask(&self, random: &mut StdRng, is_head: bool, fields: &mut String) -> Expected {
-        let size = self.bytes.len();
-        let answer = |statuses, length: Option<usize>, body| Expected {
-            statuses,
+    fn answer(&self, status: u16, length: Option<usize>, body: Body) -> Expected {
+        Expected {
+            status,
+            selected: Some(Selected {
+                etag: self.etag.clone(),
+                modified: date(self.modified),
+                is_told: matches!(status, 200 | 206 | 304),
+            }),
+            content_range: None,
             is_refused: false,
             is_old: false,
             length: length.map(|length| length as u64),
-            body: if is_head { Body::None } else { body },
+            body,
             closes: false,
-        };
-        match random.random_range(0..10) {
-            0 => {
-                write!(fields, "If-None-Match: \"x\", W/{}\r\n", self.etag).unwrap();
-                return Expected { body: Body::None, ..answer(&[304], None, Body::None) };
-            }
-            1 => {
-                fields.push_str("If-Match: \"x\"\r\n");
-                return answer(&[412], None, Body::Words);
-            }
-            2 => fields
-                .push_str("If-None-Match: \"x\"\r\nIf-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT\r\n"),
-            3 => write!(fields, "If-Match: {}\r\n", self.etag).unwrap(),
-            _ => {}
         }
-        let whole = || answer(&[200], Some(size), Body::Part(Arc::clone(&self.bytes), 0..size));
-        // Ranges are GET's alone.
-        let ranged = |statuses, range: Range<usize>| {
-            if is_head {
-                whole()
-            } else {
-                answer(statuses, Some(range.len()), Body::Part(Arc::clone(&self.bytes), range))
+    }
+
+    /// Adds conditions and ranges; what comes of them.
+    fn ask(&self, random: &mut StdRng, is_head: bool, fields: &mut String) -> Expected {
+        let mut expected = match self.condition(random, fields) {
+            Some(304) => self.answer(304, None, Body::None),
+            Some(status) => self.answer(status, None, Body::Words),
+            // Ranges are GET's alone, and looked at last.
+            None if is_head => {
+                self.range(random, fields);
+                self.whole()
             }
+            None => self.range(random, fields),
         };
+        if is_head {
+            expected.body = Body::None;
+        }
+        expected
+    }
+
+    /// Adds conditions; the status if one of them decides.
+    fn condition(&self, random: &mut StdRng, fields: &mut String) -> Option<u16> {
+        let (etag, modified) = (&self.etag, date(self.modified));
+        let before = date(self.modified - jiff::SignedDuration::from_secs(1));
+        let old = self.modified.strftime(OLD_DATES.choose(random).unwrap());
+        let (says, decides) = match random.random_range(0..18) {
+            0 => (format!("If-None-Match: \"x\", W/{etag}\r\n"), Some(304)),
+            1 => ("If-Match: \"x\"\r\n".to_owned(), Some(412)),
+            2 => (
+                "If-None-Match: \"x\"\r\nIf-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT\r\n".to_owned(),
+                None,
+            ),
+            3 => (format!("If-Match: {etag}\r\n"), None),
+            4 => (format!("If-Modified-Since: {modified}\r\n"), Some(304)),
+            5 => (format!("If-Modified-Since: {old}\r\n"), Some(304)),
+            6 => (format!("If-Modified-Since: {before}\r\n"), None),
+            7 => (format!("If-Unmodified-Since: {before}\r\n"), Some(412)),
+            8 => (format!("If-Unmodified-Since: {modified}\r\n"), None),
+            9 => (format!("If-Match: {etag}\r\nIf-Unmodified-Since: {before}\r\n"), None),
+            _ => (String::new(), None),
+        };
+        fields.push_str(&says);
+        decides
+    }
+
+    fn whole(&self) -> Expected {
+        let size = self.bytes.len();
+        self.answer(200, Some(size), Body::Part(Arc::clone(&self.bytes), 0..size))
+    }
+
+    fn part(&self, range: Range<usize>) -> Expected {
+        let content_range = format!("bytes {}-{}/{}", range.start, range.end - 1, self.bytes.len());
+        let body = Body::Part(Arc::clone(&self.bytes), range.clone());
+        Expected { content_range: Some(content_range), ..self.answer(206, Some(range.len()), body) }
+    }
+
+    /// Adds ranges; what they get of a GET.
+    fn range(&self, random: &mut StdRng, fields: &mut String) -> Expected {
+        let size = self.bytes.len();
         let (one, other) = (random.random_range(0..size), random.random_range(0..size));
         let (first, last) = (one.min(other), one.max(other));
-        match random.random_range(0..12) {
-            0 | 1 => {
-                write!(fields, "Range: bytes={first}-{last}\r\n").unwrap();
-                ranged(&[206], first..last + 1)
-            }
-            2 => {
-                write!(fields, "Range: bytes={first}-\r\nIf-Range: {}\r\n", self.etag).unwrap();
-                ranged(&[206], first..size)
-            }
-            3 => {
-                write!(fields, "Range: bytes={first}-{last}\r\nIf-Range: \"x\"\r\n").unwrap();
-                whole()
-            }
-            4 => {
-                write!(fields, "Range: bytes=-{}\r\n", last + 1).unwrap();
-                ranged(&[206], size - (last + 1)..size)
-            }
-            5 => {
-                write!(fields, "Range: bytes={size}-\r\n").unwrap();
-                if is_head { whole() } else { answer(&[416], Some(0), Body::None) }
-            }
-            6 if size > 1000 && !is_head => {
-                let (middle, back) = (size / 3, size / 2);
-                write!(fields, "Range: bytes=0-9,{middle}-{},{back}-\r\n", middle + 99).unwrap();
-                let parts = vec![0..10, middle..middle + 100, back..size];
-                answer(&[206], None, Body::Parts(Arc::clone(&self.bytes), parts))
-            }
+        let (says, expected) = match random.random_range(0..13) {
+            0 | 1 => (format!("bytes={first}-{last}"), self.part(first..last + 1)),
+            2 => (format!("bytes={first}-\r\nIf-Range: {}", self.etag), self.part(first..size)),
+            3 => (format!("bytes={first}-{last}\r\nIf-Range: \"x\""), self.whole()),
+            // Never strong.
+            4 => (format!("bytes={first}-\r\nIf-Range: W/{}", self.etag), self.whole()),
+            5 => (format!("bytes=-{}", last + 1), self.part(size - (last + 1)..size)),
+            6 => (format!("bytes={first}-{}", u64::MAX), self.part(first..size)),
             7 => {
-                fields.push_str(
-                    ["Range: bytes=9-2\r\n", "Range: lines=1-\r\n", "Range: bytes=x\r\n"]
-                        .choose(random)
-                        .unwrap(),
-                );
-                whole()
+                let content_range = Some(format!("bytes */{size}"));
+                let expected = Expected { content_range, ..self.answer(416, Some(0), Body::None) };
+                (format!("bytes={size}-"), expected)
             }
-            _ => whole(),
-        }
+            8 if size > 1000 => {
+                let (middle, back) = (size / 3, size / 2);
+                let parts = vec![0..10, middle..middle + 100, back..size];
+                let body = Body::Parts(Arc::clone(&self.bytes), parts);
+                (format!("bytes=0-9,{middle}-{},{back}-", middle + 99), self.answer(206, None, body))
+            }
+            9 => ((*["bytes=9-2", "lines=1-", "bytes=x"].choose(random).unwrap()).to_owned(), self.whole()),
+            _ => return self.whole(),
+        };
+        write!(fields, "Range: {says}\r\n").unwrap();
+        expected
     }
 }
