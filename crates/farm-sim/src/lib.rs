@@ -10,5 +10,6 @@ pub mod contents;
 pub mod corpus;
 pub mod ports;
 pub mod shopping;
+pub mod sockets;
 pub mod tree;
 pub mod upstream;

@@ -60,7 +60,7 @@ pub const PARAMETERS: &[Parameter] = &[
     of("port", Global, Honoured),
     of("proxy protocol", Global, Honoured),
     of("proxy protocol hosts", Global, Honoured),
-    of("socket options", Global, NoEffect("the system's own tuning is kept")),
+    of("socket options", Global, NoEffect("the system's own tuning is kept; `SO_KEEPALIVE` is always on")),
     of("auth digest", Module, Honoured),
     of("auth users", Module, Honoured),
     of("charset", Module, Refused("names are sent as they are")),

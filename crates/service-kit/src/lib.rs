@@ -9,6 +9,7 @@ pub mod config;
 pub mod exit_code;
 pub mod grpc;
 pub mod health;
+pub mod keepalive;
 pub mod lifecycle;
 pub mod listen;
 pub mod process;

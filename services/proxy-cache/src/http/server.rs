@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::request;
 use http_wire::received;
+use service_kit::keepalive;
 use service_kit::proxy_protocol::{self, Connected, Socket};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -124,6 +125,10 @@ async fn connection(
     }
     if let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_OCTETS_MAX) {
         debug!(%error, "TCP_NOTSENT_LOWAT");
+    }
+    // Who waits for a slow upstream is sent nothing for a long time.
+    if let Err(error) = keepalive::keep_alive(&socket) {
+        debug!(%error, "SO_KEEPALIVE");
     }
     let trusted = &app.config.proxy_protocol_from;
     let Connected { socket, peer, local } =

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farm_sim::sockets::keepalive_in;
 use farm_sim::upstream::Upstream;
 use service_kit::config::HumanDuration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -65,4 +66,15 @@ async fn one_address_gets_so_many_connections_and_is_told_when_it_has_them() {
     while replica.get("/healthz").await.status != 200 {
         assert!(tokio::time::Instant::now() < deadline, "a place that was left stays taken");
     }
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_asked_whether_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::start(config(dir.path(), &[])).await;
+    let client = TcpStream::connect(replica.address).await.unwrap();
+    let ours = client.local_addr().unwrap();
+    let is_due =
+        || keepalive_in(replica.address, ours).unwrap().is_some_and(|due| due <= Duration::from_mins(1));
+    until("the kernel is to ask within a minute", is_due).await;
 }

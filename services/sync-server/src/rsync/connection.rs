@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use rsync_wire::session::{CloseReason, Command, Selection, Session, SessionConfig};
 use rsync_wire::{Batch, FileList, ListPlan, WireError, limits};
+use service_kit::keepalive;
 use service_kit::proxy_protocol::{self, Connected, ProxiedStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
@@ -101,9 +102,11 @@ pub(super) async fn run(stream: TcpStream, peer: SocketAddr, server: &Arc<RsyncS
 }
 
 /// What waits for a client waits here, where a list is shared, and not in copies in the kernel: a thousand clients
-/// that stall would use up the memory that the host has for TCP.
+/// that stall would use up the memory that the host has for TCP. A module without a timeout waits for its client for
+/// ever; one that lost power would hold its slot.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    keepalive::keep_alive(stream)?;
     socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_LEN_MAX)
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use farm_sim::sockets::keepalive_in;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -62,6 +63,19 @@ pub(super) async fn hold_module(address: SocketAddr, module: &str) -> Stranger {
 pub(super) async fn ask_for_module(address: SocketAddr, module: &str) -> Stranger {
     let words = format!("@RSYNCD: 31.0\n{module}\n");
     Stranger::connect(address, words.as_bytes()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_a_module_and_says_nothing_is_asked_whether_it_is_there() {
+    let bench = Bench::plain().await;
+    let stranger = hold_module(bench.address, "m").await;
+    let ours = stranger.0.local_addr().unwrap();
+    let until = tokio::time::Instant::now() + DEADLINE;
+    // What it was sent has to be acknowledged first.
+    while keepalive_in(bench.address, ours).unwrap().is_none_or(|due| due > Duration::from_mins(1)) {
+        assert!(tokio::time::Instant::now() < until, "the kernel does not ask");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
