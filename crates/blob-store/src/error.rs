@@ -97,7 +97,7 @@ pub enum FinishError {
         /// Bytes expected.
         size_bytes: u64,
     },
-    /// The length is right, a digest is not. The part is in quarantine.
+    /// The length is right, a digest is not. The part is in quarantine, or gone.
     #[error("{algorithm} differs")]
     Mismatch {
         /// The first listed algorithm that differs.

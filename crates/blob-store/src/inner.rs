@@ -18,7 +18,7 @@ use crate::error::{BeginError, StoreError};
 use crate::hashers::Hashers;
 use crate::index::{Entry, Index};
 use crate::layout::{self, Layout, Scope};
-use crate::quarantine;
+use crate::quarantine::{self, Aside};
 use crate::reader::Hold;
 use crate::slot::Slot;
 
@@ -242,21 +242,28 @@ impl Inner {
         }
     }
 
-    /// Takes a damaged blob out of service, whoever reads it.
-    pub(crate) fn quarantine(&self, digest: &BlobDigest) -> Result<(), StoreError> {
+    /// Takes a damaged blob out of service, whoever reads it; `None` if it is not here.
+    pub(crate) fn quarantine(&self, digest: &BlobDigest) -> Result<Option<Aside>, StoreError> {
         let _changing = lock(&self.changing);
-        let Some(entry) = lock(&self.index).remove_blob(digest) else { return Ok(()) };
-        tracing::error!(blob = %digest, "a blob is damaged on disk, or can't be read; it goes into quarantine");
-        let moved = (|| {
-            for (scope, name) in &entry.names {
-                self.disk.remove(&self.layout.name(scope, name))?;
+        let Some(entry) = lock(&self.index).remove_blob(digest) else { return Ok(None) };
+        // First the blob: with its links gone and itself in place, a kill would leave it to be served by its digest.
+        let put = quarantine::put(&self.disk, &self.layout, &self.layout.blob(digest), &digest.to_hex());
+        let aside = match put {
+            Ok(aside) => aside,
+            Err(error) => {
+                self.put_back(*digest, entry);
+                return Err(error);
             }
-            quarantine::put(&self.disk, &self.layout, &self.layout.blob(digest), &digest.to_hex())
-        })();
-        if moved.is_err() {
-            self.put_back(*digest, entry);
+        };
+        let became = aside.as_str();
+        tracing::error!(blob = %digest, became, "a blob is damaged on disk, or can't be read");
+        for (scope, name) in &entry.names {
+            if let Err(error) = self.disk.remove(&self.layout.name(scope, name)) {
+                // It leads nowhere; the next start removes it, or the next blob of that name.
+                tracing::warn!(%error, "a name of a damaged blob is left");
+            }
         }
-        moved
+        Ok(Some(aside))
     }
 
     /// Feeds a blob to `hashers` without that counting as an access; `None` if it isn't here. `pace` is

@@ -61,6 +61,7 @@ pub use expected::{Expected, Unverifiable};
 pub use index::BlobInfo;
 pub use layout::Scope;
 pub use part::{Committed, Part, PartReader, PartState, Progress};
+pub use quarantine::Aside;
 pub use reader::OpenBlob;
 pub use reconcile::Fault;
 pub use responses::{

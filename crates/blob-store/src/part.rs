@@ -215,7 +215,7 @@ impl Part {
     /// `scopes`. Readers learn that the bytes are right before they are durable. Blocks.
     ///
     /// # Errors
-    /// Bytes are missing: the part is kept. A digest differs: it is in quarantine. Or the disk.
+    /// Bytes are missing: the part is kept. A digest differs: it is in quarantine, or gone. Or the disk.
     pub fn finish(mut self, scopes: &[Scope]) -> Result<Committed, FinishError> {
         let store = Arc::clone(&self.store);
         match self.judge() {
@@ -235,7 +235,13 @@ impl Part {
                 let state = store.layout.state(&self.key);
                 // First the state: a part without one is never resumed.
                 store.disk.remove(&state)?;
-                quarantine::put(&store.disk, &store.layout, &part, &self.key)?;
+                let aside = quarantine::put(&store.disk, &store.layout, &part, &self.key)?;
+                tracing::info!(
+                    key = self.key,
+                    name = self.expected.name().as_str(),
+                    became = aside.as_str(),
+                    "a download came out wrong"
+                );
                 self.parked = false;
                 Err(FinishError::Mismatch { algorithm, resumed_bytes: self.resumed_bytes })
             }

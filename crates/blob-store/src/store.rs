@@ -18,7 +18,7 @@ use crate::index::BlobInfo;
 use crate::inner::{Inner, lock};
 use crate::layout::{Layout, Scope};
 use crate::part::Part;
-use crate::quarantine;
+use crate::quarantine::{self, Aside};
 use crate::reader::OpenBlob;
 use crate::reconcile::{Fault, Reconciler};
 use crate::slot;
@@ -53,8 +53,8 @@ pub enum Evicted {
 pub enum Verified {
     /// Its bytes have its digest.
     Sound,
-    /// They have not; it is in quarantine and its names are gone.
-    Damaged,
+    /// They have not; it is out of service and its names are gone.
+    Damaged(Aside),
     /// It is not here.
     Gone,
 }
@@ -342,16 +342,16 @@ impl Store {
         Ok(removed.map_or(Evicted::Gone, |bytes| Evicted::Done { bytes }))
     }
 
-    /// Takes a blob out of service that can't be read: into quarantine, and its names go, whoever reads it. One that is
-    /// not here is fine. Blocks.
+    /// Takes a blob out of service that can't be read: into quarantine, if there is room for it, and its names go, whoever
+    /// reads it. `None` if it is not here. Blocks.
     ///
     /// # Errors
     /// The disk: the blob is still in service then.
-    pub fn set_aside(&self, digest: &BlobDigest) -> Result<(), StoreError> {
+    pub fn set_aside(&self, digest: &BlobDigest) -> Result<Option<Aside>, StoreError> {
         self.inner.quarantine(digest)
     }
 
-    /// Reads a blob and compares it with its name; a damaged one is put in quarantine. Blocks for as
+    /// Reads a blob and compares it with its name; a damaged one is taken out of service. Blocks for as
     /// long as that takes.
     ///
     /// # Errors
@@ -377,8 +377,7 @@ impl Store {
         if hashers.finish(&listed) == Ok(*digest) {
             return Ok(Verified::Sound);
         }
-        self.inner.quarantine(digest)?;
-        Ok(Verified::Damaged)
+        Ok(self.inner.quarantine(digest)?.map_or(Verified::Gone, Verified::Damaged))
     }
 }
 

@@ -8,9 +8,11 @@ mod common;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use blob_store::{Evicted, Scope, Store, Verified};
-use common::{assert_sound, contents, digest, files_below, name, open, options, put};
+use blob_store::{Aside, Evicted, FaultHook, Scope, Store, Verified};
+use common::{assert_sound, contents, digest, files_below, name, open, open_with, options, put};
 
 fn blob_path(slot: &Path, contents: &[u8]) -> std::path::PathBuf {
     let hex = digest(contents).to_hex();
@@ -29,7 +31,7 @@ fn a_flipped_byte_is_found_by_verify_and_loses_its_names() {
     let blob = put(&store, "a", b"hello").digest;
     let file = OpenOptions::new().write(true).open(blob_path(store.slot_dir(), b"hello")).unwrap();
     file.write_all_at(b"J", 0).unwrap();
-    assert_eq!(store.verify(&blob).unwrap(), Verified::Damaged);
+    assert_eq!(store.verify(&blob).unwrap(), Verified::Damaged(Aside::Kept));
     assert_eq!(store.verify(&blob).unwrap(), Verified::Gone);
     assert_eq!(store.named(&Scope::DISTFILES, &name("a")), None);
     assert_sound(store.slot_dir());
@@ -44,7 +46,7 @@ fn a_damaged_blob_is_known_after_a_restart_and_can_be_evicted() {
     let blob = put(&store, "a", b"hello").digest;
     let other = put(&store, "b", b"sound").digest;
     fs::write(blob_path(store.slot_dir(), b"hello"), b"jello!").unwrap();
-    assert_eq!(store.verify(&blob).unwrap(), Verified::Damaged);
+    assert_eq!(store.verify(&blob).unwrap(), Verified::Damaged(Aside::Kept));
     let quarantine = store.slot_dir().join("quarantine");
     fs::write(quarantine.join("0123456789abcdef0123456789abcdef"), "a part that came out wrong").unwrap();
     drop(store);
@@ -60,6 +62,54 @@ fn a_damaged_blob_is_known_after_a_restart_and_can_be_evicted() {
     assert_eq!((store.quarantined().unwrap(), files_below(&quarantine).len()), (Vec::new(), 1));
     assert_eq!(contents(&store, &other).as_deref(), Some(&b"sound"[..]));
     assert_sound(store.slot_dir());
+}
+
+/// Whatever fails while a damaged blob is taken out of service, and wherever the process dies: it is either as it was, or
+/// out of service, and what it was is in quarantine.
+#[test]
+fn a_damaged_blob_is_out_of_service_or_as_it_was() {
+    let mut out_of_service = 0;
+    for (nth, is_killed) in (0..40).flat_map(|nth| [(nth, false), (nth, true)]) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let blob = put(&store, "a", b"hello").digest;
+        store.name(&Scope::module("m").unwrap(), &name("a"), &blob).unwrap();
+        let path = blob_path(store.slot_dir(), b"hello");
+        drop(store);
+        fs::write(&path, b"jello").unwrap();
+        let count = AtomicUsize::new(0);
+        let fails = Arc::new(AtomicBool::new(false));
+        let failing = Arc::clone(&fails);
+        let hook: FaultHook = Arc::new(move |_, _: &Path| {
+            if !failing.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            let is_hit = if is_killed { number >= nth } else { number == nth };
+            if is_hit { Err(std::io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        });
+        let store = open_with(dir.path(), hook).unwrap();
+        fails.store(true, Ordering::SeqCst);
+        let verified = store.verify(&blob);
+        fails.store(false, Ordering::SeqCst);
+        let names = store.names(&blob).len();
+        match verified {
+            Ok(Verified::Damaged(Aside::Kept)) => assert!(names == 0 && !store.has(&blob) && !path.exists()),
+            Err(_) => assert!(names == 2 && store.has(&blob) && path.exists(), "{names}"),
+            Ok(other) => panic!("{other:?}"),
+        }
+        drop(store);
+        let store = open(dir.path());
+        let is_out = !store.has(&blob);
+        assert_eq!(store.quarantined().unwrap().len(), usize::from(is_out), "{nth}");
+        assert_eq!(store.names(&blob).len(), if is_out { 0 } else { 2 }, "{nth}");
+        out_of_service += usize::from(is_out);
+        put(&store, "a", b"hello");
+        if is_out {
+            assert_sound(store.slot_dir());
+        }
+    }
+    assert!((20..80).contains(&out_of_service), "{out_of_service}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blob_store::{BlobDigest, Evicted, Scope, Store, Verified};
+use blob_store::{Aside, BlobDigest, Evicted, Scope, Store, Verified};
 use common::{assert_index_equals_disk, contents, digest, expected, name, open};
 use proptest::prelude::*;
 
@@ -132,11 +132,11 @@ fn apply(store: &mut Option<Store>, dir: &std::path::Path, model: &mut Model, st
         Step::Verify { file } => {
             let verdict = match (model.blobs.contains(&file), model.flipped.contains(&file)) {
                 (false, _) => Verified::Gone,
-                (true, true) => Verified::Damaged,
+                (true, true) => Verified::Damaged(Aside::Kept),
                 (true, false) => Verified::Sound,
             };
             assert_eq!(current.verify(&blob(file)).unwrap(), verdict);
-            if verdict == Verified::Damaged {
+            if matches!(verdict, Verified::Damaged(_)) {
                 model.lose(file);
             }
         }

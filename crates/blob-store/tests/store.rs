@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use blob_store::{BeginError, Evicted, FinishError, PartState, Scope, Store, Verified};
+use blob_store::{Aside, BeginError, Evicted, FinishError, PartState, Scope, Store, Verified};
 use common::{assert_index_equals_disk, contents, digest, expected, files_below, name, open, options, put};
 use gentoo_repo::{Digests, HashAlgorithm};
 
@@ -80,16 +80,49 @@ fn each_listed_digest_is_compared() {
 }
 
 #[test]
-fn quarantine_is_bounded() {
+fn quarantine_is_bounded_and_a_damaged_blob_has_a_place_before_wrong_downloads() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
+    let quarantine = store.slot_dir().join("quarantine");
     for number in 0..20 {
         let mut part = store.begin(expected(&format!("a{number}"), b"right")).unwrap();
         part.append(b"wrong").unwrap();
         part.finish(&[Scope::DISTFILES]).unwrap_err();
     }
-    assert_eq!(files_below(&store.slot_dir().join("quarantine")).len(), 8);
+    assert_eq!(files_below(&quarantine).len(), 8);
     assert!(files_below(&store.slot_dir().join("parts")).is_empty());
+    let spoil = |number: u8| {
+        let blob = put(&store, &number.to_string(), &[number]).digest;
+        let hex = blob.to_hex();
+        fs::write(store.slot_dir().join("blobs").join(&hex[..2]).join(hex), b"?").unwrap();
+        blob
+    };
+    let blobs: Vec<_> = (0..8).map(spoil).collect();
+    for blob in &blobs {
+        assert_eq!(store.verify(blob).unwrap(), Verified::Damaged(Aside::Kept));
+    }
+    // The same one, damaged again, takes its own place; another one finds none.
+    assert_eq!(store.verify(&spoil(3)).unwrap(), Verified::Damaged(Aside::Kept));
+    assert_eq!(store.verify(&spoil(8)).unwrap(), Verified::Damaged(Aside::Full));
+    let kept: Vec<_> = store.quarantined().unwrap().into_iter().map(|(digest, _)| digest).collect();
+    assert!(blobs.iter().all(|blob| kept.contains(blob)));
+    assert_eq!(files_below(&quarantine).len(), 8);
+    assert_index_equals_disk(&store);
+}
+
+#[test]
+fn a_damaged_blob_too_large_for_quarantine_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let blob = put(&store, "a", b"small").digest;
+    let hex = blob.to_hex();
+    let path = store.slot_dir().join("blobs").join(&hex[..2]).join(hex);
+    // Nothing but a hole.
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len((256 << 20) + 1).unwrap();
+    assert_eq!(store.set_aside(&blob).unwrap(), Some(Aside::TooLarge));
+    assert_eq!(store.set_aside(&blob).unwrap(), None);
+    assert!(!path.exists() && files_below(&store.slot_dir().join("quarantine")).is_empty());
+    assert_index_equals_disk(&store);
 }
 
 #[test]

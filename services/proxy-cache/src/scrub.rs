@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blob_store::{BlobDigest, Expected, Scope, StoreError, Verified};
+use blob_store::{Aside, BlobDigest, Expected, Scope, StoreError, Verified};
 use gentoo_repo::{DistfileName, Restriction};
 use http_wire::via::Via;
 use tracing::{info, warn};
@@ -31,8 +31,8 @@ pub(crate) enum Found {
     Sound,
     /// It is not here.
     Gone,
-    /// It is in quarantine; its names were these.
-    SetAside { what: &'static str, names: Vec<(Scope, DistfileName)> },
+    /// It is out of service; its names were these.
+    SetAside { what: &'static str, aside: Aside, names: Vec<(Scope, DistfileName)> },
     /// It can't be told, or nothing can be done about it: nothing was thrown away.
     Kept { why: String },
 }
@@ -64,7 +64,7 @@ pub(crate) async fn examine(app: &Arc<App>, digest: &BlobDigest, hurry: Hurry) -
     let (found, is_unreadable) = match verified {
         Ok(Verified::Sound) => (Found::Sound, false),
         Ok(Verified::Gone) => (Found::Gone, false),
-        Ok(Verified::Damaged) => (Found::SetAside { what: "damaged", names }, false),
+        Ok(Verified::Damaged(aside)) => (Found::SetAside { what: "damaged", aside, names }, false),
         Err(error) if error.is_unreadable() => set_aside(app, digest, names, &error).await,
         // The disk may say something else next time, so nothing is thrown away for it.
         Err(error) => (Found::Kept { why: error.to_string() }, false),
@@ -89,10 +89,12 @@ async fn set_aside(
             why = reason;
             continue;
         }
+        warn!(blob = %digest, %error, "a blob can't be read, twice; it is taken out of service");
         let (store, digest) = (app.store.clone(), *digest);
         let moved = tokio::task::spawn_blocking(move || store.set_aside(&digest)).await;
         return match moved {
-            Ok(Ok(())) => (Found::SetAside { what: "unreadable", names }, false),
+            Ok(Ok(Some(aside))) => (Found::SetAside { what: "unreadable", aside, names }, false),
+            Ok(Ok(None)) => (Found::Gone, false),
             Ok(Err(moving)) => (Found::Kept { why: format!("{error}; {moving}") }, true),
             Err(_) => (Found::Kept { why: error.to_string() }, false),
         };
@@ -102,20 +104,20 @@ async fn set_aside(
 
 /// Fetches again what was taken out of service, and says what came of it all.
 pub(crate) async fn settled(app: &Arc<App>, digest: &BlobDigest, found: Found) -> Executed {
-    let (what, names) = match found {
+    let (what, aside, names) = match found {
         Found::Sound => return Executed::new(Outcome::Done, "sound"),
         Found::Gone => return Executed::from(Outcome::Gone),
         Found::Kept { why } => return Executed::new(Outcome::Busy, why),
-        Found::SetAside { what, names } => (what, names),
+        Found::SetAside { what, aside, names } => (what, aside.as_str(), names),
     };
     match heal(app, digest, &names).await {
         Healed::Fetched => {
             info!(blob = %digest, what, "a blob was fetched again");
-            Executed::new(Outcome::Done, format!("{what}; in quarantine, and fetched again"))
+            Executed::new(Outcome::Done, format!("{what}; {aside}, and fetched again"))
         }
         Healed::Lost(why) => {
             warn!(blob = %digest, what, "a blob was not fetched again: {why}");
-            Executed::new(Outcome::Damaged, format!("{what}; in quarantine, and not fetched again: {why}"))
+            Executed::new(Outcome::Damaged, format!("{what}; {aside}, and not fetched again: {why}"))
         }
     }
 }
