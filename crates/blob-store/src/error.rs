@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::disk::FileOp;
 
 /// The disk said no, or the directory can't be used.
@@ -53,6 +55,14 @@ impl StoreError {
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
         matches!(self, Self::Io { op: FileOp::Read, .. })
+    }
+
+    /// True when the disk or the file system says that what it holds is damaged; not when it is full, or we are out of
+    /// something.
+    pub(crate) fn is_damage(&self) -> bool {
+        const OF_FILES: [Errno; 4] = [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::STALE];
+        matches!(self, Self::Io { source, .. }
+            if Errno::from_io_error(source).is_some_and(|errno| OF_FILES.contains(&errno)))
     }
 
     /// True when the disk, or our quota on it, is full.

@@ -125,7 +125,7 @@ impl Responses {
         let path = self.shared.paths.bodies.join(&response.body);
         let file = match self.shared.disk().open(&path) {
             Ok(file) => file,
-            Err(error) if error.is_not_found() => {
+            Err(error) if error.is_not_found() || error.is_damage() => {
                 self.forget(response)?;
                 return Ok(None);
             }

@@ -264,8 +264,16 @@ impl Store {
         match prepared {
             Ok((file, length)) => {
                 let mut part = Part::new(Arc::clone(&self.inner), key, expected, file);
-                part.resume(length)?;
-                Ok(part)
+                match part.resume(length) {
+                    Err(error) if error.is_unreadable() => {
+                        // Kept, it would fail each time.
+                        tracing::warn!(%error, "a part can't be read; it is begun afresh");
+                        let expected = part.expected().clone();
+                        part.discard()?;
+                        self.begin(expected)
+                    }
+                    resumed => Ok(resumed.map(|()| part)?),
+                }
             }
             Err(error) => {
                 self.inner.close_part(&key, None);

@@ -11,8 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use blob_store::{Aside, Evicted, FaultHook, Scope, Store, Verified};
-use common::{assert_sound, contents, digest, files_below, name, open, open_with, options, put};
+use blob_store::{Aside, Evicted, FaultHook, FileOp, Scope, Store, Verified};
+use common::{
+    assert_index_equals_disk, assert_sound, contents, digest, expected, files_below, name, open, open_with,
+    options, put,
+};
 
 fn blob_path(slot: &Path, contents: &[u8]) -> std::path::PathBuf {
     let hex = digest(contents).to_hex();
@@ -110,6 +113,30 @@ fn a_damaged_blob_is_out_of_service_or_as_it_was() {
         }
     }
     assert!((20..80).contains(&out_of_service), "{out_of_service}");
+}
+
+#[test]
+fn a_part_that_can_not_be_read_is_begun_afresh() {
+    let dir = tempfile::tempdir().unwrap();
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = Arc::clone(&fails);
+    let hook: FaultHook = Arc::new(move |operation, path: &Path| {
+        let is_part = operation == FileOp::Read && path.extension().is_some_and(|end| end == "part");
+        if is_part && failing.load(Ordering::SeqCst) {
+            return Err(std::io::Error::from_raw_os_error(5));
+        }
+        Ok(())
+    });
+    let store = open_with(dir.path(), hook).unwrap();
+    store.begin(expected("a", b"hello")).unwrap().append(b"hel").unwrap();
+    assert_eq!(store.begin(expected("a", b"hello")).unwrap().resumed_bytes(), 3);
+    fails.store(true, Ordering::SeqCst);
+    let mut part = store.begin(expected("a", b"hello")).unwrap();
+    assert_eq!((part.bytes(), part.resumed_bytes()), (0, 0));
+    part.append(b"hello").unwrap();
+    let digest = part.finish(&[Scope::DISTFILES]).unwrap().digest;
+    assert_eq!(contents(&store, &digest).as_deref(), Some(&b"hello"[..]));
+    assert_index_equals_disk(&store);
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use blob_store::{DraftState, FaultHook, KeepError, Options, ResponseKey, ResponseLimits, Responses, Store};
+use blob_store::{
+    DraftState, FaultHook, FileOp, KeepError, Options, ResponseKey, ResponseLimits, Responses, Store,
+};
 use proptest::prelude::*;
 
 const LIMITS: ResponseLimits =
@@ -67,6 +69,31 @@ fn what_is_kept_is_found_by_uri_after_a_restart_too() {
     drop(responses);
     check(&open(dir.path()));
     assert_eq!((files(dir.path(), "bodies"), files(dir.path(), "tmp")), (2, 0), "the old body is gone");
+}
+
+#[test]
+fn a_body_that_the_disk_can_not_give_is_dropped_and_one_that_we_can_not_open_is_kept() {
+    const EIO: i32 = 5;
+    const EMFILE: i32 = 24;
+    let dir = tempfile::tempdir().unwrap();
+    let code = Arc::new(AtomicI64::new(0));
+    let failing = Arc::clone(&code);
+    let hook: FaultHook = Arc::new(move |operation, path: &Path| {
+        let is_body = operation == FileOp::Open && path.components().any(|part| part.as_os_str() == "bodies");
+        match i32::try_from(failing.load(Ordering::SeqCst)).unwrap() {
+            code if is_body && code != 0 => Err(io::Error::from_raw_os_error(code)),
+            _ => Ok(()),
+        }
+    });
+    let responses = open_with(dir.path(), Some(hook), LIMITS);
+    put(&responses, key(1, 1), b"head", b"body").unwrap();
+    let response = responses.variants(&[1; 16]).pop().unwrap();
+    code.store(EMFILE.into(), Ordering::SeqCst);
+    responses.body(&response).unwrap_err();
+    assert_eq!(files(dir.path(), "bodies"), 1);
+    code.store(EIO.into(), Ordering::SeqCst);
+    assert!(responses.body(&response).unwrap().is_none());
+    assert_eq!((responses.variants(&[1; 16]), files(dir.path(), "bodies")), (Vec::new(), 0));
 }
 
 #[test]
