@@ -1,4 +1,5 @@
-//! Blobs that broke off while a client was sent them: each is looked at at once, and once however many clients it broke.
+//! What broke off while a client was sent it: a blob is looked at at once, and once however many clients it broke; one that
+//! is still being fetched, as soon as it is a blob. A response that no tree lists can't be verified: it is dropped.
 //!
 //! This module must not say what is wrong with a blob: [`crate::scrub`] does, as for a `verify` decision.
 
@@ -9,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use blob_store::BlobDigest;
-use tokio::sync::Semaphore;
+use blob_store::{BlobDigest, PartReader, Progress, Response, Responses};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -116,46 +117,90 @@ impl Looks {
     }
 }
 
-/// What a body that is sent from a blob knows of it, to tell that it broke off.
+/// What a body that is sent from a file knows of it, to tell that it broke off.
 pub(crate) struct Doubt {
     app: Arc<App>,
-    digest: BlobDigest,
+    about: About,
+}
+
+enum About {
+    Blob(BlobDigest),
+    /// What becomes a blob when nobody writes it any more.
+    Part(BlobDigest, watch::Receiver<Progress>),
+    Response(Box<(Responses, Response)>),
 }
 
 impl fmt::Debug for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Doubt").field(&self.digest).finish()
+        match &self.about {
+            About::Blob(digest) | About::Part(digest, _) => f.debug_tuple("Doubt").field(digest).finish(),
+            About::Response(of) => f.debug_tuple("Doubt").field(&of.1.key).finish(),
+        }
     }
 }
 
 impl Doubt {
-    pub(crate) fn new(app: &Arc<App>, digest: BlobDigest) -> Self {
-        Self { app: Arc::clone(app), digest }
+    pub(crate) fn of_blob(app: &Arc<App>, digest: BlobDigest) -> Self {
+        Self { app: Arc::clone(app), about: About::Blob(digest) }
     }
 
-    /// The blob could not be read to its end: it is looked at, off this task.
+    pub(crate) fn of_part(app: &Arc<App>, digest: BlobDigest, reader: &PartReader) -> Self {
+        Self { app: Arc::clone(app), about: About::Part(digest, reader.progress()) }
+    }
+
+    pub(crate) fn of_response(app: &Arc<App>, responses: Responses, response: Response) -> Self {
+        Self { app: Arc::clone(app), about: About::Response(Box::new((responses, response))) }
+    }
+
+    /// It could not be read to its end: what is to be done is, off this task.
     pub(crate) fn raise(self, error: &io::Error) {
-        if !self.app.looks.begin(self.digest) {
+        let (digest, growing) = match self.about {
+            About::Blob(digest) => (digest, None),
+            About::Part(digest, progress) => (digest, Some(progress)),
+            About::Response(of) => return forget(&self.app, *of, error),
+        };
+        if !self.app.looks.begin(digest) {
             return;
         }
-        warn!(blob = %self.digest, %error, "a blob broke off while it was sent; it is looked at");
+        warn!(blob = %digest, %error, "a blob broke off while it was sent; it is looked at");
         let tasks = self.app.tasks.clone();
-        drop(tasks.spawn("look", UnderWay(self).look()));
+        drop(tasks.spawn("look", UnderWay { app: self.app, digest }.look(growing)));
     }
 }
 
+/// The next who asks has it fetched.
+fn forget(app: &App, (responses, response): (Responses, Response), error: &io::Error) {
+    warn!(uri = hex::encode(response.key.uri), %error, "a response broke off while it was sent; it is dropped");
+    let dropping = async move {
+        let dropped = tokio::task::spawn_blocking(move || responses.forget(&response)).await;
+        if let Ok(Err(error)) = dropped {
+            warn!(%error, "a response that can't be read could not be dropped");
+        }
+    };
+    drop(app.tasks.spawn("forget", dropping));
+}
+
 /// One look. However it ends, nobody waits for it for ever.
-struct UnderWay(Doubt);
+struct UnderWay {
+    app: Arc<App>,
+    digest: BlobDigest,
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.app.looks.end(&self.0.digest);
+        self.app.looks.end(&self.digest);
     }
 }
 
 impl UnderWay {
-    async fn look(self) {
-        let (app, digest) = (Arc::clone(&self.0.app), self.0.digest);
+    async fn look(self, growing: Option<watch::Receiver<Progress>>) {
+        let (app, digest) = (Arc::clone(&self.app), self.digest);
+        if let Some(mut progress) = growing {
+            let over = async { while progress.changed().await.is_ok() {} };
+            if app.tasks.soft().run_until_cancelled(over).await.is_none() {
+                return;
+            }
+        }
         let found = {
             let _turn = app.looks.turn.acquire().await;
             scrub::examine(&app, &digest, Hurry::AtOnce).await

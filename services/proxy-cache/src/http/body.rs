@@ -76,7 +76,7 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
-    /// The file could not be read: has it looked at, if it is a blob.
+    /// The file could not be read: has done what is to be done about it.
     pub(super) fn fault(&mut self, error: io::Error) -> io::Error {
         if let Some(doubt) = self.doubt.take() {
             doubt.raise(&error);
@@ -116,6 +116,11 @@ pub(crate) fn file(file: Arc<File>, selection: Selection) -> ResponseBody {
     ResponseBody::File(Box::new(Sending { file, selection, _hold: None, tally: None, doubt: None }))
 }
 
+/// Of a response that is kept.
+pub(crate) fn kept(file: Arc<File>, selection: Selection, doubt: Doubt) -> ResponseBody {
+    ResponseBody::File(Box::new(Sending { file, selection, _hold: None, tally: None, doubt: Some(doubt) }))
+}
+
 /// Of a blob.
 pub(crate) fn blob(blob: OpenBlob, selection: Selection, tally: Tally, doubt: Doubt) -> ResponseBody {
     let file = Arc::clone(blob.file());
@@ -151,11 +156,12 @@ pub(crate) fn growing(
     selection: Selection,
     tally: Tally,
     witness: Box<dyn Witness>,
+    doubt: Option<Doubt>,
 ) -> ResponseBody {
     let contents = reader.contents().clone();
     let (file, size_bytes) = (Arc::clone(contents.file()), contents.size_bytes());
     let growing = Growing {
-        sending: Sending { file, selection, _hold: Some(contents), tally: Some(tally), doubt: None },
+        sending: Sending { file, selection, _hold: Some(contents), tally: Some(tally), doubt },
         size_bytes,
         progress: reader.progress(),
         _follower: follower,

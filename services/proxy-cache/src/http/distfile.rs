@@ -83,7 +83,7 @@ fn hit(
     head.reply(&request.method, &request.headers, |selection| {
         let bytes = selection.file_bytes();
         let tally = Tally::new(&app.farm, name, Some(digest), request.client, AccessOutcome::Hit, bytes);
-        body::blob(blob, selection, tally, Doubt::new(app, digest))
+        body::blob(blob, selection, tally, Doubt::of_blob(app, digest))
     })
 }
 
@@ -275,7 +275,8 @@ fn follow(
         let tally = Tally::new(&app.farm, name, digest, request.client, AccessOutcome::Miss, bytes);
         let address = request.client;
         let witness = Client { app: Arc::clone(app), name: name.clone(), address, source: None };
-        body::growing(reader, follower, selection, tally, Box::new(witness))
+        let doubt = digest.map(|digest| Doubt::of_part(app, digest, reader));
+        body::growing(reader, follower, selection, tally, Box::new(witness), doubt)
     })
 }
 
@@ -311,4 +312,4 @@ impl Witness for Client {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

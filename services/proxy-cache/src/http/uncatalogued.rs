@@ -26,6 +26,7 @@ use super::reply::{self, Reply};
 use super::request::ClientRequest;
 use super::selection::Selection;
 use crate::app::{App, now_ms};
+use crate::looks::Doubt;
 use exchange::Exchange;
 use keep::Kept;
 pub(crate) use keep::KeptResponses;
@@ -122,8 +123,9 @@ async fn serve(
     status: CacheStatus,
     age_seconds: u64,
 ) -> Option<Reply> {
-    let (responses, response) = (app.responses.as_ref()?.responses(), kept.response.clone());
-    let opened = tokio::task::spawn_blocking(move || responses.body(&response)).await;
+    let responses = app.responses.as_ref()?.responses();
+    let (of_task, response) = (responses.clone(), kept.response.clone());
+    let opened = tokio::task::spawn_blocking(move || of_task.body(&response)).await;
     let file = match opened {
         Ok(Ok(file)) => Arc::new(file?),
         Ok(Err(error)) => {
@@ -133,7 +135,10 @@ async fn serve(
         Err(_) => return None,
     };
     let length_bytes = kept.response.length_bytes;
-    let make_body = |selection| body::file(file, selection);
+    let make_body = |selection| {
+        let doubt = Doubt::of_response(app, responses, kept.response.clone());
+        body::kept(file, selection, doubt)
+    };
     Some(reply_of(request, &kept.stored, length_bytes, status, age_seconds, make_body))
 }
 
@@ -173,3 +178,6 @@ fn reply_of(
     headers.insert(AGE, age_seconds.into());
     reply
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use blob_store::{FaultHook, FileOp};
 use farm_sim::contents::Contents;
-use farm_sim::upstream::{Object, Upstream, mirror_path};
+use farm_sim::upstream::{Fault, Gate, Object, Upstream, mirror_path};
 use futures_util::StreamExt as _;
 use rookery_proto::v1;
 use service_kit::Kit;
@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::http::engine::Ended;
 use crate::http::engine::tests::{GET, LIMITS, ask, between};
 
-async fn app(dir: &Path, upstream: &Upstream, faults: Option<FaultHook>) -> Arc<App> {
+pub(in crate::http) async fn app(dir: &Path, upstream: &Upstream, faults: Option<FaultHook>) -> Arc<App> {
     service_kit::process::install_crypto_provider();
     let mut config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -47,13 +47,16 @@ async fn know(app: &App, name: &str, contents: Contents) {
     step.complete(&["gentoo".to_owned()]).await.unwrap();
 }
 
-fn request() -> ClientRequest {
+pub(in crate::http) fn request() -> ClientRequest {
     request_by(Method::GET)
 }
 
 fn request_by(method: Method) -> ClientRequest {
-    let builder = http::Request::builder().method(method).uri("/").header("host", "a");
-    let (head, ()) = builder.body(()).unwrap().into_parts();
+    request_of(http::Request::builder().method(method))
+}
+
+fn request_of(builder: http::request::Builder) -> ClientRequest {
+    let (head, ()) = builder.uri("/").header("host", "a").body(()).unwrap().into_parts();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     ClientRequest::check(head, None, address.ip(), address, false).unwrap()
 }
@@ -241,10 +244,19 @@ async fn send_unreadable(app: &Arc<App>, name: &DistfileName) -> usize {
     let found = lookup::by_name(app, name, None).await;
     let reply = answer(app, &request(), name, found, None).await.unwrap();
     assert_eq!(reply.headers()["cache-status"], "rookery; hit");
-    let reply = reply.map(|body| {
-        let ResponseBody::File(mut sending) = body else { panic!("a hit is a file") };
+    send_unreadable_of(reply).await
+}
+
+/// The same of any answer from a file.
+pub(in crate::http) async fn send_unreadable_of(reply: Reply) -> usize {
+    let reply = reply.map(|mut body| {
+        let sending = match &mut body {
+            ResponseBody::File(sending) => sending,
+            ResponseBody::Growing(growing) => &mut growing.sending,
+            ResponseBody::Empty | ResponseBody::Octets(_) | ResponseBody::Pieces(_) => panic!("no file"),
+        };
         sending.file = unreadable();
-        ResponseBody::File(sending)
+        body
     });
     let reply = std::cell::RefCell::new(Some(reply));
     let make = |_| std::future::ready(reply.borrow_mut().take().unwrap());
@@ -273,7 +285,7 @@ async fn stored(dir: &Path, upstream: &Upstream, text: &str) -> (Arc<App>, Arc<F
     (app, failing)
 }
 
-async fn looked(app: &App) {
+pub(in crate::http) async fn looked(app: &App) {
     let all_over = async {
         while app.tasks.running() > 0 {
             tokio::task::yield_now().await;
@@ -336,4 +348,37 @@ async fn a_blob_that_can_be_neither_read_nor_had_again_is_kept_and_told() {
     assert_eq!(crate::scrub::verify(&app, &digest).await.detail, "sound");
     let found = lookup::by_name(&app, &name, None).await;
     assert!(matches!(found, Ok(Lookup::Hit(..))), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_can_not_be_read_while_it_grows_is_looked_at_when_it_is_a_blob() {
+    let (dir, failing) = (tempfile::tempdir().unwrap(), Arc::new(Failing::default()));
+    let upstream = Upstream::start().await.unwrap();
+    let hooked = Arc::clone(&failing);
+    let hook: FaultHook = Arc::new(move |operation, path| hooked.look(operation, path));
+    let app = app(dir.path(), &upstream, Some(hook)).await;
+    let (text, contents) = ("a-1.tar", Contents::new(7, "a-1.tar", 3_000_000));
+    upstream.put(&mirror_path(text), Object::Generated(contents));
+    let gate = Gate::closed();
+    let held = Fault::Gated { after_bytes: 2_500_000, gate: gate.clone() };
+    upstream.add_fault_times(&mirror_path(text), held, 1);
+    know(&app, text, contents).await;
+    let name: DistfileName = text.parse().unwrap();
+    let found = lookup::by_name(&app, &name, None).await;
+    // So little that it is read, and not handed to the kernel, which would not take this file at all.
+    let part = request_of(http::Request::builder().header("range", "bytes=1000-2999"));
+    let reply = answer(&app, &part, &name, found, None).await.unwrap();
+    // As a blob it can't be read either.
+    failing.fail_reads(2);
+    assert_eq!(send_unreadable_of(reply).await, 0, "nothing was made up");
+    assert_eq!(failing.reads.load(Ordering::SeqCst), 2, "it is no blob yet");
+    gate.open();
+    looked(&app).await;
+    assert_eq!(failing.reads.load(Ordering::SeqCst), 0, "it was looked at, twice");
+    assert_eq!(upstream.total().requests, 2, "it was fetched anew");
+    assert_eq!(app.store.quarantined().unwrap().len(), 1);
+    let found = lookup::by_name(&app, &name, None).await;
+    let reply = answer(&app, &request(), &name, found, None).await.unwrap();
+    assert_eq!(reply.headers()["cache-status"], "rookery; hit");
+    assert_eq!(read(reply).await.unwrap(), contents.to_bytes());
 }
