@@ -27,7 +27,7 @@ use config::Value;
 use serde::de::DeserializeOwned;
 
 pub use fault::ConfigError;
-pub use secrets::without_passwords;
+pub use secrets::{HIDDEN, address_without_secrets, serialize_address, without_passwords};
 pub use units::{ByteSize, HumanDuration, Networks, none_if_empty};
 
 use layer::Layer;

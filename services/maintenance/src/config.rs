@@ -123,6 +123,19 @@ impl HealthConfig {
                 "an address as \"https://host/path\" is expected",
             ));
         }
+        let proxy = reqwest::Url::parse(&self.webhook_proxy);
+        let is_proxy = |url: &reqwest::Url| {
+            matches!(url.scheme(), "http" | "socks5" | "socks5h")
+                && url.has_host()
+                && matches!(url.path(), "" | "/")
+                && url.query().is_none()
+        };
+        if !self.webhook_proxy.is_empty() && !proxy.is_ok_and(|url| is_proxy(&url)) {
+            return Err(ConfigError::wrong(
+                "maintenance.health.webhook_proxy",
+                "http://HOST:PORT, socks5://HOST:PORT or nothing is expected",
+            ));
+        }
         if !(Duration::from_millis(1)..=TELLING_MAX).contains(&self.timeout.0) {
             return Err(ConfigError::wrong(
                 "maintenance.health.timeout",
@@ -170,7 +183,10 @@ pub struct HealthConfig {
     /// is on its standard input as JSON.
     pub command: Vec<String>,
     /// An address that is sent the same with POST.
+    #[serde(serialize_with = "service_kit::config::serialize_address")]
     pub webhook: String,
+    /// A proxy on the way to that, `http://HOST:PORT` or `socks5://HOST:PORT`. Those of the environment are not asked.
+    pub webhook_proxy: String,
     /// How long the command or the webhook may take.
     pub timeout: HumanDuration,
 }
@@ -183,6 +199,7 @@ impl Default for HealthConfig {
             source_failing: HumanDuration(Duration::from_mins(10)),
             command: Vec::new(),
             webhook: String::new(),
+            webhook_proxy: String::new(),
             timeout: HumanDuration(Duration::from_secs(10)),
         }
     }
@@ -363,6 +380,11 @@ mod tests {
             let error = refused(&|config| wrong.clone_into(&mut config.health.webhook));
             assert!(error.contains("maintenance.health.webhook") && !error.contains("s3cret"), "{error}");
         }
+        for wrong in ["p:3128", "https://p", "http://p/path", "socks4://p"] {
+            let error = refused(&|config| wrong.clone_into(&mut config.health.webhook_proxy));
+            assert!(error.contains("maintenance.health.webhook_proxy"), "{wrong}: {error}");
+        }
+        assert_eq!(refused(&|config| "http://me:x@p:1".clone_into(&mut config.health.webhook_proxy)), "");
         assert_eq!(refused(&|config| "https://h/x?t=1".clone_into(&mut config.health.webhook)), "");
         let timeout = |time| refused(&|config| config.health.timeout = HumanDuration(time));
         assert!(timeout(Duration::ZERO).contains("maintenance.health.timeout"));

@@ -123,8 +123,13 @@ struct Listener {
 enum Way {
     /// Program and arguments.
     Command(Vec<String>),
-    /// The address.
-    Webhook(String),
+    Webhook(Webhook),
+}
+
+struct Webhook {
+    url: String,
+    /// Empty for none.
+    proxy: String,
 }
 
 /// Whoever is configured.
@@ -132,7 +137,8 @@ fn listeners(config: &HealthConfig) -> Vec<Listener> {
     let command = (!config.command.is_empty())
         .then(|| ("maintenance.health.command", Way::Command(config.command.clone())));
     let webhook = (!config.webhook.is_empty())
-        .then(|| ("maintenance.health.webhook", Way::Webhook(config.webhook.clone())));
+        .then(|| Webhook { url: config.webhook.clone(), proxy: config.webhook_proxy.clone() })
+        .map(|webhook| ("maintenance.health.webhook", Way::Webhook(webhook)));
     let listener = |(key, way): (_, Way)| Listener { key, id: way.id(), way, told: Told::default() };
     command.into_iter().chain(webhook).map(listener).collect()
 }
@@ -141,7 +147,7 @@ impl Way {
     fn id(&self) -> String {
         let (kind, words) = match self {
             Self::Command(words) => ("command", words.join("\0")),
-            Self::Webhook(url) => ("webhook", url.clone()),
+            Self::Webhook(webhook) => ("webhook", webhook.url.clone()),
         };
         format!("{kind}:{}", hex::encode(Blake2b512::digest(words)))
     }
@@ -153,7 +159,7 @@ impl Listener {
         let Some(message) = self.told.news(now, Instant::now()) else { return };
         let result = match &self.way {
             Way::Command(command) => run_command(command, &message, timeout).await,
-            Way::Webhook(url) => post(url, &message, timeout).await,
+            Way::Webhook(webhook) => post(webhook, &message, timeout).await,
         };
         match result {
             Ok(()) => self.told.done(now),
@@ -217,11 +223,21 @@ impl Drop for Group {
     }
 }
 
-async fn post(url: &str, message: &Value, timeout: Duration) -> anyhow::Result<()> {
+async fn post(webhook: &Webhook, message: &Value, timeout: Duration) -> anyhow::Result<()> {
     // To follow a redirect would make a GET without a body of it, and a success of that.
     let redirect = reqwest::redirect::Policy::none();
-    let client = reqwest::Client::builder().timeout(timeout).redirect(redirect).build()?;
-    let request = client.post(url).header("content-type", "application/json").body(message.to_string());
+    // A proxy of the environment is the one for downloads: it must not learn by accident what is told within the farm.
+    let mut client = reqwest::Client::builder().timeout(timeout).redirect(redirect).no_proxy();
+    if !webhook.proxy.is_empty() {
+        // With the plain scheme the name would be looked up here.
+        let proxy = webhook.proxy.replacen("socks5://", "socks5h://", 1);
+        client = client.proxy(reqwest::Proxy::all(proxy).map_err(reqwest::Error::without_url)?);
+    }
+    let request = client
+        .build()?
+        .post(&webhook.url)
+        .header("content-type", "application/json")
+        .body(message.to_string());
     let status = request.send().await.map_err(reqwest::Error::without_url)?.status();
     anyhow::ensure!(status.is_success(), "it answered {status}");
     Ok(())
@@ -302,7 +318,8 @@ mod tests {
         let limit = Duration::from_secs(20);
         let listen = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url_of = |listener: &tokio::net::TcpListener| {
-            format!("http://{}/hook?x=1", listener.local_addr().unwrap())
+            let url = format!("http://{}/hook?x=1", listener.local_addr().unwrap());
+            Webhook { url, proxy: String::new() }
         };
 
         let listener = listen().await;
@@ -340,5 +357,47 @@ mod tests {
                 "an address may be a secret: {error}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_asked_only_if_it_is_configured() {
+        service_kit::process::install_crypto_provider();
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy_url = format!("http://{}", proxy.local_addr().unwrap());
+        let webhook = Webhook { url: "http://hooks.example/x".to_owned(), proxy: proxy_url.clone() };
+        let message = json!({ "came": [] });
+        let limit = Duration::from_mins(1);
+        let (told, request) =
+            tokio::join!(post(&webhook, &message, limit), answer_once(proxy, "204 No Content"));
+        told.unwrap();
+        assert!(request.starts_with("POST http://hooks.example/x HTTP/1.1\r\n"), "{request}");
+
+        // Nobody listens there any more, so that asking it would fail.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut posting = tokio::process::Command::new(std::env::current_exe().unwrap());
+        posting.args(["--ignored", "--exact", "notify::tests::post_in_a_process_of_its_own"]);
+        posting.env(WEBHOOK, format!("http://{}/x", listener.local_addr().unwrap()));
+        for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+            posting.env(variable, &proxy_url);
+        }
+        let mut posting = posting.env_remove("no_proxy").env_remove("NO_PROXY").spawn().unwrap();
+        let request = tokio::select! {
+            request = answer_once(listener, "204 No Content") => request,
+            ended = posting.wait() => panic!("nothing came: {ended:?}"),
+        };
+        assert!(request.starts_with("POST /x HTTP/1.1\r\n"), "{request}");
+        assert!(posting.wait().await.unwrap().success());
+    }
+
+    /// Names the address for the process that has proxies in its environment.
+    const WEBHOOK: &str = "ROOKERY_TEST_WEBHOOK";
+
+    #[tokio::test]
+    #[ignore = "only in a process of its own"]
+    async fn post_in_a_process_of_its_own() {
+        let Ok(url) = std::env::var(WEBHOOK) else { return };
+        service_kit::process::install_crypto_provider();
+        let webhook = Webhook { url, proxy: String::new() };
+        post(&webhook, &json!({ "came": [] }), Duration::from_mins(1)).await.unwrap();
     }
 }

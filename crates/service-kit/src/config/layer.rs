@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{self, ConfigError};
-use super::secrets::without_passwords;
+use super::secrets::{address_without_secrets, without_passwords};
 use super::value::VARIABLE;
 use super::{Given, SECTIONS};
 
@@ -158,7 +158,13 @@ pub(super) fn flatten(value: &Value, key: &str, given: &mut BTreeMap<String, Giv
         return;
     }
     let place = value.origin().unwrap_or_default().to_owned();
-    given.insert(key.to_owned(), Given { key: key.to_owned(), value: in_toml(value), place });
+    // Whoever knows a webhook's address may use it, wherever in it the secret is.
+    let value = if let (ValueKind::String(address), true) = (&value.kind, key.ends_with(".webhook")) {
+        toml::Value::String(address_without_secrets(address)).to_string()
+    } else {
+        in_toml(value)
+    };
+    given.insert(key.to_owned(), Given { key: key.to_owned(), value, place });
 }
 
 fn in_toml(value: &Value) -> String {

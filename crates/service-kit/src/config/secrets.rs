@@ -1,26 +1,64 @@
-//! Passwords in URLs, which nothing that is printed may hold.
+//! Passwords and tokens in URLs, which nothing that is printed may hold.
 
 /// What stands where a password was.
-const HIDDEN: &str = "****";
+pub const HIDDEN: &str = "****";
 
 /// `text` with `****` in place of each password of a URL (`scheme://USER:PASSWORD@HOST`). A user of an `http` or
-/// `https` URL who has none is a token, and hidden too.
+/// `https` URL who has none is a token, and hidden too; so is the query of such a URL, where tokens are often put.
 #[must_use]
 pub fn without_passwords(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
-        let (scheme, url) = (&rest[..at], &rest[at + 3..]);
+        let (scheme, mut url) = (&rest[..at], &rest[at + 3..]);
         shown.push_str(&rest[..at + 3]);
-        rest = match userinfo(url) {
-            Some(userinfo) => {
-                shown.push_str(&hidden(userinfo, scheme.ends_with("http") || scheme.ends_with("https")));
-                &url[userinfo.len()..]
-            }
-            None => url,
-        };
+        let is_http = scheme.ends_with("http") || scheme.ends_with("https");
+        if let Some(userinfo) = userinfo(url) {
+            shown.push_str(&hidden(userinfo, is_http));
+            url = &url[userinfo.len()..];
+        }
+        if let (true, Some(query)) = (is_http, query(url)) {
+            shown.push_str(&url[..query.start]);
+            shown.push_str(HIDDEN);
+            url = &url[query.end..];
+        }
+        rest = url;
     }
     shown + rest
+}
+
+/// An address that is a secret as a whole, as those of webhooks are: `scheme://HOST:PORT/****`.
+#[must_use]
+pub fn address_without_secrets(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return if address.is_empty() { String::new() } else { HIDDEN.to_owned() };
+    };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match userinfo(rest) {
+        None if matches!(&rest[host.len()..], "" | "/") => address.to_owned(),
+        None => format!("{scheme}://{host}/{HIDDEN}"),
+        Some(userinfo) => {
+            let rest = rest[userinfo.len()..].trim_start_matches('@');
+            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            format!("{scheme}://{host}/{HIDDEN}")
+        }
+    }
+}
+
+/// [`address_without_secrets`] for serde, so that a configuration can be printed.
+///
+/// # Errors
+/// The serializer's.
+pub fn serialize_address<S: serde::Serializer>(address: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&address_without_secrets(address))
+}
+
+/// Where what follows the `?` stands; a URL in TOML or JSON ends with its quotation mark.
+fn query(url: &str) -> Option<std::ops::Range<usize>> {
+    let end = url.find(|letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '#'));
+    let end = end.unwrap_or(url.len());
+    let start = url[..end].find('?')? + 1;
+    (start < end).then_some(start..end)
 }
 
 /// What stands before the last `@` of the authority.
@@ -62,7 +100,17 @@ mod tests {
             ("ssh://git@h/p", "ssh://git@h/p"),
             ("proxy = \"http://me:secret@p\"  # it", "proxy = \"http://me:****@p\"  # it"),
             ("[\"http://a:secret@b\", \"http://c:secret@d\"]", "[\"http://a:****@b\", \"http://c:****@d\"]"),
-            ("http://a:secret@b/?to=http://c:secret@d", "http://a:****@b/?to=http://c:****@d"),
+            ("http://a:secret@b/?to=http://c:secret@d", "http://a:****@b/?****"),
+            ("https://h/hook?token=secret&x=1", "https://h/hook?****"),
+            ("https://h?secret", "https://h?****"),
+            (
+                "w = \"https://h/?t=secret\" # \"https://h/?u=secret\"",
+                "w = \"https://h/?****\" # \"https://h/?****\"",
+            ),
+            ("{\"w\":\"https://h/?t=secret\",\"a\":\"b?c\"}", "{\"w\":\"https://h/?****\",\"a\":\"b?c\"}"),
+            ("https://h/a?t=secret is not right", "https://h/a?**** is not right"),
+            ("https://h/a? why?", "https://h/a? why?"),
+            ("rsync://h/a?b", "rsync://h/a?b"),
             ("https://h/a@1.tgz", "https://h/a@1.tgz"),
             ("https://h:8443/a:b@1.tgz", "https://h:8443/a:b@1.tgz"),
             ("http://[::1]/a@1", "http://[::1]/a@1"),
@@ -72,6 +120,26 @@ mod tests {
         ] {
             assert_eq!(without_passwords(text), shown);
             assert_eq!(without_passwords(shown), shown, "it is hidden already");
+        }
+    }
+
+    #[test]
+    fn of_a_secret_address_only_the_host_is_shown() {
+        for (address, shown) in [
+            ("https://hooks.example/services/T0/secret", "https://hooks.example/****"),
+            ("https://h:8443/?token=secret", "https://h:8443/****"),
+            ("https://h?secret", "https://h/****"),
+            ("https://h#secret", "https://h/****"),
+            ("https://me:se/cret@h/secret", "https://h/****"),
+            ("https://secret@h", "https://h/****"),
+            ("http://[::1]:9/secret", "http://[::1]:9/****"),
+            ("https://h", "https://h"),
+            ("https://h/", "https://h/"),
+            ("secret", "****"),
+            ("", ""),
+        ] {
+            assert_eq!(address_without_secrets(address), shown);
+            assert_eq!(address_without_secrets(shown), shown, "it is hidden already");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::Value;
-use service_kit::config::{Given, Settings, without_passwords};
+use service_kit::config::{Given, HIDDEN, Settings, without_passwords};
 use service_kit::grpc::check_credentials;
 
 use super::{print, print_json};
@@ -39,9 +39,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     for note in notes {
         let _ = writeln!(text, "# {note}");
     }
-    let merged = toml::to_string(&sections)?;
-    let shown = without_passwords(&merged);
-    if shown != merged {
+    let shown = without_passwords(&toml::to_string(&sections)?);
+    if shown.contains(HIDDEN) {
         text += "# **** stands for a password; this is no configuration without it.\n\n";
     }
     text += &shown;
