@@ -130,7 +130,117 @@ pub enum Outcome {
     Failed,
 }
 
+/// How a file counts in the few words of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Adopted,
+    Known,
+    Unknown,
+    Differing,
+    Failed,
+}
+
+/// The sum of an import in a few words. Each file is in one of the first five.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Stored by it.
+    pub adopted: u64,
+    /// Stored before.
+    pub known: u64,
+    /// Left: no tree has the name, or it can't be one.
+    pub unknown: u64,
+    /// Left: not what the tree says, or still changing.
+    pub differing: u64,
+    /// Left: could not be read, verified or stored.
+    pub failed: u64,
+    /// What is adopted, in octets.
+    pub adopted_bytes: u64,
+    /// Of what is adopted or known: removed from the directory.
+    pub removed: u64,
+}
+
+impl Counts {
+    /// Sums up numbers of outcomes, each with its files and octets. A number that nobody knows is a failure.
+    #[must_use]
+    pub fn of(tallies: impl IntoIterator<Item = (i32, u64, u64)>) -> Self {
+        let mut counts = Self::default();
+        for (number, files, bytes) in tallies {
+            let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.number() == number);
+            let count = match outcome.map_or(Class::Failed, Outcome::class) {
+                Class::Adopted => {
+                    counts.adopted_bytes = counts.adopted_bytes.saturating_add(bytes);
+                    &mut counts.adopted
+                }
+                Class::Known => &mut counts.known,
+                Class::Unknown => &mut counts.unknown,
+                Class::Differing => &mut counts.differing,
+                Class::Failed => &mut counts.failed,
+            };
+            *count = count.saturating_add(files);
+            if matches!(outcome, Some(Outcome::Removed | Outcome::StoredRemoved)) {
+                counts.removed = counts.removed.saturating_add(files);
+            }
+        }
+        counts
+    }
+}
+
 impl Outcome {
+    /// Each of them.
+    pub const ALL: [Self; 17] = [
+        Self::Adopted,
+        Self::Removed,
+        Self::AdoptedNotRemoved,
+        Self::AlreadyStored,
+        Self::StoredRemoved,
+        Self::StoredNotRemoved,
+        Self::StoredDiffers,
+        Self::Unknown,
+        Self::Damaged,
+        Self::Unverifiable,
+        Self::Growing,
+        Self::Part,
+        Self::Link,
+        Self::NotAFile,
+        Self::BadName,
+        Self::NoRoom,
+        Self::Failed,
+    ];
+
+    /// Its number wherever it is sent or stored, as in `rookery.v1.ImportOutcome`.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        match self {
+            Self::Adopted => 1,
+            Self::Removed => 2,
+            Self::AdoptedNotRemoved => 3,
+            Self::AlreadyStored => 4,
+            Self::StoredDiffers => 5,
+            Self::Unknown => 6,
+            Self::Damaged => 7,
+            Self::Unverifiable => 8,
+            Self::Growing => 9,
+            Self::Part => 10,
+            Self::Link => 11,
+            Self::NotAFile => 12,
+            Self::BadName => 13,
+            Self::NoRoom => 14,
+            Self::Failed => 15,
+            Self::StoredRemoved => 16,
+            Self::StoredNotRemoved => 17,
+        }
+    }
+
+    const fn class(self) -> Class {
+        match self {
+            Self::Adopted | Self::Removed | Self::AdoptedNotRemoved => Class::Adopted,
+            Self::AlreadyStored | Self::StoredRemoved | Self::StoredNotRemoved => Class::Known,
+            Self::Unknown | Self::Part | Self::Link | Self::NotAFile | Self::BadName => Class::Unknown,
+            Self::StoredDiffers | Self::Damaged | Self::Growing => Class::Differing,
+            Self::Unverifiable | Self::NoRoom | Self::Failed => Class::Failed,
+        }
+    }
+
     /// The word for logs, metrics and the operator.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -286,5 +396,17 @@ mod tests {
         assert_eq!(NameKind::of(".a.tar.portage_lockfile", true), NameKind::Part);
         assert_eq!(NameKind::of("a.tar", true), NameKind::Distfile);
         assert_eq!(NameKind::of("", false), NameKind::Bad);
+    }
+
+    #[test]
+    fn every_file_is_counted_once() {
+        // Two numbers that nobody knows: none, and one of a later release.
+        let numbers = Outcome::ALL.into_iter().map(Outcome::number).chain([0, 99]);
+        let counts = Counts::of(numbers.clone().chain(numbers).map(|number| (number, 1, 7)));
+        let sum = counts.adopted + counts.known + counts.unknown + counts.differing + counts.failed;
+        assert_eq!((sum, counts.adopted, counts.adopted_bytes, counts.removed), (38, 6, 42, 4));
+        assert_eq!((counts.known, counts.unknown, counts.differing, counts.failed), (6, 10, 6, 10));
+        let most = Counts::of([(1, u64::MAX, u64::MAX), (2, 1, 1)]);
+        assert_eq!((most.adopted, most.adopted_bytes), (u64::MAX, u64::MAX));
     }
 }

@@ -9,7 +9,7 @@ use rookery_proto::v1::acquire_fetch_response::Outcome as FetchOutcome;
 use rookery_proto::v1::cache_index_server::CacheIndex;
 use rookery_proto::v1::{
     AcknowledgeDecisionRequest, AcknowledgeDecisionResponse, AcquireFetchRequest, AcquireFetchResponse,
-    CatalogueChange, CommitFetchRequest, CommitFetchResponse, Decision, DecisionOutcome, Held, ImportOutcome,
+    CatalogueChange, CommitFetchRequest, CommitFetchResponse, Decision, DecisionOutcome, Held,
     InventoryBatch, Lease, Present, RegisterRequest, RegisterResponse, ReleaseFetchRequest,
     ReleaseFetchResponse, RenewFetchRequest, RenewFetchResponse, ReportAccessesRequest,
     ReportAccessesResponse, ReportImportProgressRequest, ReportImportProgressResponse, ReportImportRequest,
@@ -310,17 +310,15 @@ impl CacheIndex for CacheIndexService {
         }
         input::import_reports(&reports)?;
         for report in &reports {
-            let count = |wanted: ImportOutcome| {
-                report.tallies.iter().find(|tally| tally.outcome() == wanted).map_or(0, |tally| tally.files)
-            };
+            let counts = crate::imports::counts(std::slice::from_ref(report));
             tracing::info!(
                 replica_id,
                 decision_id,
                 dir = report.dir,
                 dry_run = report.dry_run,
                 files = report.tallies.iter().map(|tally| tally.files).sum::<u64>(),
-                adopted = count(ImportOutcome::Adopted),
-                removed = count(ImportOutcome::Removed) + count(ImportOutcome::StoredRemoved),
+                adopted = counts.adopted,
+                removed = counts.removed,
                 error = report.error,
                 "import"
             );

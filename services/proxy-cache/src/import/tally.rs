@@ -29,7 +29,7 @@ impl Tally {
         if list.len() < FILES_MAX {
             list.push(v1::ImportedFile {
                 name: walk::shown(&found.path),
-                outcome: wire(outcome).into(),
+                outcome: outcome.number(),
                 detail: line(detail),
                 size_bytes: found.size_bytes,
             });
@@ -47,8 +47,11 @@ impl Tally {
 
     pub(super) fn into_report(self, report: &mut v1::ImportReport) {
         let all: u64 = self.counts.values().map(|(files, _)| files).sum();
-        let tally =
-            |(outcome, (files, bytes))| v1::ImportTally { outcome: wire(outcome).into(), files, bytes };
+        let tally = |(outcome, (files, bytes)): (Outcome, (u64, u64))| v1::ImportTally {
+            outcome: outcome.number(),
+            files,
+            bytes,
+        };
         report.tallies = self.counts.into_iter().map(tally).collect();
         report.files = self.left;
         report.files.extend(self.stored);
@@ -64,28 +67,6 @@ pub(super) fn line(text: &str) -> String {
         line.pop();
     }
     line
-}
-
-fn wire(outcome: Outcome) -> v1::ImportOutcome {
-    match outcome {
-        Outcome::Adopted => v1::ImportOutcome::Adopted,
-        Outcome::Removed => v1::ImportOutcome::Removed,
-        Outcome::AdoptedNotRemoved => v1::ImportOutcome::AdoptedNotRemoved,
-        Outcome::AlreadyStored => v1::ImportOutcome::AlreadyStored,
-        Outcome::StoredRemoved => v1::ImportOutcome::StoredRemoved,
-        Outcome::StoredNotRemoved => v1::ImportOutcome::StoredNotRemoved,
-        Outcome::StoredDiffers => v1::ImportOutcome::StoredDiffers,
-        Outcome::Unknown => v1::ImportOutcome::Unknown,
-        Outcome::Damaged => v1::ImportOutcome::Damaged,
-        Outcome::Unverifiable => v1::ImportOutcome::Unverifiable,
-        Outcome::Growing => v1::ImportOutcome::Growing,
-        Outcome::Part => v1::ImportOutcome::Part,
-        Outcome::Link => v1::ImportOutcome::Link,
-        Outcome::NotAFile => v1::ImportOutcome::NotAFile,
-        Outcome::BadName => v1::ImportOutcome::BadName,
-        Outcome::NoRoom => v1::ImportOutcome::NoRoom,
-        Outcome::Failed => v1::ImportOutcome::Failed,
-    }
 }
 
 #[cfg(test)]
@@ -120,5 +101,15 @@ mod tests {
         assert_eq!(count, FILES_MAX as u64 + 10);
         let damaged = report.tallies.iter().find(|tally| tally.outcome() == v1::ImportOutcome::Damaged);
         assert_eq!(damaged.map(|tally| (tally.files, tally.bytes)), Some((11, 33)));
+    }
+
+    #[test]
+    fn outcomes_have_the_numbers_of_the_contract() {
+        for outcome in Outcome::ALL {
+            let number = v1::ImportOutcome::try_from(outcome.number()).unwrap();
+            assert_eq!(format!("{number:?}"), format!("{outcome:?}"));
+        }
+        let all = (1..).map_while(|number| v1::ImportOutcome::try_from(number).ok()).count();
+        assert_eq!(all, Outcome::ALL.len());
     }
 }
