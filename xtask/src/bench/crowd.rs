@@ -101,7 +101,7 @@ impl std::fmt::Display for Times {
 }
 
 /// What is started inherits it.
-fn allow_descriptors(count: u64) -> Result<()> {
+pub(super) fn allow_descriptors(count: u64) -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < count) {
         let wanted = Rlimit { current: Some(count), maximum: limit.maximum };

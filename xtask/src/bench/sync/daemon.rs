@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const READY_WITHIN: Duration = Duration::from_mins(2);
 pub(super) struct Daemon {
     pub(super) side: Side,
     pub(super) address: SocketAddr,
+    command: Command,
+    log: PathBuf,
     child: Child,
     settings: String,
 }
@@ -72,16 +74,27 @@ impl Daemon {
         let log = dir.join(format!("{}.log", side.name().replace(' ', "-")));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log)?);
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
-        let mut daemon = Self { side, address, child, settings };
-        let is_served = |daemon: &mut Self| {
-            let said = || fs::read_to_string(&log).unwrap_or_default();
-            ensure!(daemon.child.try_wait()?.is_none(), "{} has ended: {}", side.name(), said());
-            let url = format!("rsync://{address}/{MODULE}/metadata/");
-            let asked = Command::new("rsync").arg("--list-only").arg(url).output().context("rsync")?;
-            Ok(asked.status.success())
-        };
-        wait_until("a first answer", READY_WITHIN, || is_served(&mut daemon))?;
+        let mut daemon = Self { side, address, command, log, child, settings };
+        daemon.wait()?;
         Ok(daemon)
+    }
+
+    /// Ends it and starts it anew, over what it left.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = self.command.spawn().with_context(|| format!("{:?}", self.command))?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let (side, url) = (self.side, format!("rsync://{}/{MODULE}/metadata/", self.address));
+        wait_until("a first answer", READY_WITHIN, || {
+            let said = || fs::read_to_string(&self.log).unwrap_or_default();
+            ensure!(self.child.try_wait()?.is_none(), "{} has ended: {}", side.name(), said());
+            let asked = Command::new("rsync").arg("--list-only").arg(&url).output().context("rsync")?;
+            Ok(asked.status.success())
+        })
     }
 
     pub(super) fn settings(&self) -> String {

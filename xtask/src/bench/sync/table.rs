@@ -21,7 +21,7 @@ impl Side {
     /// How many connections stall for the figure of one: a thread's share is small, a process's is not.
     pub(super) fn stalled(self) -> u32 {
         match self {
-            Self::Rookery => 400,
+            Self::Rookery => 1000,
             Self::Stock => 20,
         }
     }
