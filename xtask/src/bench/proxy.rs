@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// Without the files of 512 MiB and 1 GiB.
     #[arg(long)]
     without_large: bool,
+    /// Only files that no cache has; nothing is put into the document.
+    #[arg(long, conflicts_with = "write")]
+    misses: bool,
     /// Put the table into docs/benchmarks.md.
     #[arg(long)]
     write: bool,
@@ -115,7 +118,8 @@ fn prepare(root: &Path, dir: &Path, options: &Options) -> Result<Site> {
         Ok(())
     };
     lay_out(&site.cache, &sizes, &[])?;
-    lay_out(&blank(&site), options.missed(), &["--unstored"])?;
+    let missed: Vec<u64> = options.missed().iter().chain(&[miss::FIRST]).copied().collect();
+    lay_out(&blank(&site), &missed, &["--unstored"])?;
     Ok(site)
 }
 
@@ -128,6 +132,10 @@ fn measure(mut site: Site, wanted: &[Kind], options: &Options) -> Result<String>
     let machine = kernel::machine();
     let origin = Peer::origin(&site)?;
     site.origin = Some(origin.address());
+    if options.misses {
+        let missed = miss::measure(&site, &blank(&site), wanted, options.rounds, options.missed())?;
+        return Ok(missed.render(options.missed()));
+    }
     let (mut peers, mut absent) = (Vec::new(), Vec::new());
     for kind in wanted {
         match ready(*kind, &site, options) {

@@ -9,7 +9,10 @@ use anyhow::Result;
 
 /// Octets a second: 1 Gbit/s.
 const OCTETS_A_SECOND: u32 = 125_000_000;
-const PIECE_OCTETS: usize = 64 << 10;
+/// What an interface hands over at once, more or less.
+const PIECE_OCTETS: usize = 16 << 10;
+/// Waiting for longer than this for the origin is a pause of the line's.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Connections to the address that this answers get to `origin`, whose octets come at the line's pace. For as long as the
 /// process lives.
@@ -50,14 +53,17 @@ fn paced(mut upstream: TcpStream, mut client: &TcpStream) -> io::Result<()> {
     let mut piece = vec![0; PIECE_OCTETS];
     let mut free_at = Instant::now();
     loop {
+        let asked = Instant::now();
         let octets = upstream.read(&mut piece)?;
         if octets == 0 {
             return Ok(());
         }
         let now = Instant::now();
         let takes = Duration::from_secs(1) * u32::try_from(octets).unwrap_or(u32::MAX) / OCTETS_A_SECOND;
-        // A timer that rings late by a piece or two is made up for.
-        free_at = free_at.max(now.checked_sub(4 * takes).unwrap_or(now)) + takes;
+        let has_paused = now - asked > PAUSE;
+        // A timer that rings late by some pieces is made up for.
+        free_at =
+            if has_paused { now } else { free_at.max(now.checked_sub(16 * takes).unwrap_or(now)) } + takes;
         thread::sleep(free_at.saturating_duration_since(now));
         client.write_all(&piece[..octets])?;
     }
