@@ -2,6 +2,7 @@
 
 mod crowd;
 mod kernel;
+mod median;
 mod proxy;
 mod sync;
 

@@ -54,8 +54,8 @@ pub(crate) fn run(options: &Options, dir: &Path) -> Result<()> {
     let text = format!(
         "## Syncs beside the stock daemon\n\n```sh\ncargo xtask bench sync --rounds {} --packages {}\n```\n\n\
          {machine}; clients on the same machine, everything in memory. The tree: {laid_out}. Medians of {} rounds in\n\
-         alternating order, least and most in brackets; processor time is user and system time of all of a daemon's\n\
-         processes, from the kernel's accounts. The client is {}.\n\n{}\nSettings:\n\n{settings}",
+         alternating order, least and most in brackets, ratios those of the two within a round; processor time is user\n\
+         and system time of all of a daemon's processes, from the kernel's accounts. The client is {}.\n\n{}\nSettings:\n\n{settings}",
         options.rounds,
         options.packages,
         options.rounds,

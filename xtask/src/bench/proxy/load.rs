@@ -5,15 +5,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::super::kernel;
+use super::pace::pace;
 use super::peers::{Peer, Target};
 
 /// How often the memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const PACED_CONNECTIONS: u32 = 16;
 
 /// What one server did under one load.
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,93 +132,19 @@ pub(super) fn curls(peer: &Peer, octets: u64, count: u32) -> Result<Figures> {
     })
 }
 
-/// So many requests a second, whether the last ones are answered or not; how long each took, from when it was
-/// due if the one before it was late.
+/// So many requests a second.
 pub(super) fn paced(peer: &Peer, octets: u64, rate: f64, seconds: u64) -> Result<Figures> {
     let target = peer.target(octets);
     if target.script.is_some() {
         bail!("only what answers in the mirror role is asked at a pace");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     measured(peer, octets, || {
-        let mut taken = runtime.block_on(pace(&target, rate, Duration::from_secs(seconds)))?;
+        let mut taken = pace(&target, rate, Duration::from_secs(seconds))?;
         taken.sort_by(f64::total_cmp);
         let p99 = taken.get(taken.len().saturating_sub(1) * 99 / 100).copied().context("no answer")?;
         #[allow(clippy::cast_precision_loss, reason = "a number of requests")]
         Ok((taken.len() as f64, p99))
     })
-}
-
-async fn pace(target: &Target, rate: f64, time: Duration) -> Result<Vec<f64>> {
-    let every = Duration::from_secs_f64(f64::from(PACED_CONNECTIONS) / rate);
-    let began = Instant::now();
-    let mut connections = tokio::task::JoinSet::new();
-    for number in 0..PACED_CONNECTIONS {
-        let first = began + every * number / PACED_CONNECTIONS;
-        connections.spawn(one_connection(
-            target.address.clone(),
-            target.path.clone(),
-            first,
-            every,
-            began + time,
-        ));
-    }
-    let mut taken = Vec::new();
-    while let Some(connection) = connections.join_next().await {
-        taken.extend(connection??);
-    }
-    Ok(taken)
-}
-
-async fn one_connection(
-    address: String,
-    path: String,
-    mut due: Instant,
-    every: Duration,
-    end: Instant,
-) -> Result<Vec<f64>> {
-    let mut socket = TcpStream::connect(&address).await?;
-    socket.set_nodelay(true)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    let (mut taken, mut buffer) = (Vec::new(), vec![0; 256 << 10]);
-    while due < end {
-        // A timer that rings late is nobody's fault; a server that is late is.
-        let from = if Instant::now() < due {
-            tokio::time::sleep_until(due.into()).await;
-            Instant::now()
-        } else {
-            due
-        };
-        socket.write_all(request.as_bytes()).await?;
-        read_answer(&mut socket, &mut buffer).await?;
-        taken.push(from.elapsed().as_secs_f64() * 1e3);
-        due += every;
-    }
-    Ok(taken)
-}
-
-async fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
-    let mut filled = 0;
-    let (head, body) = loop {
-        let read = socket.read(&mut buffer[filled..]).await?;
-        ensure!(read > 0, "the connection ended");
-        filled += read;
-        if let Some(end) = buffer[..filled].windows(4).position(|four| four == b"\r\n\r\n") {
-            break (String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase(), filled - end - 4);
-        }
-        ensure!(filled < buffer.len(), "a head without an end");
-    };
-    ensure!(head.starts_with("http/1.1 200"), "{head}");
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let length: usize = length.context("no Content-Length")?.trim().parse()?;
-    let mut left = length.saturating_sub(body);
-    while left > 0 {
-        let room = left.min(buffer.len());
-        let read = socket.read(&mut buffer[..room]).await?;
-        ensure!(read > 0, "the body ended early");
-        left -= read;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

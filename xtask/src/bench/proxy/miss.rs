@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::super::median::{ratio, spread};
 use super::line;
 use super::peers::{Kind, Peer, Site, Target};
 
@@ -129,11 +130,10 @@ impl Upstream {
 }
 
 impl Taken {
+    /// Milliseconds, by rounds.
     fn of(&self, upstream: Upstream, way: Way, octets: u64) -> Vec<f64> {
         let is_it = |one: &&(Upstream, Way, u64, f64)| (one.0, one.1, one.2) == (upstream, way, octets);
-        let mut of: Vec<f64> = self.0.iter().filter(is_it).map(|one| one.3).collect();
-        of.sort_by(f64::total_cmp);
-        of
+        self.0.iter().filter(is_it).map(|one| one.3 * 1e3).collect()
     }
 
     /// Medians, with their spread, and their ratio to the straight way's.
@@ -147,22 +147,23 @@ impl Taken {
         ways.sort_unstable();
         ways.dedup();
         for octets in sizes {
-            let median = |of: &[f64]| of.get(of.len() / 2).copied().unwrap_or(f64::NAN);
             for (upstream, way) in &ways {
-                let straight = median(&self.of(*upstream, None, *octets));
                 let of = self.of(*upstream, *way, *octets);
-                let (Some(least), Some(most)) = (of.first(), of.last()) else { continue };
+                if of.is_empty() {
+                    continue;
+                }
+                let to_straight = ratio(&of, &self.of(*upstream, None, *octets));
+                let ms = spread(of);
                 // Writing to a string can't fail.
                 let _ = writeln!(
                     text,
-                    "| {} MiB | {} | {} | {:.1} ({:.1}–{:.1}) | {:.2} |",
+                    "| {} MiB | {} | {} | {:.1} ({:.1}–{:.1}) | {to_straight:.2} |",
                     octets >> 20,
                     upstream.name(),
                     name(*way),
-                    median(&of) * 1e3,
-                    least * 1e3,
-                    most * 1e3,
-                    median(&of) / straight
+                    ms.median,
+                    ms.least,
+                    ms.most
                 );
             }
         }
@@ -184,11 +185,13 @@ mod tests {
             (line, None, 1 << 20, 0.010),
             (line, Some(Kind::Rookery), 1 << 20, 0.015),
             (loopback, Some(Kind::Rookery), 1 << 20, 0.005),
+            (loopback, Some(Kind::Rookery), 1 << 20, 0.006),
+            (loopback, Some(Kind::Rookery), 1 << 20, 0.004),
         ]);
         let text = taken.render(&[1 << 20]);
         for row in [
             "| 1 MiB | loopback | straight | 2.0 (1.0–4.0) | 1.00 |\n",
-            "| 1 MiB | loopback | rookery | 5.0 (5.0–5.0) | 2.50 |\n",
+            "| 1 MiB | loopback | rookery | 5.0 (4.0–6.0) | 2.50 |\n",
             "| 1 MiB | 1 Gbit/s | rookery | 15.0 (15.0–15.0) | 1.50 |\n",
         ] {
             assert!(text.contains(row), "{text}");

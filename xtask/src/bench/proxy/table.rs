@@ -3,47 +3,33 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::super::median::{ratio, spread};
 use super::load::Figures;
 use super::peers::Kind;
 
 /// The rounds of each load and server.
 pub(super) type Rounds = BTreeMap<(usize, Kind), Vec<Figures>>;
 
-/// Median, least and most.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-fn spread(rounds: &[Figures], of: impl Fn(&Figures) -> f64) -> Spread {
-    let mut values: Vec<f64> = rounds.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-    Spread { median: at(values.len() / 2), least: at(0), most: at(values.len().saturating_sub(1)) }
-}
-
 /// One table for each load.
 pub(super) fn render(loads: &[String], rounds: &Rounds) -> String {
     let mut text = String::new();
     for (load, title) in loads.iter().enumerate() {
-        let nginx = rounds.get(&(load, Kind::Nginx)).map(Vec::as_slice).unwrap_or_default();
-        let peer_rate = spread(nginx, |one| one.octets_rate).median;
-        let peer_cpu = spread(nginx, |one| one.cpu_per_gb).median;
-        let peer_p99 = spread(nginx, |one| one.p99_ms).median;
+        let of = |kind: Kind, what: fn(&Figures) -> f64| -> Vec<f64> {
+            rounds.get(&(load, kind)).into_iter().flatten().map(what).collect()
+        };
         // Writing to a string can't fail.
         let _ = writeln!(
             text,
             "\n{title}\n\n| server | answers/s | MB/s (least–most) | to nginx | CPU s/GB | to nginx | p99 ms | to nginx | anonymous MiB |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         );
-        for kind in Kind::ALL {
-            let Some(of) = rounds.get(&(load, kind)) else { continue };
-            let (octets, cpu) = (spread(of, |one| one.octets_rate), spread(of, |one| one.cpu_per_gb));
-            let p99 = spread(of, |one| one.p99_ms).median;
+        for kind in Kind::ALL.into_iter().filter(|kind| rounds.contains_key(&(load, *kind))) {
+            let median = |what| spread(of(kind, what)).median;
+            let to_nginx = |what| ratio(&of(kind, what), &of(Kind::Nginx, what));
+            let octets = spread(of(kind, |one| one.octets_rate));
+            let p99 = median(|one| one.p99_ms);
             let (latency, to_peer) = if p99 > 0.0 {
-                (format!("{p99:.2}"), format!("{:.2}", p99 / peer_p99))
+                (format!("{p99:.2}"), format!("{:.2}", to_nginx(|one| one.p99_ms)))
             } else {
                 (String::new(), String::new())
             };
@@ -51,14 +37,14 @@ pub(super) fn render(loads: &[String], rounds: &Rounds) -> String {
                 text,
                 "| {} | {:.0} | {:.0} ({:.0}–{:.0}) | {:.2} | {:.3} | {:.2} | {latency} | {to_peer} | {:.0} |",
                 kind.name(),
-                spread(of, |one| one.rate).median,
+                median(|one| one.rate),
                 octets.median / 1e6,
                 octets.least / 1e6,
                 octets.most / 1e6,
-                octets.median / peer_rate,
-                cpu.median,
-                cpu.median / peer_cpu,
-                spread(of, |one| one.anonymous_mebibytes).median,
+                to_nginx(|one| one.octets_rate),
+                median(|one| one.cpu_per_gb),
+                to_nginx(|one| one.cpu_per_gb),
+                median(|one| one.anonymous_mebibytes),
             );
         }
     }
@@ -101,7 +87,7 @@ mod tests {
         };
         let rounds = Rounds::from([
             ((0, Kind::Rookery), [30.0, 10.0, 20.0].map(figures).to_vec()),
-            ((0, Kind::Nginx), vec![figures(40.0)]),
+            ((0, Kind::Nginx), [60.0, 20.0, 80.0].map(figures).to_vec()),
         ]);
         let table = render(&["1 KiB".to_owned()], &rounds);
         assert!(

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
+use super::super::median::{ratio, spread};
+
 /// Which daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
@@ -101,22 +103,15 @@ impl Rounds {
     }
 }
 
-/// Median, least and most.
-fn spread(figures: &[Figure]) -> Option<[Figure; 3]> {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(|one, other| one.0.total_cmp(&other.0));
-    Some([*sorted.get(sorted.len() / 2)?, *sorted.first()?, *sorted.last()?])
-}
-
 pub(super) fn render(rounds: &Rounds) -> String {
     let mut text =
         "| work | rookery | stock rsyncd | ratio | goal |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for (work, sides) in &rounds.0 {
-        let of = |side| sides.get(&side).and_then(|figures| spread(figures));
-        let (Some(ours), Some(theirs)) = (of(Side::Rookery), of(Side::Stock)) else { continue };
-        let shown = |[median, least, most]: [Figure; 3]| format!("{median} ({least} to {most})");
+        let (Some(ours), Some(theirs)) = (sides.get(&Side::Rookery), sides.get(&Side::Stock)) else {
+            continue;
+        };
         let goal = work.goal().map(|goal| format!("{goal:.3}")).unwrap_or_default();
-        let ratio = ours[0].0 / theirs[0].0;
+        let ratio = ratio(&values(ours), &values(theirs));
         // Writing to a string can't fail.
         let _ = writeln!(
             text,
@@ -127,6 +122,18 @@ pub(super) fn render(rounds: &Rounds) -> String {
         );
     }
     text
+}
+
+fn values(figures: &[Figure]) -> Vec<f64> {
+    figures.iter().map(|figure| figure.0).collect()
+}
+
+/// Median, least and most.
+fn shown(figures: &[Figure]) -> String {
+    let unit = figures.first().map_or(Unit::Seconds, |figure| figure.1);
+    let spread = spread(values(figures));
+    let [median, least, most] = [spread.median, spread.least, spread.most].map(|value| Figure(value, unit));
+    format!("{median} ({least} to {most})")
 }
 
 #[cfg(test)]
