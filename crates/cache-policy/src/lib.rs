@@ -1,10 +1,10 @@
 //! What the farm decides about its cache, as pure functions: which blob goes, who may fetch, whom to ask
-//! first and last and which of them fail, how fast, what is adopted, what is read again, and what of unlisted
-//! responses is kept.
+//! first and last and which of them fail, how fast, what is adopted, what is read again, what of unlisted
+//! responses is kept, and which stored times a clock that was ahead wrote.
 //!
 //! Start reading at [`eviction::plan_eviction`], then [`lease::LeaseSlot`], [`standing::Standings`],
-//! [`import::plan_import`], [`scrub::plan_scrub`], [`source::judge`], [`score::Scores`], [`bandwidth::Bucket`] and
-//! [`reuse::decide_storage`].
+//! [`import::plan_import`], [`scrub::plan_scrub`], [`source::judge`], [`score::Scores`], [`bandwidth::Bucket`],
+//! [`reuse::decide_storage`] and [`ahead::Watch`].
 //!
 //! Three modules look at the places that files come from, each for another question: [`standing`] says who gave wrong
 //! bytes and is asked last for minutes, [`score`] who is quicker and so asked first, both in a replica and forgotten with
@@ -17,6 +17,7 @@
 //! Every answer is an enum with a reason, and each reason's `as_str` is what logs, metrics and the
 //! operator's screen call it.
 
+pub mod ahead;
 pub mod bandwidth;
 pub mod eviction;
 pub mod import;

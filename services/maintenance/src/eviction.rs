@@ -108,6 +108,7 @@ impl Core {
             let planned = self.index.plan_and_decide(self.policy, agreed, true, now).await?;
             return planned.map_err(EvictionError::Gap);
         }
+        self.check_times(now).await?;
         let run = self.index.begin_run(RunKind::Evict, now).await?;
         let planned = self.index.plan_and_decide(self.policy, agreed, false, now).await;
         let result = planned.map_err(EvictionError::from).and_then(|plan| plan.map_err(EvictionError::Gap));

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use cache_policy::UnixMs;
+use cache_policy::ahead::Stored;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::blob::BlobRecord;
@@ -108,7 +109,7 @@ async fn insert_blobs(
     let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO blobs (blake2b, size_bytes, last_access_ms) ");
     sql.push_values(rows, |mut values, Believed { row, blob_bytes }| {
         values.push_bind(row.blob.as_bytes().to_vec());
-        values.push_bind(to_sql(*blob_bytes)).push_bind(row.last_access_ms.min(now.get()));
+        values.push_bind(to_sql(*blob_bytes)).push_bind(told_access(row.last_access_ms, now));
     });
     sql.push(
         " ON CONFLICT (blake2b) DO UPDATE SET last_access_ms = excluded.last_access_ms
@@ -116,6 +117,15 @@ async fn insert_blobs(
     );
     sql.build().execute(tx).await?;
     Ok(())
+}
+
+/// A time that is ahead was written by a clock that was, nobody knows when. Taken for now, it would be a new access with
+/// each inventory that repeats it.
+fn told_access(at_ms: i64, now: UnixMs) -> i64 {
+    match Stored::judge(UnixMs::new(at_ms), now) {
+        Stored::Past => at_ms.min(now.get()),
+        Stored::Ahead => 0,
+    }
 }
 
 /// A copy that came after the inventory was begun stays as it was committed; the grace of one that is found

@@ -8,6 +8,7 @@
 //! came first; reads have connections of their own and see the last committed state (WAL).
 
 mod access;
+mod ahead;
 mod blob;
 mod catalogue;
 mod contradiction;

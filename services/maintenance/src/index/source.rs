@@ -107,6 +107,15 @@ pub(super) async fn note(
     Ok(())
 }
 
+/// Of a clock that was ahead: they would count as of the last hour for as long as that. Answers how many there were.
+pub(super) async fn forget_tries_after(
+    conn: &mut SqliteConnection,
+    latest: UnixMs,
+) -> Result<u64, IndexError> {
+    let sql = "DELETE FROM source_tries WHERE span > $1";
+    Ok(sqlx::query(sql).bind(span(latest)).execute(conn).await?.rows_affected())
+}
+
 async fn knows(tx: &mut SqliteConnection, replica_id: &str, origin: &str) -> Result<bool, IndexError> {
     let sql = "SELECT COUNT(*) FROM sources WHERE replica_id = $1 AND origin = $2";
     let count: i64 = sqlx::query_scalar(sql).bind(replica_id).bind(origin).fetch_one(tx).await?;
