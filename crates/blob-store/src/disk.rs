@@ -140,6 +140,23 @@ impl Disk {
         self.run(FileOp::Write, path, || fs::write(path, bytes))
     }
 
+    /// Puts a whole file in the place of another one: what is there afterwards is the old one or the new one, and the new
+    /// one has all its bytes even after a power cut. `new` is where it is written first. That it is the new one lasts
+    /// only once the directory is synced.
+    pub(crate) fn replace(&self, new: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.remove(new)?;
+        let file = self.open_or_create(new)?;
+        self.write_at(&file, new, bytes, 0)?;
+        self.sync(&file, new)?;
+        self.rename(new, path)
+    }
+
+    /// The same, to last.
+    pub(crate) fn replace_durably(&self, new: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.replace(new, path, bytes)?;
+        path.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
+    }
+
     pub(crate) fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
         self.run(FileOp::Write, path, || file.write_all_at(bytes, offset))
     }
@@ -191,7 +208,6 @@ impl Disk {
         })
     }
 
-    /// Of an open file: no way to it is looked for.
     /// Of an open file; `None` if it can't be looked at. `path` is only asked for where faults are planted: to make one
     /// takes as long as to look at the file, and this is in every hit.
     pub(crate) fn stat_open(&self, file: &File, path: impl Fn() -> PathBuf) -> Option<Metadata> {

@@ -255,6 +255,7 @@ impl Inner {
                 return Err(error);
             }
         };
+        self.sync_aside(digest, aside);
         let became = aside.as_str();
         tracing::error!(blob = %digest, became, "a blob is damaged on disk, or can't be read");
         for (scope, name) in &entry.names {
@@ -264,6 +265,17 @@ impl Inner {
             }
         }
         Ok(Some(aside))
+    }
+
+    /// Else a power cut could bring a damaged blob back. It is out of service whatever becomes of this.
+    fn sync_aside(&self, digest: &BlobDigest, aside: Aside) {
+        let kept_in = (aside == Aside::Kept).then(|| self.layout.quarantine());
+        let path = self.layout.blob(digest);
+        // Where it came to first, so that it isn't gone from both.
+        let mut dirs = kept_in.as_deref().into_iter().chain(path.parent());
+        if let Err(error) = dirs.try_for_each(|dir| self.disk.sync_dir(dir)) {
+            tracing::warn!(%error, blob = %digest, "a damaged blob may be back after a power cut, for the next scrub");
+        }
     }
 
     /// Feeds a blob to `hashers` without that counting as an access; `None` if it isn't here. `pace` is

@@ -30,6 +30,9 @@
 //! 5. The link is made in `tmp/` and renamed over the name, so the name leads to the old blob or to the
 //!    new one. Its blob has been durable since step 4. Links are removed before the blob that they
 //!    lead to; a link that leads nowhere all the same is removed at the next start.
+//! 6. A damaged blob is renamed to `quarantine/`, or removed, before its links are, and both directories are
+//!    fsynced, so that it is not back after a power cut. A wrong part may be: it has no state then.
+//! 7. `replica-id` and `layout.conf` are written in `tmp/`, fsynced, renamed, and their directory is fsynced.
 //!
 //! This crate must not fetch, must not decide what to evict, and must not know of HTTP. Every
 //! function that touches the disk blocks: call it off the reactor. Start reading at [`Store`].

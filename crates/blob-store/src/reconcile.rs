@@ -93,8 +93,7 @@ impl<'a> Reconciler<'a> {
             return Ok(());
         }
         let new = self.layout.tmp().join("layout.conf");
-        self.disk.write_small(&new, layout::LAYOUT_CONF.as_bytes())?;
-        self.disk.rename(&new, &path)
+        self.disk.replace_durably(&new, &path, layout::LAYOUT_CONF.as_bytes())
     }
 
     fn blobs(&mut self) -> Result<(), StoreError> {

@@ -240,11 +240,7 @@ impl Shared {
         let (new, path) = (self.paths.tmp.join(key.file_name()), self.paths.heads.join(key.file_name()));
         let mut octets = format!("body {body} {length_bytes}\n").into_bytes();
         octets.extend_from_slice(head);
-        self.disk().remove(&new)?;
-        let file = self.disk().open_or_create(&new)?;
-        self.disk().write_at(&file, &new, &octets, 0)?;
-        self.disk().sync(&file, &new)?;
-        self.disk().rename(&new, &path)?;
+        self.disk().replace(&new, &path, &octets)?;
         // From here on it is the one that a restart finds; the index must say so even if the sync fails.
         lock(&self.index).insert(*key, head.into(), body.to_owned(), length_bytes);
         self.disk().sync_dir(&self.paths.heads)?;

@@ -19,9 +19,10 @@ pub(crate) struct Slot {
 
 /// Takes the first free slot of `cache_dir`.
 pub(crate) fn lock_first_free(disk: &Disk, cache_dir: &Path) -> Result<Slot, StoreError> {
+    disk.create_dir_all(cache_dir)?;
     for number in 0..SLOTS_MAX {
         let root = cache_dir.join(format!("r{number}"));
-        disk.create_dir_all(&root)?;
+        disk.create_dir(&root)?;
         let path = root.join("lock");
         let lock = disk.open_or_create(&path)?;
         if disk.try_lock(&lock, &path)? {
@@ -42,8 +43,10 @@ pub(crate) fn replica_id(disk: &Disk, layout: &Layout) -> Result<String, StoreEr
     }
     let id = hex::encode(rand::random::<[u8; 16]>());
     let new = layout.tmp().join("replica-id");
-    disk.write_small(&new, format!("{id}\n").as_bytes())?;
-    disk.rename(&new, &path)?;
-    disk.sync_dir(layout.root())?;
+    // Without an id no start of this slot came so far: here its directory may not last yet.
+    if let Some(cache_dir) = layout.root().parent() {
+        disk.sync_dir(cache_dir)?;
+    }
+    disk.replace_durably(&new, &path, format!("{id}\n").as_bytes())?;
     Ok(id)
 }

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use blob_store::{Aside, Evicted, FaultHook, FileOp, Scope, Store, Verified};
 use common::{
-    assert_index_equals_disk, assert_sound, contents, digest, expected, files_below, name, open, open_with,
-    options, put,
+    assert_in_a_row, assert_index_equals_disk, assert_sound, contents, digest, expected, files_below, name,
+    open, open_with, options, put, recording,
 };
 
 fn blob_path(slot: &Path, contents: &[u8]) -> std::path::PathBuf {
@@ -113,6 +113,33 @@ fn a_damaged_blob_is_out_of_service_or_as_it_was() {
         }
     }
     assert!((20..80).contains(&out_of_service), "{out_of_service}");
+}
+
+#[test]
+fn what_is_put_aside_does_not_come_back_with_a_power_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hook, operations) = recording();
+    let store = open_with(dir.path(), hook).unwrap();
+    let blob = put(&store, "a", b"hello").digest;
+    let path = blob_path(store.slot_dir(), b"hello");
+    let (group, quarantine) = (path.parent().unwrap().to_owned(), store.slot_dir().join("quarantine"));
+    fs::write(&path, b"jello").unwrap();
+    assert_eq!(store.verify(&blob).unwrap(), Verified::Damaged(Aside::Kept));
+    assert_in_a_row(
+        &operations.lock().unwrap(),
+        &[
+            (FileOp::Rename, quarantine.join(blob.to_hex())),
+            (FileOp::SyncDir, quarantine),
+            (FileOp::SyncDir, group.clone()),
+        ],
+    );
+
+    // One that is too large for quarantine is removed.
+    put(&store, "a", b"hello");
+    OpenOptions::new().write(true).open(&path).unwrap().set_len((256 << 20) + 1).unwrap();
+    assert!(store.read(&blob).unwrap().is_none());
+    let removed = [(FileOp::Remove, path), (FileOp::SyncDir, group)];
+    assert_in_a_row(&operations.lock().unwrap(), &removed);
 }
 
 #[test]

@@ -6,13 +6,17 @@
 
 mod common;
 
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use blob_store::{BeginError, FaultHook, Scope, Store};
-use common::{assert_index_equals_disk, assert_sound, digest, expected, name, open, open_with};
+use blob_store::{BeginError, FaultHook, FileOp, Scope, Store};
+use common::{
+    assert_in_a_row, assert_index_equals_disk, assert_sound, digest, expected, name, open, open_with,
+    recording,
+};
 
 /// Puts, resumes, repoints, evicts, verifies; goes on after each failure.
 fn story(store: &Store) {
@@ -63,6 +67,9 @@ fn operations() -> usize {
 fn check_after_restart(dir: &Path) {
     let store = open(dir);
     assert_index_equals_disk(&store);
+    let slot = |file: &str| fs::read_to_string(store.slot_dir().join(file)).unwrap();
+    assert_eq!(slot("replica-id"), format!("{}\n", store.replica_id()));
+    assert_eq!(slot("distfiles/layout.conf"), "[structure]\n0=filename-hash BLAKE2B 8\n");
     story(&store);
     assert_index_equals_disk(&store);
     assert_eq!(store.named(&Scope::DISTFILES, &name("c")), Some(digest(b"first")));
@@ -97,6 +104,31 @@ fn the_process_may_be_killed_before_any_operation() {
             assert_sound(&dir.path().join("r0"));
         }
         check_after_restart(dir.path());
+    }
+}
+
+#[test]
+fn what_the_slot_says_of_itself_outlives_a_power_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hook, operations) = recording();
+    let store = open_with(dir.path(), hook).unwrap();
+    let slot = store.slot_dir();
+    for (name, place) in [("replica-id", slot.to_owned()), ("layout.conf", slot.join("distfiles"))] {
+        let new = slot.join("tmp").join(name);
+        assert_in_a_row(
+            &operations.lock().unwrap(),
+            &[
+                (FileOp::Write, new.clone()),
+                (FileOp::Sync, new),
+                (FileOp::Rename, place.join(name)),
+                (FileOp::SyncDir, place),
+            ],
+        );
+    }
+    // A file in a directory that is lost is lost.
+    let done = operations.lock().unwrap();
+    for parent in [dir.path(), slot] {
+        assert!(done.contains(&(FileOp::SyncDir, parent.to_owned())), "{}", parent.display());
     }
 }
 

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use blake2::{Blake2b512, Digest as _};
-use blob_store::{BlobDigest, Committed, Expected, FaultHook, Options, Scope, Store};
+use blob_store::{BlobDigest, Committed, Expected, FaultHook, FileOp, Options, Scope, Store};
 use gentoo_repo::{Digests, DistfileName, HashAlgorithm};
 
 pub(crate) fn options(dir: &Path, capacity_bytes: u64) -> Options {
@@ -21,6 +22,25 @@ pub(crate) fn open(dir: &Path) -> Store {
 
 pub(crate) fn open_with(dir: &Path, faults: FaultHook) -> Result<Store, blob_store::StoreError> {
     Store::open(Options { faults: Some(faults), ..options(dir, u64::MAX / 2) }).map(|(store, _)| store)
+}
+
+/// What was done to which path.
+pub(crate) type Operation = (FileOp, PathBuf);
+
+/// Lets every operation be done, and notes it.
+pub(crate) fn recording() -> (FaultHook, Arc<Mutex<Vec<Operation>>>) {
+    let operations = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&operations);
+    let hook = move |operation, path: &Path| {
+        noted.lock().unwrap().push((operation, path.to_owned()));
+        Ok(())
+    };
+    (Arc::new(hook), operations)
+}
+
+/// These were done one after the other, with nothing between them.
+pub(crate) fn assert_in_a_row(operations: &[Operation], expected: &[Operation]) {
+    assert!(operations.windows(expected.len()).any(|row| row == expected), "{expected:?} in {operations:#?}");
 }
 
 pub(crate) fn name(text: &str) -> DistfileName {
