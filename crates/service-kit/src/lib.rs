@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod durable;
 pub mod exit_code;
 pub mod grpc;
 pub mod health;

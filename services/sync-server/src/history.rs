@@ -3,12 +3,13 @@
 //! the generation that it speaks of is published.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use service_kit::durable;
 use tree_store::{ModuleName, TreeError};
 
 /// The file's contents.
@@ -110,12 +111,7 @@ impl History {
 
     fn write(&self, facts: &Facts) -> io::Result<()> {
         let text = toml::to_string(facts).map_err(io::Error::other)?;
-        let temporary = self.path.with_extension("toml.new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all()
+        durable::replace(&self.path, &self.path.with_extension("toml.new"), text.as_bytes())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Facts> {

@@ -6,12 +6,13 @@
 //! what can't be written is missing, with a warning.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use service_kit::durable;
 use tree_store::report::Fault;
 use tree_store::{Generation, ModuleName, NodeKind, Refusal};
 
@@ -187,11 +188,11 @@ impl Refusals {
         remove(&new)?;
         fs::create_dir_all(new.join("files"))?;
         copy_files(candidate, &mut report.faults, &new.join("files"))?;
-        write_durably(&new.join(TEXT), report.text().as_bytes())?;
+        durable::create(&new.join(TEXT), report.text().as_bytes())?;
         write_report(&new, &report)?;
         let place = self.place(newest.unwrap_or(0) + 1);
         fs::rename(&new, &place)?;
-        sync_directory(&self.directory)?;
+        durable::sync_directory(&self.directory)?;
         let too_many = (numbers.len() + 1).saturating_sub(KEPT_MAX);
         for &number in &numbers[..too_many] {
             remove(&self.place(number))?;
@@ -255,28 +256,16 @@ fn copy_files(candidate: &Generation, faults: &mut [FaultRecord], into: &Path) -
         }
         left_bytes -= bytes;
         let name = (copies.len() + 1).to_string();
-        write_durably(&into.join(&name), &candidate.read(id, FILE_BYTES_MAX)?)?;
+        durable::create(&into.join(&name), &candidate.read(id, FILE_BYTES_MAX)?)?;
         fault.copy = format!("files/{name}");
         copies.insert(fault.path.clone(), fault.copy.clone());
     }
-    sync_directory(into)
+    durable::sync_directory(into)
 }
 
 fn write_report(place: &Path, report: &Report) -> io::Result<()> {
-    let temporary = place.join("report.new");
-    write_durably(&temporary, &serde_json::to_vec_pretty(report).map_err(io::Error::other)?)?;
-    fs::rename(&temporary, place.join(REPORT))?;
-    sync_directory(place)
-}
-
-fn write_durably(path: &Path, octets: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(octets)?;
-    file.sync_all()
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    let octets = serde_json::to_vec_pretty(report).map_err(io::Error::other)?;
+    durable::replace(&place.join(REPORT), &place.join("report.new"), &octets)
 }
 
 fn remove(directory: &Path) -> io::Result<()> {

@@ -5,12 +5,13 @@
 //! right; with a time in it (milliseconds since the Unix epoch), that they were wrong and that nobody gets
 //! ranges of the name until then. Everything here blocks.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gentoo_repo::DistfileName;
+use service_kit::durable;
 use tracing::warn;
 
 const DIR: &str = "unverified";
@@ -75,11 +76,8 @@ impl Doubts {
     /// They were wrong.
     pub(crate) fn note_wrong(&self, name: &DistfileName, until_ms: i64) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = self.dir.join(NEW);
-        let mut file = File::create(&new)?;
-        write!(file, "{until_ms}")?;
-        file.sync_all()?;
-        fs::rename(&new, self.dir.join(name.as_str()))
+        let text = until_ms.to_string();
+        durable::replace(&self.dir.join(name.as_str()), &self.dir.join(NEW), text.as_bytes())
     }
 
     /// They were right. Wrong ones that went out before are remembered for as long as they have to be.

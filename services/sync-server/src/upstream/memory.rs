@@ -1,12 +1,13 @@
 //! What outlives the process: when each upstream may be asked again, and what staging holds.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use service_kit::durable;
 
 use super::{UpstreamError, state};
 
@@ -67,11 +68,7 @@ impl Memory {
         let (path, temporary) = (directory.join(NAME), directory.join("memory.toml.new"));
         let written = || {
             let text = toml::to_string(self).map_err(io::Error::other)?;
-            let mut file = File::create(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(directory)?.sync_all()
+            durable::replace(&path, &temporary, text.as_bytes())
         };
         written().map_err(state(&path, "write"))
     }
