@@ -265,7 +265,7 @@ impl Task {
 
 async fn pause_after(module: &Module, outcome: &Result<Looked, LookError>) -> Duration {
     let pause = match module.upstream() {
-        Some(upstream) => upstream.due_in().await,
+        Some(upstream) => upstream.look_in().await,
         None => module.plan().config.poll(),
     };
     match outcome {

@@ -34,7 +34,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gentoo_repo::timestamp;
 use service_kit::clock;
@@ -188,9 +188,9 @@ impl Upstream {
         })
     }
 
-    /// How long until an upstream may be asked.
-    pub(crate) async fn due_in(&self) -> Duration {
-        self.memory.lock().await.due_in(&self.names, clock::now_ms(), self.poll)
+    /// How long until the next pull is of use.
+    pub(crate) async fn look_in(&self) -> Duration {
+        self.memory.lock().await.look_in(&self.names, clock::now_ms(), self.poll)
     }
 
     /// What is being done now, for people; mostly nothing.
@@ -214,7 +214,16 @@ impl Upstream {
         masters: &[Master],
     ) -> Result<Pulled, UpstreamError> {
         let mut memory = self.memory.lock().await;
-        let due_in = memory.due_in(&self.names, clock::now_ms(), self.poll);
+        let now_ms = clock::now_ms();
+        let pauses = memory.put_back(now_ms, Instant::now(), self.poll);
+        if pauses > 0 {
+            self.store(&memory).await?;
+            tracing::warn!(
+                directory = %self.directory.display(), pauses,
+                "upstreams may be asked again sooner than was noted: the clock was ahead then, or poll was longer"
+            );
+        }
+        let due_in = memory.due_in(&self.names, now_ms, self.poll);
         if due_in.is_zero() {
             let live_seconds = live_seconds.filter(|_| !allow_older && !memory.allow_older);
             let outcome = self.ask_each(&mut memory, live_seconds, masters).await;

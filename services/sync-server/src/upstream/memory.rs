@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use service_kit::durable;
@@ -13,6 +13,10 @@ use super::{UpstreamError, state};
 
 /// The pause after the first failure; it doubles with each one, up to `poll`.
 const RETRY_FIRST: Duration = Duration::from_mins(5);
+
+/// For so long the clock has to go on before it is believed that says that a pause was noted by one that was ahead: at
+/// the start of a host it may be behind itself, and then what was noted is right.
+const BELIEVED_AFTER: Duration = Duration::from_mins(10);
 
 /// The file's name.
 const NAME: &str = "memory.toml";
@@ -34,6 +38,9 @@ pub(super) struct Memory {
     pub(super) allow_older: bool,
     /// By URL.
     asked: BTreeMap<String, Asked>,
+    /// Since when a pause is known to be longer than any that is made.
+    #[serde(skip)]
+    ahead_since: Option<Instant>,
 }
 
 /// One upstream.
@@ -84,6 +91,43 @@ impl Memory {
         self.settled_by.is_some() && self.staged.is_some()
     }
 
+    /// Puts pauses back that are longer than any that is made: a clock that was ahead noted them, or `poll` was longer.
+    /// Once, because a pause that is only shortened when it is read begins anew each time. `at` is the time of a clock
+    /// that nobody sets. Answers how many were put back.
+    pub(super) fn put_back(&mut self, now_ms: u64, at: Instant, poll: Duration) -> usize {
+        let latest_ms = after(now_ms, poll);
+        if !self.has_ahead(latest_ms) {
+            self.ahead_since = None;
+            return 0;
+        }
+        let since = *self.ahead_since.get_or_insert(at);
+        if at.saturating_duration_since(since) < BELIEVED_AFTER {
+            return 0;
+        }
+        self.ahead_since = None;
+        let mut count = 0;
+        if self.not_before_ms > latest_ms {
+            (self.not_before_ms, count) = (latest_ms, 1);
+        }
+        for asked in self.asked.values_mut().filter(|asked| asked.not_before_ms > latest_ms) {
+            let pause = asked.failures.checked_sub(1).map_or(poll, |before| pause_after(before, poll));
+            asked.not_before_ms = after(now_ms, pause);
+            count += 1;
+        }
+        count
+    }
+
+    fn has_ahead(&self, latest_ms: u64) -> bool {
+        let asked = self.asked.values().map(|asked| asked.not_before_ms);
+        asked.chain([self.not_before_ms]).any(|not_before_ms| not_before_ms > latest_ms)
+    }
+
+    /// When to look again: what lies ahead is put back by then.
+    pub(super) fn look_in(&self, urls: &[String], now_ms: u64, poll: Duration) -> Duration {
+        let due_in = self.due_in(urls, now_ms, poll);
+        if self.has_ahead(after(now_ms, poll)) { due_in.min(BELIEVED_AFTER) } else { due_in }
+    }
+
     /// How long until any of `urls` may be asked. Never longer than `poll`, whatever the clock did meanwhile.
     pub(super) fn due_in(&self, urls: &[String], now_ms: u64, poll: Duration) -> Duration {
         if self.is_settled() {
@@ -106,7 +150,7 @@ impl Memory {
     pub(super) fn note_asked(&mut self, url: &str, now_ms: u64, poll: Duration) {
         self.settled_by = None;
         let asked = self.asked.entry(url.to_owned()).or_default();
-        let pause = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(asked.failures)).min(poll);
+        let pause = pause_after(asked.failures, poll);
         asked.failures = asked.failures.saturating_add(1);
         asked.not_before_ms = after(now_ms, pause);
         "the last pull was broken off".clone_into(&mut asked.reason);
@@ -133,6 +177,11 @@ impl Memory {
         let asked = Asked { not_before_ms: self.not_before_ms, ..Asked::default() };
         self.asked.insert(url.to_owned(), asked);
     }
+}
+
+/// After one more failure.
+fn pause_after(failures: u32, poll: Duration) -> Duration {
+    RETRY_FIRST.saturating_mul(2_u32.saturating_pow(failures)).min(poll)
 }
 
 fn after(now_ms: u64, pause: Duration) -> u64 {
@@ -197,12 +246,48 @@ mod tests {
         assert!(!memory.is_settled() && memory.staged.is_some());
     }
 
-    #[test]
-    fn a_clock_that_went_back_a_year_delays_by_no_more_than_poll() {
+    /// Two upstreams, the first of which gave a tree and the second failed twice, as a clock noted that was a year ahead.
+    fn noted_ahead() -> (Memory, Vec<String>, u64) {
         let (mut memory, urls) = (Memory::default(), urls());
+        for _ in 0..2 {
+            memory.note_asked(&urls[1], NOW_MS, POLL);
+        }
         memory.staged = Some("a day".to_owned());
         memory.note_whole(&urls[0], NOW_MS, POLL);
-        assert_eq!(memory.due_in(&urls, NOW_MS - 31_536_000_000, POLL), POLL);
+        (memory, urls, NOW_MS - 31_536_000_000)
+    }
+
+    #[test]
+    fn a_clock_that_went_back_a_year_delays_by_no_more_than_poll() {
+        let (mut memory, urls, now_ms) = noted_ahead();
+        let begun = Instant::now();
+        let mut look = |minutes: u64| {
+            let now_ms = now_ms + minutes * 60_000;
+            let count = memory.put_back(now_ms, begun + Duration::from_mins(minutes), POLL);
+            let due = [memory.due_in(&urls, now_ms, POLL), memory.url_due_in(&urls[1], now_ms, POLL)];
+            (count, due.map(|due| due.as_secs() / 60), memory.look_in(&urls, now_ms, POLL).as_secs() / 60)
+        };
+        assert_eq!(look(0), (0, [720, 720], 10), "the clock is not believed yet");
+        assert_eq!(look(9), (0, [720, 720], 10));
+        assert_eq!(look(10), (3, [720, 10], 720));
+        assert_eq!(look(11), (0, [719, 9], 719), "once");
+        assert_eq!(look(730), (0, [0, 0], 0));
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_for_a_while_shortens_no_pause() {
+        let (mut memory, urls, behind_ms) = noted_ahead();
+        let (before, begun) = (memory.clone(), Instant::now());
+        for minutes in [0, 9] {
+            let at = begun + Duration::from_mins(minutes);
+            assert_eq!(memory.put_back(behind_ms, at, POLL), 0);
+        }
+        let later = begun + Duration::from_mins(10);
+        assert_eq!(memory.put_back(NOW_MS, later, POLL), 0, "it is told the time");
+        assert_eq!(memory, before);
+        assert_eq!(memory.due_in(&urls, NOW_MS, POLL), POLL);
+        // Behind once more, it has to prove itself anew.
+        assert_eq!(memory.put_back(behind_ms, later, POLL), 0);
     }
 
     #[test]
