@@ -37,6 +37,7 @@
 //! This crate must not fetch, must not decide what to evict, and must not know of HTTP. Every
 //! function that touches the disk blocks: call it off the reactor. Start reading at [`Store`].
 
+mod accesses;
 mod adopt;
 mod digest;
 mod disk;

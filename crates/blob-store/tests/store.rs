@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File, FileTimes};
 use std::time::{Duration, SystemTime};
 
-use blob_store::{Aside, BeginError, Evicted, FinishError, PartState, Scope, Store, Verified};
+use blob_store::{Aside, BeginError, BlobDigest, Evicted, FinishError, PartState, Scope, Store, Verified};
 use common::{assert_index_equals_disk, contents, digest, expected, files_below, name, open, options, put};
 use gentoo_repo::{Digests, HashAlgorithm};
 
@@ -302,6 +302,49 @@ fn accesses_survive_a_restart() {
     let age = store.info(&asked).unwrap().last_access.unwrap().elapsed().unwrap();
     assert!(age < Duration::from_mins(1), "{age:?}");
     assert_eq!(store.info(&never).unwrap().last_access, None, "verifying is no access");
+}
+
+#[test]
+fn accesses_of_a_clock_that_was_ahead_are_put_back_once_and_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let [asked, ahead, never] =
+        [b"1", b"2", b"3"].map(|bytes| put(&store, std::str::from_utf8(bytes).unwrap(), bytes).digest);
+    drop(store.read(&asked).unwrap());
+    let [hour, year] = [1, 365 * 24].map(Duration::from_hours);
+    let now =
+        SystemTime::UNIX_EPOCH + Duration::from_secs(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs());
+    let set = |digest: &BlobDigest, at| {
+        let path = dir.path().join("r0/blobs").join(&digest.to_hex()[..2]).join(digest.to_hex());
+        File::open(path).unwrap().set_times(FileTimes::new().set_accessed(at)).unwrap();
+    };
+    set(&ahead, now + 9 * year);
+    drop(store);
+    let store = open(dir.path());
+    let accesses =
+        |store: &Store| [asked, ahead, never].map(|digest| store.info(&digest).unwrap().last_access);
+    let before = accesses(&store);
+    assert_eq!(before[1], Some(now + 9 * year));
+    assert_eq!(store.evict(&ahead, Some(now + hour)).unwrap(), Evicted::Busy, "asked for after the plan");
+    assert_eq!(store.put_accesses_back(now + hour, now), 1);
+    assert_eq!(store.put_accesses_back(now + hour, now), 0, "once");
+    assert_eq!(accesses(&store), [before[0], Some(now), None]);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(accesses(&store)[1], Some(now), "on the disk, too");
+    assert_eq!(store.evict(&ahead, Some(now + hour)).unwrap(), Evicted::Done { bytes: 1 });
+    // Asked for since, the disk's time is still that of before.
+    set(&asked, now + year);
+    drop(store);
+    let store = open(dir.path());
+    drop(store.read(&asked).unwrap());
+    let asked_now = store.info(&asked).unwrap().last_access.unwrap();
+    assert!(asked_now < now + hour);
+    assert_eq!(store.put_accesses_back(now + hour, now), 1);
+    assert_eq!(store.info(&asked).unwrap().last_access, Some(asked_now), "what is right stays");
+    drop(store);
+    let saved = open(dir.path()).info(&asked).unwrap().last_access.unwrap();
+    assert!(saved <= asked_now && saved >= now - hour);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod app;
 mod beneath;
 pub mod catalogue;
 pub mod client_config;
+mod clock_watch;
 pub mod config;
 mod executor;
 pub mod farm;
@@ -79,6 +80,7 @@ pub async fn start(config: Config, kit: &Kit) -> anyhow::Result<Running> {
     let (app, listener) = build(config, kit, None).await?;
     let http_addr = app.http_addr;
     app.farm.start(executor::executor(&app));
+    drop(kit.tasks.spawn("clock", clock_watch::run(Arc::clone(&app))));
     drop(kit.tasks.spawn("import", import::at_start(Arc::clone(&app))));
     let catalogue = kit.readiness.part("catalogue", "none has come from maintenance yet");
     if app.catalogue.is_empty() && !app.config.maintenance.endpoint.is_empty() {
