@@ -84,9 +84,10 @@ async fn report(rig: &Rig) -> Result<ReportAccessesResponse, Status> {
     Ok(rig.client().report_accesses(request).await?.into_inner())
 }
 
-fn is_named(status: &Status) {
+fn is_named(status: &Status, index: &Path) {
     assert_eq!(status.code(), Code::Aborted, "it may be tried again: {status}");
-    assert!(status.message().starts_with("index: another program has locked it"), "{status}");
+    let expected = format!("index {}: another program has locked it", index.display());
+    assert!(status.message().starts_with(&expected), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,9 +111,9 @@ async fn while_another_program_has_the_index_it_is_said_and_afterwards_everythin
         client.report_inventory(tokio_stream::iter([inventory.clone()])),
         admin.run_nightly(steps()),
     );
-    is_named(&reported.unwrap_err());
-    is_named(&told.unwrap_err());
-    is_named(&run.unwrap_err());
+    for refused in [reported.unwrap_err(), told.unwrap_err(), run.unwrap_err()] {
+        is_named(&refused, &rig.index_path());
+    }
     let status = rig.status().await;
     assert_eq!((status.replicas[0].blobs, status.savings.unwrap_or_default().requests), (1, 0));
 

@@ -29,9 +29,9 @@ impl From<IndexError> for Status {
     fn from(error: IndexError) -> Self {
         tracing::error!(%error, "a call failed");
         // Nothing that the caller could have done better: it may come again.
-        if matches!(error, IndexError::Busy(_)) {
+        if matches!(error, IndexError::Busy { .. }) {
             Self::aborted(error.to_string())
-        } else if matches!(error, IndexError::Full(_)) {
+        } else if matches!(error, IndexError::Full { .. }) {
             Self::resource_exhausted(error.to_string())
         } else {
             Self::unavailable(error.to_string())

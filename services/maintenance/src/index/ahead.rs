@@ -78,7 +78,9 @@ impl Index {
                 *put_back.entry(table).or_default() += done.rows_affected();
             }
         }
-        let removed = source::forget_tries_after(&mut *self.writer.acquire().await?, latest).await?;
+        let mut tx = self.write().await?;
+        let removed = source::forget_tries_after(&mut tx, latest).await?;
+        tx.commit().await?;
         if removed > 0 {
             put_back.insert("source_tries", removed);
         }

@@ -3,8 +3,8 @@
 use cache_policy::UnixMs;
 use cache_policy::eviction::BlobKey;
 use cache_policy::lease::Fence;
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::lease::Object;
 use super::status::Totals;
 use super::{Index, IndexError, counter, day, lease, to_sql};
@@ -73,7 +73,7 @@ impl Index {
 }
 
 async fn hold(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     blob: &BlobRecord,
     now: UnixMs,
@@ -100,7 +100,7 @@ async fn hold(
 
 /// The replica no longer has the blob, unless it got it again after `since`.
 pub(super) async fn drop_holder(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     blake2b: &[u8],
     since: UnixMs,

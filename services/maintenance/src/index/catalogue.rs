@@ -5,8 +5,8 @@ use cache_policy::eviction::brake::{BrakeLimits, vanished_excess};
 use cache_policy::eviction::catalogue::{Loss, Pace};
 use prost::Message as _;
 use rookery_proto::v1::Distfile;
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::{Index, IndexError, from_sql, height, to_sql};
 
 /// What the catalogue holds of one module.
@@ -125,7 +125,7 @@ fn change((name, revision, removed, record): (String, i64, i64, Vec<u8>)) -> Res
 }
 
 async fn drop_module(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     module: &ModuleState,
     brakes: BrakeLimits,
     now: UnixMs,
@@ -153,7 +153,7 @@ async fn drop_module(
     Ok(())
 }
 
-pub(super) async fn modules(conn: &mut SqliteConnection) -> Result<Vec<ModuleState>, IndexError> {
+pub(super) async fn modules(conn: &mut Connection) -> Result<Vec<ModuleState>, IndexError> {
     let sql = "SELECT name, generation, revision, distfiles, series_floor FROM modules
                WHERE position >= 0 ORDER BY position, name";
     let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(sql).fetch_all(conn).await?;

@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::blob::BlobRecord;
+use super::connection::Connection;
 use super::{Index, IndexError, from_sql, to_sql};
 
 /// Rows that one replica may fill: the operator looks at one, and the number is told.
@@ -35,7 +36,7 @@ pub(super) struct Contradiction<'a> {
 
 /// The sizes of blobs that are known: all that the catalogue says, else what was told first.
 async fn known_sizes(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     rows: &[BlobRecord],
 ) -> Result<HashMap<Vec<u8>, Vec<u64>>, IndexError> {
     let mut sizes: HashMap<Vec<u8>, Vec<u64>> = HashMap::new();
@@ -63,7 +64,7 @@ async fn known_sizes(
 /// Parts what can be believed from what contradicts. What lies in quarantine may have any size: that of
 /// the blob which it was meant to be is put in its place.
 pub(super) async fn part<'a>(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     rows: &'a [BlobRecord],
 ) -> Result<(Vec<Believed<'a>>, Vec<Contradiction<'a>>), IndexError> {
     let sizes = known_sizes(tx, rows).await?;
@@ -93,7 +94,7 @@ pub(super) struct Believed<'a> {
 
 /// Remembers what contradicts; `inventory` 0: it was told apart from one.
 pub(super) async fn remember(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     contradicting: &[Contradiction<'_>],
     inventory: i64,
@@ -122,7 +123,7 @@ pub(super) async fn remember(
 
 /// The replica's inventory with this number is whole: what it did not tell wrong again is past.
 pub(super) async fn forget_before(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     inventory: i64,
 ) -> Result<(), IndexError> {
@@ -134,7 +135,7 @@ pub(super) async fn forget_before(
 /// A revision of the catalogue says of some blobs how large they are: that wins over what was told before, and
 /// copies of another size count no more. Answers those blobs.
 pub(super) async fn correct(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     module: &str,
     revision: i64,
 ) -> Result<Vec<Vec<u8>>, IndexError> {

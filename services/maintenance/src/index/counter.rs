@@ -1,9 +1,9 @@
 //! Numbers that only grow.
 
 use cache_policy::UnixMs;
-use sqlx::SqliteConnection;
 
 use super::IndexError;
+use super::connection::Connection;
 
 pub(super) const FENCE: &str = "fence";
 pub(super) const DECISION: &str = "decision";
@@ -19,21 +19,21 @@ pub(super) const BYTES_FETCHED: &str = "bytes_fetched";
 const LOST_MAX: i64 = 1_000_000;
 
 /// Adds `step` and answers the sum.
-pub(super) async fn add(tx: &mut SqliteConnection, name: &str, step: i64) -> Result<i64, IndexError> {
+pub(super) async fn add(tx: &mut Connection, name: &str, step: i64) -> Result<i64, IndexError> {
     let sql = "INSERT INTO counters (name, value) VALUES ($1, $2)
                ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value RETURNING value";
     Ok(sqlx::query_scalar(sql).bind(name).bind(step).fetch_one(tx).await?)
 }
 
 /// The number, 0 if it was never set.
-pub(super) async fn get(conn: &mut SqliteConnection, name: &str) -> Result<i64, IndexError> {
+pub(super) async fn get(conn: &mut Connection, name: &str) -> Result<i64, IndexError> {
     let sql = "SELECT value FROM counters WHERE name = $1";
     let value: Option<i64> = sqlx::query_scalar(sql).bind(name).fetch_optional(conn).await?;
     Ok(value.unwrap_or(0))
 }
 
 /// Sets the number to at least `value`.
-pub(super) async fn raise(tx: &mut SqliteConnection, name: &str, value: i64) -> Result<(), IndexError> {
+pub(super) async fn raise(tx: &mut Connection, name: &str, value: i64) -> Result<(), IndexError> {
     let sql = "INSERT INTO counters (name, value) VALUES ($1, $2)
                ON CONFLICT (name) DO UPDATE SET value = excluded.value
                  WHERE counters.value < excluded.value";
@@ -43,7 +43,7 @@ pub(super) async fn raise(tx: &mut SqliteConnection, name: &str, value: i64) -> 
 
 /// At each start: fences and decision ids go on above everything ever given out, even by an index that
 /// was lost (they start from the clock) or by transactions that were (they skip ahead).
-pub(super) async fn skip_ahead(tx: &mut SqliteConnection, now: UnixMs) -> Result<(), IndexError> {
+pub(super) async fn skip_ahead(tx: &mut Connection, now: UnixMs) -> Result<(), IndexError> {
     for name in [FENCE, DECISION] {
         let last = get(tx, name).await?;
         raise(tx, name, last.saturating_add(LOST_MAX).max(now.get())).await?;

@@ -1,8 +1,8 @@
 //! Savings by day.
 
 use cache_policy::UnixMs;
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::status::Totals;
 use super::{Index, IndexError, from_sql, to_sql};
 
@@ -14,7 +14,7 @@ fn number(at: UnixMs) -> i64 {
 }
 
 /// Adds to the day of `now`.
-pub(super) async fn add(tx: &mut SqliteConnection, now: UnixMs, more: Totals) -> Result<(), IndexError> {
+pub(super) async fn add(tx: &mut Connection, now: UnixMs, more: Totals) -> Result<(), IndexError> {
     let sql = "INSERT INTO days (day, requests, hits, bytes_served, bytes_fetched)
                VALUES ($1, $2, $3, $4, $5)
                ON CONFLICT (day) DO UPDATE SET

@@ -4,8 +4,9 @@ use cache_policy::UnixMs;
 use cache_policy::eviction::BlobKey;
 use prost::Message as _;
 use rookery_proto::v1::ImportCounts;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
+use super::connection::Connection;
 use super::{Index, IndexError, ROWS_PER_INSERT, blob, counter, from_sql, to_sql};
 
 pub(super) const EVICT: &str = "evict";
@@ -120,7 +121,7 @@ pub(super) struct NewDecision<'a> {
 /// Stores the decisions, but not those that are still pending from before. Answers the ids of those that
 /// were stored.
 pub(super) async fn decide(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     decisions: &[NewDecision<'_>],
     now: UnixMs,
 ) -> Result<Vec<String>, IndexError> {
@@ -320,7 +321,7 @@ impl Index {
 
 /// A damaged copy of what the tree refers to is fetched again, if it may be.
 async fn fetch_again(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     blob: &[u8],
     now: UnixMs,
@@ -375,7 +376,7 @@ fn decision_row(row: DecisionSql) -> Result<DecisionRow, IndexError> {
 pub(super) const WITHDRAWN: &str = "withdrawn";
 
 /// Closes pending evictions of blobs that a module refers to again.
-pub(super) async fn withdraw_referenced(tx: &mut SqliteConnection, now: UnixMs) -> Result<u64, IndexError> {
+pub(super) async fn withdraw_referenced(tx: &mut Connection, now: UnixMs) -> Result<u64, IndexError> {
     let sql = "UPDATE decisions SET outcome = $1, closed_ms = $2, detail = 'referenced again'
                WHERE outcome IS NULL AND action = $3
                  AND EXISTS (SELECT 1 FROM blob_references r WHERE r.blake2b = decisions.blake2b)

@@ -1,5 +1,5 @@
 //! What SQLite says differently from other databases. Everything else in this module is meant to be
-//! understood by PostgreSQL as well; a second dialect is a second version of this file, of the migrations
+//! understood by PostgreSQL as well; a second dialect is a second version of this file, of `connection`, the migrations
 //! and of `file`.
 
 /// A condition: the text in `column` contains the bound value, letter by letter.

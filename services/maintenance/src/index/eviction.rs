@@ -8,8 +8,9 @@ use cache_policy::eviction::brake::{BrakeLimits, Excess, plan_excess};
 use cache_policy::eviction::catalogue::Loss;
 use cache_policy::eviction::{BlobKey, Limits, Plan, Protection, Reason, Usage, plan_eviction};
 use service_kit::config::HumanDuration;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
+use super::connection::Connection;
 use super::decision::{EVICT, NewDecision, decide};
 use super::facts::{FarmFacts, candidates};
 use super::{Index, IndexError, ROWS_PER_INSERT, catalogue, height, references, replica};
@@ -185,7 +186,7 @@ impl Index {
 }
 
 /// The operator believes these catalogues as they are.
-async fn believe(tx: &mut SqliteConnection, agreed: &Agreement) -> Result<(), IndexError> {
+async fn believe(tx: &mut Connection, agreed: &Agreement) -> Result<(), IndexError> {
     for module in &agreed.modules {
         let sql = "UPDATE modules SET suspect_before = 0, suspect_lost = 0 WHERE name = $1";
         sqlx::query(sql).bind(module).execute(&mut *tx).await?;
@@ -196,7 +197,7 @@ async fn believe(tx: &mut SqliteConnection, agreed: &Agreement) -> Result<(), In
     Ok(())
 }
 
-async fn suspects(conn: &mut SqliteConnection, brakes: BrakeLimits) -> Result<Vec<Suspect>, IndexError> {
+async fn suspects(conn: &mut Connection, brakes: BrakeLimits) -> Result<Vec<Suspect>, IndexError> {
     let sql = "SELECT name, position < 0, suspect_before, suspect_lost, suspect_pace, suspect_since_ms
                FROM modules WHERE suspect_before > 0 ORDER BY name";
     let rows: Vec<(String, bool, i64, i64, String, i64)> = sqlx::query_as(sql).fetch_all(conn).await?;
@@ -207,7 +208,7 @@ async fn suspects(conn: &mut SqliteConnection, brakes: BrakeLimits) -> Result<Ve
     rows.into_iter().filter_map(|row| suspect(row).transpose()).collect()
 }
 
-pub(super) async fn gap(conn: &mut SqliteConnection) -> Result<Option<CatalogueGap>, IndexError> {
+pub(super) async fn gap(conn: &mut Connection) -> Result<Option<CatalogueGap>, IndexError> {
     let modules = catalogue::modules(conn).await?;
     if modules.is_empty() {
         return Ok(Some(CatalogueGap::NoModules));
@@ -218,7 +219,7 @@ pub(super) async fn gap(conn: &mut SqliteConnection) -> Result<Option<CatalogueG
 }
 
 async fn plan_all(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     policy: Policy,
     agreed_percent: u8,
     now: UnixMs,
@@ -240,7 +241,7 @@ async fn plan_all(
 }
 
 async fn describe(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     replica_id: &str,
     plan: &Plan,
     usage: Usage,
@@ -272,7 +273,7 @@ async fn describe(
 }
 
 async fn names(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     replica_id: &str,
     plan: &Plan,
 ) -> Result<HashMap<Vec<u8>, Vec<String>>, IndexError> {

@@ -8,8 +8,9 @@ use std::collections::{HashMap, HashSet};
 
 use cache_policy::UnixMs;
 use cache_policy::eviction::{BlobKey, Candidate, Limits, Standing, Usage};
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
+use super::connection::Connection;
 use super::decision::{BUSY_REST_MS, blob_key};
 use super::{IndexError, dialect, from_sql};
 
@@ -24,7 +25,7 @@ pub(super) struct FarmFacts {
 }
 
 impl FarmFacts {
-    pub(super) async fn load(conn: &mut SqliteConnection, now: UnixMs) -> Result<Self, IndexError> {
+    pub(super) async fn load(conn: &mut Connection, now: UnixMs) -> Result<Self, IndexError> {
         // By digest, or by name where the digest is of another kind.
         let leased = "SELECT l.digest FROM leases l
                       WHERE l.phase = 'held' AND l.expires_ms > $1 AND l.algorithm = 'BLAKE2B'
@@ -59,7 +60,7 @@ struct ReplicaFacts {
 }
 
 impl ReplicaFacts {
-    async fn load(conn: &mut SqliteConnection, replica_id: &str, now: UnixMs) -> Result<Self, IndexError> {
+    async fn load(conn: &mut Connection, replica_id: &str, now: UnixMs) -> Result<Self, IndexError> {
         let sql = "SELECT blake2b FROM decisions WHERE replica_id = $1 AND action = 'evict'
                      AND (outcome = 'busy' AND closed_ms > $2)";
         let query = sqlx::query_scalar(sql).bind(replica_id).bind(now.before_ms(BUSY_REST_MS).get());
@@ -102,12 +103,7 @@ fn with_packages() -> String {
 }
 
 /// The [`lines`] of the digests that begin with `first`.
-async fn part(
-    conn: &mut SqliteConnection,
-    sql: &str,
-    replica_id: &str,
-    first: u8,
-) -> Result<String, IndexError> {
+async fn part(conn: &mut Connection, sql: &str, replica_id: &str, first: u8) -> Result<String, IndexError> {
     // Longer than any digest.
     let mut last = vec![u8::MAX; 65];
     last[0] = first;
@@ -139,7 +135,7 @@ impl<'r> Held<'r> {
 
 /// Every blob of the replica.
 pub(super) async fn candidates(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     replica_id: &str,
     farm: &FarmFacts,
     usage: Usage,

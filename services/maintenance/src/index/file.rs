@@ -10,6 +10,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use super::connection::{At, Pool};
 use super::dialect::{QUICK_CHECK, code};
 use super::lock::{IndexLock, suffixed};
 use super::{Index, counter};
@@ -26,6 +27,10 @@ const ROWS_BUFFERED: usize = 4096;
 /// ends the process where there would be an error otherwise; the next start repairs or rebuilds the index, and replicas
 /// serve on meanwhile.
 const READ_MAPPED_BYTES: &str = "1073741824";
+
+const LOOK_AT_MODE: &str = "look at the owner and the mode of the file and its directory, and at whether the file system is \
+                            mounted read-only, or name another one (maintenance.index)";
+const LOOK_AT_DISK: &str = "look at the disk and the kernel's log";
 
 /// What can go wrong with the index.
 #[derive(Debug, thiserror::Error)]
@@ -85,15 +90,33 @@ pub enum IndexError {
         verdict: String,
     },
     /// Nothing more can be written.
-    #[error("index: the disk is full; make room where maintenance.index is, nothing is lost ({0})")]
-    Full(sqlx::Error),
+    #[error("index {}: the disk is full; make room there, nothing is lost ({source})", path.display())]
+    Full {
+        /// The index file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// Another program keeps it from being written.
     #[error(
-        "index: another program has locked it (an sqlite3 shell, a backup?); end that. Nothing is lost: what was \
-         refused is tried again ({0})"
+        "index {}: another program has locked it (an sqlite3 shell, a backup?); end that. Nothing is lost: what was \
+         refused is tried again ({source})", path.display()
     )]
-    Busy(sqlx::Error),
+    Busy {
+        /// The index file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// A query failed.
+    #[error("index {}: {source}{}", path.display(), hint(source))]
+    Query {
+        /// The index file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// What it answered is not understood.
     #[error("index: {0}")]
     Sql(sqlx::Error),
     /// A row that no release writes.
@@ -102,29 +125,29 @@ pub enum IndexError {
 }
 
 impl From<sqlx::Error> for IndexError {
+    /// Says which file it is about if a [`connection`](super::connection) noted that.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "only the one that was noted is of interest")]
     fn from(source: sqlx::Error) -> Self {
-        match error_code(&source) {
-            Some(code::FULL) => Self::Full(source),
-            Some(code::BUSY) => Self::Busy(source),
-            // So many wait for the one that writes.
-            None if matches!(source, sqlx::Error::PoolTimedOut) => Self::Busy(source),
-            Some(_) | None => Self::Sql(source),
+        match source {
+            sqlx::Error::AnyDriverError(boxed) => match boxed.downcast::<At>() {
+                Ok(at) => Self::running(&at.path, at.source),
+                Err(other) => Self::Sql(sqlx::Error::AnyDriverError(other)),
+            },
+            source => Self::Sql(source),
         }
     }
 }
 
 impl IndexError {
-    /// The same of a file that is just being opened: with its path.
-    fn at(self, path: &Path) -> Self {
-        match self {
-            Self::Full(source) | Self::Busy(source) | Self::Sql(source) => open_error(path, source),
-            Self::Locked { .. }
-            | Self::Newer { .. }
-            | Self::Schema { .. }
-            | Self::Io { .. }
-            | Self::Open { .. }
-            | Self::Corrupt { .. }
-            | Self::Row(_) => self,
+    /// Of a file that is in use.
+    pub(super) fn running(path: &Path, source: sqlx::Error) -> Self {
+        let path = path.to_owned();
+        match error_code(&source) {
+            Some(code::FULL) => Self::Full { path, source },
+            Some(code::BUSY) => Self::Busy { path, source },
+            // So many wait for the one that writes.
+            None if matches!(source, sqlx::Error::PoolTimedOut) => Self::Busy { path, source },
+            Some(_) | None => Self::Query { path, source },
         }
     }
 
@@ -132,13 +155,14 @@ impl IndexError {
     fn is_corruption(&self) -> bool {
         let source = match self {
             Self::Corrupt { .. } => return true,
-            Self::Open { source, .. } | Self::Sql(source) => source,
+            Self::Open { source, .. } | Self::Query { source, .. } => source,
             Self::Locked { .. }
             | Self::Newer { .. }
             | Self::Schema { .. }
             | Self::Io { .. }
-            | Self::Full(_)
-            | Self::Busy(_)
+            | Self::Full { .. }
+            | Self::Busy { .. }
+            | Self::Sql(_)
             | Self::Row(_) => {
                 return false;
             }
@@ -194,8 +218,8 @@ impl Index {
         let readers = SqlitePoolOptions::new().max_connections(READERS_MAX);
         let options = options.read_only(true).create_if_missing(false).pragma("mmap_size", READ_MAPPED_BYTES);
         let reader = readers.connect_with(options).await;
-        let inventories = Arc::default();
-        Ok(Self { writer, reader: reader.map_err(open)?, inventories, _lock: Arc::clone(lock) })
+        let (writer, reader) = (Pool::new(writer, path), Pool::new(reader.map_err(open)?, path));
+        Ok(Self { writer, reader, inventories: Arc::default(), _lock: Arc::clone(lock) })
     }
 }
 
@@ -208,12 +232,23 @@ fn remedy(source: &sqlx::Error) -> &'static str {
     match error_code(source) {
         Some(code::FULL) => "the disk is full: make room there, nothing is lost",
         Some(code::BUSY) => "another program has locked it (an sqlite3 shell, a backup?): end that",
-        Some(code::READONLY | code::CANTOPEN | code::PERM) => {
-            "look at the owner and the mode of the file and its directory, or name another one (maintenance.index)"
-        }
-        Some(code::IOERR) => "look at the disk and the kernel's log",
+        Some(code::READONLY | code::CANTOPEN | code::PERM) => LOOK_AT_MODE,
+        Some(code::IOERR) => LOOK_AT_DISK,
         Some(_) | None => "if it stays so, move the file away to have the index rebuilt",
     }
+}
+
+/// What to do about one that was opened and then failed, if there is anything.
+fn hint(source: &sqlx::Error) -> String {
+    let hint = match error_code(source) {
+        Some(code::READONLY | code::CANTOPEN | code::PERM) => LOOK_AT_MODE,
+        Some(code::IOERR) => LOOK_AT_DISK,
+        Some(code::CORRUPT | code::NOTADB) => {
+            "restart maintenance: it checks the file, and sets a damaged one aside to have the index rebuilt"
+        }
+        Some(_) | None => return String::new(),
+    };
+    format!("; {hint}")
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -239,10 +274,9 @@ async fn prepare(writer: &SqlitePool, path: &Path, now: UnixMs) -> Result<(), In
         return Err(IndexError::Corrupt { path: path.to_owned(), verdict });
     }
     MIGRATIONS.run(writer).await.map_err(|source| migration_error(path, source))?;
-    let mut tx = writer.begin().await.map_err(open)?;
-    counter::skip_ahead(&mut tx, now).await.map_err(|error| error.at(path))?;
-    tx.commit().await.map_err(open)?;
-    Ok(())
+    let mut tx = Pool::new(writer.clone(), path).begin().await?;
+    counter::skip_ahead(&mut tx, now).await?;
+    tx.commit().await
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "whatever else a migration meets is a foreign schema")]
@@ -278,6 +312,7 @@ mod tests {
     use cache_policy::eviction::catalogue::{Loss, Pace};
     use rookery_proto::v1::Distfile;
 
+    use super::super::dialect::BEGIN_WRITE;
     use super::super::height;
     use super::*;
 
@@ -309,10 +344,11 @@ mod tests {
         let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&index.writer).await.unwrap();
         pages_max(&index, pages + 2).await;
         let error = index.stage(&distfiles(1000), &[]).await.unwrap_err();
-        assert!(matches!(error, IndexError::Full(_)) && !error.is_corruption(), "{error}");
-        assert!(error.to_string().starts_with("index: the disk is full; make room"), "{error}");
+        assert!(matches!(error, IndexError::Full { .. }) && !error.is_corruption(), "{error}");
+        let expected = format!("index {}: the disk is full; make room there", path.display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
         assert_eq!(staged(&index).await, 1000, "all of a batch or nothing");
-        let IndexError::Full(source) = error else { unreachable!() };
+        let IndexError::Full { source, .. } = error else { unreachable!() };
         let error = open_error(&path, source).to_string();
         assert!(error.contains(path.to_str().unwrap()) && error.contains("make room there"), "{error}");
         pages_max(&index, 1 << 30).await;
@@ -341,6 +377,53 @@ mod tests {
         sqlx::query("DELETE FROM pins").execute(&mut *held).await.unwrap();
         let error = Index::open(&path, now).await.unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()) && error.contains("another program"), "{error}");
+    }
+
+    /// Every way to the file: through a transaction's connection, at its begin and at its end, and without one.
+    #[tokio::test]
+    async fn what_happens_to_an_open_index_is_told_with_the_file_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index.db");
+        let index = Index::open(&path, UnixMs::new(1_700_000_000_000)).await.unwrap();
+        let named = |error: IndexError, what: &str| {
+            let text = error.to_string();
+            let expected = format!("index {}: ", path.display());
+            assert!(text.starts_with(&expected) && text.contains(what), "{text}");
+            assert_eq!(text.matches(path.to_str().unwrap()).count(), 1, "{text}");
+        };
+
+        // That nothing may be written, as where the file system was remounted for its faults.
+        sqlx::query("PRAGMA query_only = 1").execute(&index.writer).await.unwrap();
+        let error = index.stage(&[Distfile::default()], &[]).await.unwrap_err();
+        named(error, "mounted read-only");
+        let error = index.close_interrupted(UnixMs::new(1)).await.unwrap_err();
+        named(error, "the owner and the mode");
+        sqlx::query("PRAGMA query_only = 0").execute(&index.writer).await.unwrap();
+
+        sqlx::query("PRAGMA busy_timeout = 0").execute(&index.writer).await.unwrap();
+        let foreign = SqlitePoolOptions::new().max_connections(1).connect_with(options(&path)).await.unwrap();
+        let held = foreign.begin_with(BEGIN_WRITE).await.unwrap();
+        let error = index.stage(&[Distfile::default()], &[]).await.unwrap_err();
+        assert!(matches!(error, IndexError::Busy { .. }), "{error:?}");
+        named(error, "end that");
+        let error = index.close_interrupted(UnixMs::new(1)).await.unwrap_err();
+        assert!(matches!(error, IndexError::Busy { .. }), "{error:?}");
+        named(error, "end that");
+        held.rollback().await.unwrap();
+
+        // A constraint that is only looked at at the end.
+        let mut tx = index.write().await.unwrap();
+        let deferred = "PRAGMA defer_foreign_keys = 1;
+                        CREATE TABLE one (id INTEGER PRIMARY KEY);
+                        CREATE TABLE two (one INTEGER REFERENCES one (id));
+                        INSERT INTO two VALUES (7)";
+        sqlx::raw_sql(deferred).execute(&mut *tx).await.unwrap();
+        named(tx.commit().await.unwrap_err(), "FOREIGN KEY");
+
+        let error =
+            IndexError::from(sqlx::query("SELECT 1 FROM nowhere").execute(&index.reader).await.unwrap_err());
+        named(error, "nowhere");
+        index.stage(&[Distfile::default()], &[]).await.unwrap();
     }
 
     /// The fifth version's tables are other ones, the seventh says more of losses: what was known is in them.
@@ -372,7 +455,8 @@ mod tests {
             (id.to_owned(), size, 3, 4, verified, quarantined, since, name.to_owned())
         };
         assert_eq!(held, [row("r1", 7, 5, 1, 9, "a"), row("r2", 0, 0, 0, 0, "")]);
-        let doubted = height::doubted(&mut pool.acquire().await.unwrap(), "gentoo").await.unwrap();
+        let mut tx = Pool::new(pool, dir.path()).begin().await.unwrap();
+        let doubted = height::doubted(&mut tx, "gentoo").await.unwrap();
         let loss = Loss { pace: Pace::AtOnce, since: UnixMs::new(0), before: 100, lost: 90 };
         assert_eq!(doubted, Some(loss), "it is as little believed as before");
     }

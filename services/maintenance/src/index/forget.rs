@@ -1,8 +1,8 @@
 //! A replica that is gone for good is forgotten.
 
 use cache_policy::UnixMs;
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::decision::WITHDRAWN;
 use super::{Index, IndexError, from_sql, references};
 
@@ -81,7 +81,7 @@ impl Index {
     }
 }
 
-async fn of(tx: &mut SqliteConnection, replica_id: &str) -> Result<Forgotten, IndexError> {
+async fn of(tx: &mut Connection, replica_id: &str) -> Result<Forgotten, IndexError> {
     let only_here = "SELECT COUNT(*) FROM holders h WHERE h.replica_id = $1 AND NOT EXISTS
                        (SELECT 1 FROM holders o WHERE o.blake2b = h.blake2b AND o.replica_id <> h.replica_id)";
     let bytes = "SELECT COALESCE(SUM(size_bytes), 0) FROM holders WHERE replica_id = $1";
@@ -95,6 +95,6 @@ async fn of(tx: &mut SqliteConnection, replica_id: &str) -> Result<Forgotten, In
     })
 }
 
-async fn count(tx: &mut SqliteConnection, sql: &'static str, replica_id: &str) -> Result<u64, IndexError> {
+async fn count(tx: &mut Connection, sql: &'static str, replica_id: &str) -> Result<u64, IndexError> {
     Ok(from_sql(sqlx::query_scalar(sql).bind(replica_id).fetch_one(tx).await?))
 }

@@ -2,8 +2,8 @@
 
 use cache_policy::UnixMs;
 use cache_policy::eviction::catalogue::{Heights, Loss, Pace};
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::{IndexError, from_sql, to_sql};
 
 /// The columns of `modules` that say what it is not believed for: before, lost, pace, since.
@@ -26,23 +26,19 @@ pub(super) fn doubt(loss: Option<Loss>) -> Doubt {
 }
 
 /// What the module is not believed for.
-pub(super) async fn doubted(conn: &mut SqliteConnection, module: &str) -> Result<Option<Loss>, IndexError> {
+pub(super) async fn doubted(conn: &mut Connection, module: &str) -> Result<Option<Loss>, IndexError> {
     let sql = "SELECT suspect_before, suspect_lost, suspect_pace, suspect_since_ms
                FROM modules WHERE name = $1";
     loss(sqlx::query_as(sql).bind(module).fetch_one(conn).await?)
 }
 
-pub(super) async fn load(conn: &mut SqliteConnection, module: &str) -> Result<Heights, IndexError> {
+pub(super) async fn load(conn: &mut Connection, module: &str) -> Result<Heights, IndexError> {
     let sql = "SELECT day, distfiles FROM catalogue_heights WHERE module = $1";
     let rows: Vec<(i64, i64)> = sqlx::query_as(sql).bind(module).fetch_all(conn).await?;
     Ok(Heights::new(rows.into_iter().map(|(day, distfiles)| (day, from_sql(distfiles)))))
 }
 
-pub(super) async fn store(
-    tx: &mut SqliteConnection,
-    module: &str,
-    heights: &Heights,
-) -> Result<(), IndexError> {
+pub(super) async fn store(tx: &mut Connection, module: &str, heights: &Heights) -> Result<(), IndexError> {
     forget(tx, module).await?;
     for (day, distfiles) in heights.days() {
         let sql = "INSERT INTO catalogue_heights (module, day, distfiles) VALUES ($1, $2, $3)";
@@ -52,7 +48,7 @@ pub(super) async fn store(
 }
 
 /// The module is gone, or the operator believes what it has now.
-pub(super) async fn forget(tx: &mut SqliteConnection, module: &str) -> Result<(), IndexError> {
+pub(super) async fn forget(tx: &mut Connection, module: &str) -> Result<(), IndexError> {
     let sql = "DELETE FROM catalogue_heights WHERE module = $1";
     sqlx::query(sql).bind(module).execute(tx).await?;
     Ok(())

@@ -9,8 +9,9 @@ use cache_policy::eviction::brake::BrakeLimits;
 use cache_policy::eviction::catalogue::{Belief, CatalogueChange, Loss, judge_catalogue};
 use prost::Message as _;
 use rookery_proto::v1::{Distfile, Generation};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
+use super::connection::Connection;
 use super::eviction::Suspect;
 use super::{
     Index, IndexError, ROWS_PER_INSERT, contradiction, counter, from_sql, height, references, to_sql,
@@ -180,7 +181,7 @@ impl Index {
 
 /// What the module is not believed for from now on; notes what it had until now.
 async fn judge(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     module: &str,
     change: &CatalogueChange,
     brakes: BrakeLimits,
@@ -194,7 +195,7 @@ async fn judge(
     })
 }
 
-async fn held(tx: &mut SqliteConnection, module: &str) -> Result<Held, IndexError> {
+async fn held(tx: &mut Connection, module: &str) -> Result<Held, IndexError> {
     let sql = "SELECT generation, published_ms, series_floor, distfiles FROM modules WHERE name = $1";
     let row: Option<(i64, i64, i64, i64)> = sqlx::query_as(sql).bind(module).fetch_optional(&mut *tx).await?;
     if let Some((generation, published_ms, series_floor, distfiles)) = row {
@@ -217,10 +218,7 @@ fn staged_insert() -> QueryBuilder<Sqlite> {
     )
 }
 
-async fn finish_staged_insert(
-    mut sql: QueryBuilder<Sqlite>,
-    tx: &mut SqliteConnection,
-) -> Result<(), IndexError> {
+async fn finish_staged_insert(mut sql: QueryBuilder<Sqlite>, tx: &mut Connection) -> Result<(), IndexError> {
     sql.push(
         " ON CONFLICT (name) DO UPDATE SET size_bytes = excluded.size_bytes, blake2b = excluded.blake2b,
             restriction = excluded.restriction, removed = excluded.removed, record = excluded.record,
@@ -231,7 +229,7 @@ async fn finish_staged_insert(
 }
 
 /// The blobs that the module's distfiles of the staged names mean until now.
-async fn meant_before(tx: &mut SqliteConnection, module: &str) -> Result<Vec<Vec<u8>>, IndexError> {
+async fn meant_before(tx: &mut Connection, module: &str) -> Result<Vec<Vec<u8>>, IndexError> {
     // CROSS: begun from the few that are staged, and not from all that the module has.
     let sql = "SELECT d.blake2b FROM staged_distfiles s CROSS JOIN distfiles d
                WHERE d.module = $1 AND d.name = s.name AND d.blake2b IS NOT NULL";
@@ -240,11 +238,7 @@ async fn meant_before(tx: &mut SqliteConnection, module: &str) -> Result<Vec<Vec
 
 /// The blobs that the distfiles of a revision mean or, where they are removed, meant; by name, too, for
 /// those without a digest that we know.
-async fn meant_now(
-    tx: &mut SqliteConnection,
-    module: &str,
-    revision: i64,
-) -> Result<Vec<Vec<u8>>, IndexError> {
+async fn meant_now(tx: &mut Connection, module: &str, revision: i64) -> Result<Vec<Vec<u8>>, IndexError> {
     let sql = "SELECT d.blake2b FROM distfiles d
                WHERE d.module = $1 AND d.revision = $2 AND d.blake2b IS NOT NULL
                UNION
@@ -255,7 +249,7 @@ async fn meant_now(
 
 /// Only rows that really differ get the new revision: after a full import that changed little, replicas
 /// still get a small difference.
-async fn merge_upserts(tx: &mut SqliteConnection, module: &str, revision: i64) -> Result<u64, IndexError> {
+async fn merge_upserts(tx: &mut Connection, module: &str, revision: i64) -> Result<u64, IndexError> {
     let sql = "INSERT INTO distfiles
                  (module, name, size_bytes, blake2b, restriction, removed, revision, record, packages)
                SELECT $1, s.name, s.size_bytes, s.blake2b, s.restriction, 0, $2, s.record, s.packages
@@ -273,7 +267,7 @@ async fn merge_upserts(tx: &mut SqliteConnection, module: &str, revision: i64) -
 }
 
 async fn merge_removes(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     module: &str,
     revision: i64,
     everything: bool,
@@ -292,7 +286,7 @@ async fn merge_removes(
 /// Keeps the last generations as places that differences start from, and the removed rows that the
 /// oldest of them needs.
 async fn remember_generation(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     module: &str,
     generation: i64,
     revision: i64,

@@ -8,9 +8,10 @@ use std::collections::{HashMap, HashSet};
 
 use cache_policy::UnixMs;
 use cache_policy::ahead::Stored;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::blob::BlobRecord;
+use super::connection::Connection;
 use super::contradiction::{self, Believed};
 use super::{Index, IndexError, ROWS_PER_INSERT, counter, references, replica, to_sql};
 
@@ -101,11 +102,7 @@ fn among(sql: &mut QueryBuilder<Sqlite>, blobs: impl Iterator<Item = Vec<u8>>) {
 }
 
 /// What is known of a blob's size stays.
-async fn insert_blobs(
-    tx: &mut SqliteConnection,
-    rows: &[Believed<'_>],
-    now: UnixMs,
-) -> Result<(), IndexError> {
+async fn insert_blobs(tx: &mut Connection, rows: &[Believed<'_>], now: UnixMs) -> Result<(), IndexError> {
     let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO blobs (blake2b, size_bytes, last_access_ms) ");
     sql.push_values(rows, |mut values, Believed { row, blob_bytes }| {
         values.push_bind(row.blob.as_bytes().to_vec());
@@ -131,7 +128,7 @@ fn told_access(at_ms: i64, now: UnixMs) -> i64 {
 /// A copy that came after the inventory was begun stays as it was committed; the grace of one that is found
 /// damaged begins now.
 async fn insert_holders(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     rows: &[Believed<'_>],
     number: i64,
@@ -160,7 +157,7 @@ async fn insert_holders(
 
 /// Only what differs is written: most inventories tell nothing new.
 async fn replace_names(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     inventory: &Inventory,
     rows: &[Believed<'_>],
 ) -> Result<(), IndexError> {

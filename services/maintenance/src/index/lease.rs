@@ -2,8 +2,8 @@
 
 use cache_policy::UnixMs;
 use cache_policy::lease::{Acquired, Fence, FenceCounter, Grant, Lease, LeaseSlot, Phase, Stale, Terms};
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::{Index, IndexError, counter, from_sql, to_sql};
 
 /// What is to be fetched: identity is (name, digest).
@@ -130,7 +130,7 @@ impl Index {
 
 /// Ends the lease with a blob. Answers whether its fence was the newest.
 pub(super) async fn commit(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     lease_id: &str,
     fence: Fence,
@@ -146,7 +146,7 @@ fn lease_id(fence: Fence) -> String {
     format!("lease-{}", fence.get())
 }
 
-async fn slot_of(tx: &mut SqliteConnection, object: &Object) -> Result<LeaseSlot<String>, IndexError> {
+async fn slot_of(tx: &mut Connection, object: &Object) -> Result<LeaseSlot<String>, IndexError> {
     let sql = "SELECT lease_id, fence, replica_id, phase, bytes_so_far, granted_ms, expires_ms FROM leases
                WHERE name = $1 AND algorithm = $2 AND digest = $3";
     let row: Option<Row> = sqlx::query_as(sql)
@@ -159,7 +159,7 @@ async fn slot_of(tx: &mut SqliteConnection, object: &Object) -> Result<LeaseSlot
 }
 
 async fn by_id(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     lease_id: &str,
 ) -> Result<Option<(Object, LeaseSlot<String>)>, IndexError> {
@@ -185,11 +185,7 @@ fn lease(row: Row) -> Result<Lease<String>, IndexError> {
     })
 }
 
-async fn store(
-    tx: &mut SqliteConnection,
-    object: &Object,
-    slot: &LeaseSlot<String>,
-) -> Result<(), IndexError> {
+async fn store(tx: &mut Connection, object: &Object, slot: &LeaseSlot<String>) -> Result<(), IndexError> {
     let Some(lease) = slot.last() else { return Ok(()) };
     let sql = "INSERT INTO leases (name, algorithm, digest, size_bytes, lease_id, fence, replica_id, phase,
                                    bytes_so_far, granted_ms, expires_ms)
@@ -218,7 +214,7 @@ async fn store(
 
 /// Other replicas that have the object and say where they are reached, as (id, address).
 async fn holders_of(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     object: &Object,
     asker: &str,
 ) -> Result<Vec<(String, String)>, IndexError> {

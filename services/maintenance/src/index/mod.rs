@@ -11,6 +11,7 @@ mod access;
 mod ahead;
 mod blob;
 mod catalogue;
+mod connection;
 mod contradiction;
 mod counter;
 mod day;
@@ -35,9 +36,6 @@ mod source;
 mod status;
 mod told;
 
-use sqlx::sqlite::SqlitePool;
-use sqlx::{Sqlite, Transaction};
-
 pub(crate) use access::AccessRecord;
 pub(crate) use blob::{BlobRecord, Committed};
 pub(crate) use catalogue::{Change, ModuleState};
@@ -56,13 +54,13 @@ pub(crate) use run::{INTERRUPTED, RunKind, RunOutcome, RunRow, StepRow};
 pub(crate) use source::{SourceReport, SourceRow};
 pub(crate) use status::{ReplicaRow, Totals};
 
-type Tx = Transaction<'static, Sqlite>;
+use connection::{Pool, Tx};
 
 /// The open index. Cheap to clone; the file stays locked until the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Index {
-    writer: SqlitePool,
-    reader: SqlitePool,
+    writer: Pool,
+    reader: Pool,
     /// Held while an inventory is taken over.
     inventories: std::sync::Arc<tokio::sync::Mutex<()>>,
     _lock: std::sync::Arc<lock::IndexLock>,
@@ -76,12 +74,12 @@ impl Index {
     }
 
     async fn write(&self) -> Result<Tx, IndexError> {
-        Ok(self.writer.begin_with(dialect::BEGIN_WRITE).await?)
+        self.writer.begin_write().await
     }
 
     /// Several queries that see one state.
     async fn read(&self) -> Result<Tx, IndexError> {
-        Ok(self.reader.begin().await?)
+        self.reader.begin().await
     }
 }
 

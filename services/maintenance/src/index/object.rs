@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
+use super::connection::Connection;
 use super::decision::blob_key;
 use super::{Index, IndexError, ROWS_PER_INSERT, dialect, from_sql};
 use cache_policy::eviction::BlobKey;
@@ -170,10 +171,7 @@ struct Details {
 }
 
 /// Names, holders and accesses of one page.
-async fn details(
-    conn: &mut SqliteConnection,
-    keys: &[Vec<u8>],
-) -> Result<HashMap<Vec<u8>, Details>, IndexError> {
+async fn details(conn: &mut Connection, keys: &[Vec<u8>]) -> Result<HashMap<Vec<u8>, Details>, IndexError> {
     let mut details: HashMap<Vec<u8>, Details> = HashMap::new();
     for part in keys.chunks(ROWS_PER_INSERT) {
         let list = |before: &str, after: &str| {

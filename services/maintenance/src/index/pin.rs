@@ -1,8 +1,8 @@
 //! Names that the operator wants kept.
 
 use cache_policy::UnixMs;
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::{Index, IndexError, from_sql};
 
 /// One pinned name.
@@ -62,7 +62,7 @@ impl Index {
     }
 }
 
-async fn copies(conn: &mut SqliteConnection, name: &str) -> Result<u64, IndexError> {
+async fn copies(conn: &mut Connection, name: &str) -> Result<u64, IndexError> {
     let sql = "SELECT COUNT(*) FROM names n
                JOIN holders h ON h.replica_id = n.replica_id AND h.blake2b = n.blake2b
                WHERE n.name = $1 AND h.quarantined = 0";

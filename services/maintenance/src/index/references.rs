@@ -6,8 +6,9 @@
 //! plans, so that nothing rests on a look that was broken off.
 
 use cache_policy::UnixMs;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
+use super::connection::Connection;
 use super::decision::withdraw_referenced;
 use super::eviction::gap;
 use super::{Index, IndexError, ROWS_PER_INSERT};
@@ -25,11 +26,7 @@ enum Among<'a> {
 }
 
 /// `blobs` were touched: by a change of the catalogue, or because they are new.
-pub(super) async fn refresh(
-    tx: &mut SqliteConnection,
-    blobs: &[Vec<u8>],
-    now: UnixMs,
-) -> Result<(), IndexError> {
+pub(super) async fn refresh(tx: &mut Connection, blobs: &[Vec<u8>], now: UnixMs) -> Result<(), IndexError> {
     if gap(tx).await?.is_some() {
         return Ok(());
     }
@@ -40,7 +37,7 @@ pub(super) async fn refresh(
 }
 
 /// The same for all of them in the caller's own transaction, which nobody else may have to wait for.
-pub(super) async fn refresh_all_in(tx: &mut SqliteConnection, now: UnixMs) -> Result<(), IndexError> {
+pub(super) async fn refresh_all_in(tx: &mut Connection, now: UnixMs) -> Result<(), IndexError> {
     if gap(tx).await?.is_none() {
         note(tx, Among::All, now).await?;
     }
@@ -74,7 +71,7 @@ impl Index {
 }
 
 /// Calls back evictions of what is referenced again.
-pub(super) async fn withdraw(tx: &mut SqliteConnection, now: UnixMs) -> Result<(), IndexError> {
+pub(super) async fn withdraw(tx: &mut Connection, now: UnixMs) -> Result<(), IndexError> {
     let withdrawn = withdraw_referenced(tx, now).await?;
     if withdrawn > 0 {
         tracing::info!(decisions = withdrawn, "evictions withdrawn: their blobs are referenced again");
@@ -82,7 +79,7 @@ pub(super) async fn withdraw(tx: &mut SqliteConnection, now: UnixMs) -> Result<(
     Ok(())
 }
 
-async fn note(tx: &mut SqliteConnection, among: Among<'_>, now: UnixMs) -> Result<(), IndexError> {
+async fn note(tx: &mut Connection, among: Among<'_>, now: UnixMs) -> Result<(), IndexError> {
     let mut sql = QueryBuilder::<Sqlite>::new(
         "UPDATE blobs SET unreferenced_since_ms = NULL WHERE unreferenced_since_ms IS NOT NULL
            AND EXISTS (SELECT 1 FROM blob_references r WHERE r.blake2b = blobs.blake2b)",

@@ -1,8 +1,8 @@
 //! Who the replicas are.
 
 use cache_policy::UnixMs;
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::{Index, IndexError, from_sql, to_sql};
 
 /// What a replica said of itself.
@@ -43,7 +43,7 @@ impl Index {
 }
 
 /// A replica's size, as (used, capacity) octets. Used is what the blobs that it is known to hold take.
-pub(super) async fn usage(conn: &mut SqliteConnection, replica_id: &str) -> Result<(u64, u64), IndexError> {
+pub(super) async fn usage(conn: &mut Connection, replica_id: &str) -> Result<(u64, u64), IndexError> {
     let sql = "SELECT COALESCE((SELECT SUM(h.size_bytes) FROM holders h
                                 WHERE h.replica_id = r.replica_id), 0), r.capacity_bytes
                FROM replicas r WHERE r.replica_id = $1";
@@ -53,7 +53,7 @@ pub(super) async fn usage(conn: &mut SqliteConnection, replica_id: &str) -> Resu
 }
 
 pub(super) async fn set_capacity(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     capacity_bytes: u64,
     now: UnixMs,

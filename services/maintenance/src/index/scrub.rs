@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cache_policy::UnixMs;
 use cache_policy::scrub::{Copy, plan_scrub};
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::decision::{self, NewDecision, VERIFY, blob_key};
 use super::{Index, IndexError, from_sql};
 
@@ -77,7 +77,7 @@ impl Index {
 
 /// Every sound copy, or those of one name, by replica.
 async fn copies(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     name: Option<&String>,
 ) -> Result<BTreeMap<String, Vec<Copy>>, IndexError> {
     let columns = "h.replica_id, h.blake2b, b.size_bytes,
@@ -104,7 +104,7 @@ async fn copies(
 }
 
 async fn decide(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     wanted: &[(String, Copy)],
     reason: &str,
     now: UnixMs,

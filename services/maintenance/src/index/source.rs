@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cache_policy::UnixMs;
 use cache_policy::source::Record;
-use sqlx::SqliteConnection;
 
+use super::connection::Connection;
 use super::{Index, IndexError, from_sql, to_sql};
 
 /// Five minutes.
@@ -81,7 +81,7 @@ impl Index {
 
 /// Part of the transaction that counts a report once.
 pub(super) async fn note(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     reports: &[SourceReport],
     now: UnixMs,
@@ -108,22 +108,19 @@ pub(super) async fn note(
 }
 
 /// Of a clock that was ahead: they would count as of the last hour for as long as that. Answers how many there were.
-pub(super) async fn forget_tries_after(
-    conn: &mut SqliteConnection,
-    latest: UnixMs,
-) -> Result<u64, IndexError> {
+pub(super) async fn forget_tries_after(conn: &mut Connection, latest: UnixMs) -> Result<u64, IndexError> {
     let sql = "DELETE FROM source_tries WHERE span > $1";
     Ok(sqlx::query(sql).bind(span(latest)).execute(conn).await?.rows_affected())
 }
 
-async fn knows(tx: &mut SqliteConnection, replica_id: &str, origin: &str) -> Result<bool, IndexError> {
+async fn knows(tx: &mut Connection, replica_id: &str, origin: &str) -> Result<bool, IndexError> {
     let sql = "SELECT COUNT(*) FROM sources WHERE replica_id = $1 AND origin = $2";
     let count: i64 = sqlx::query_scalar(sql).bind(replica_id).bind(origin).fetch_one(tx).await?;
     Ok(count > 0)
 }
 
 async fn store(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     replica_id: &str,
     report: &SourceReport,
     now: UnixMs,

@@ -100,7 +100,7 @@ fn expected(blobs: &[Blob], distfiles: &[Distfile], is_pressed: bool) -> Vec<Can
     (0..).zip(blobs).filter_map(candidate).collect()
 }
 
-async fn fill(conn: &mut SqliteConnection, blobs: &[Blob], distfiles: &[Distfile]) {
+async fn fill(conn: &mut Connection, blobs: &[Blob], distfiles: &[Distfile]) {
     for (number, blob) in (0_u8..).zip(blobs) {
         let key = vec![number; 64];
         let sql = "INSERT INTO blobs VALUES ($1, 0, $2, $3, $4)";
