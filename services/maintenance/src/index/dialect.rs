@@ -1,6 +1,6 @@
 //! What SQLite says differently from other databases. Everything else in this module is meant to be
-//! understood by PostgreSQL as well; a second dialect is a second version of this file, of `connection`, the migrations
-//! and of `file`.
+//! understood by PostgreSQL as well; a second dialect is a second version of this file, of `connection`,
+//! the migrations and of `file`.
 
 /// A condition: the text in `column` contains the bound value, letter by letter.
 pub(super) fn contains(column: &str) -> (String, &'static str) {
