@@ -6,7 +6,7 @@ use std::time::Duration;
 use farm_sim::upstream::{Fault, Gate, Object, Upstream};
 use service_kit::config::HumanDuration;
 
-use crate::replica::{Client, File, Replica, config, know, named, until};
+use crate::replica::{Client, File, Held, Replica, config, know, named, until};
 
 const SMALL: u64 = 40_000;
 const LARGE: u64 = 5_000_000;
@@ -271,20 +271,14 @@ async fn a_download_that_everybody_left_is_kept_and_resumed() {
 
 #[tokio::test]
 async fn a_small_download_is_finished_although_its_client_left() {
-    let dir = tempfile::tempdir().unwrap();
-    let upstream = Upstream::start().await.unwrap();
-    let file = File::new("a-1.tar", LARGE);
-    upstream.put(&file.mirror_path(), file.object());
-    let gate = Gate::closed();
-    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 3_000_000, gate: gate.clone() });
-    know(dir.path(), "gentoo", &[&file]).await;
-    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
-    let mut client = Client::get(&replica, &file.mirror_path()).await;
+    let held = Held::start("a-1.tar", LARGE, 3_000_000).await;
+    let Held { upstream, file, gate, replica, .. } = &held;
+    let mut client = Client::get(replica, &file.mirror_path()).await;
     client.head().await;
     client.body_bytes(2_000_000).await;
     drop(client);
     gate.open();
-    until("stored", || named(dir.path()) == ["a-1.tar"]).await;
+    until("stored", || named(held.dir.path()) == ["a-1.tar"]).await;
     assert_eq!(upstream.total().requests, 1);
 }
 

@@ -1,10 +1,10 @@
 //! Files that are not here yet.
 
-use farm_sim::upstream::{Fault, Gate, Object, Upstream};
+use farm_sim::upstream::{Object, Upstream};
 use futures_util::future::join_all;
 use rookery_proto::v1::Restriction;
 
-use crate::replica::{Client, DEADLINE, File, Replica, TASKS_AT_REST, config, know, named, until};
+use crate::replica::{Client, DEADLINE, File, Held, Replica, TASKS_AT_REST, config, know, named, until};
 
 const SMALL: u64 = 40_000;
 const LARGE: u64 = 5_000_000;
@@ -33,16 +33,10 @@ async fn each_form_gives_the_file_and_only_the_first_one_asks_upstream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_clients_of_one_file_cost_one_request() {
-    let dir = tempfile::tempdir().unwrap();
-    let upstream = Upstream::start().await.unwrap();
-    let file = File::new("large-1.tar", LARGE);
-    upstream.put(&file.mirror_path(), file.object());
-    let gate = Gate::closed();
-    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 100_000, gate: gate.clone() });
-    know(dir.path(), "gentoo", &[&file]).await;
-    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
+    let held = Held::start("large-1.tar", LARGE, 100_000).await;
+    let Held { upstream, file, gate, replica, .. } = &held;
     let path = file.mirror_path();
-    let mut clients = join_all((0..50).map(|_| Client::get(&replica, &path))).await;
+    let mut clients = join_all((0..50).map(|_| Client::get(replica, &path))).await;
     for client in &mut clients {
         assert_eq!(client.head().await.status, 200);
         // Bytes come while the upstream is held back.
@@ -50,7 +44,7 @@ async fn many_clients_of_one_file_cost_one_request() {
     }
     gate.open();
     for answer in join_all(clients.into_iter().map(Client::rest)).await {
-        answer.assert_is(&file);
+        answer.assert_is(file);
     }
     let count = upstream.count_of_path(&path);
     assert_eq!((count.requests, count.bytes), (1, LARGE));
@@ -58,21 +52,15 @@ async fn many_clients_of_one_file_cost_one_request() {
 
 #[tokio::test]
 async fn a_late_joiner_and_its_ranges_follow_the_growing_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let upstream = Upstream::start().await.unwrap();
-    let file = File::new("large-2.tar", LARGE);
+    let held = Held::start("large-2.tar", LARGE, 2_000_000).await;
+    let Held { upstream, file, gate, replica, .. } = &held;
     let bytes = file.bytes();
-    upstream.put(&file.mirror_path(), file.object());
-    let gate = Gate::closed();
-    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 2_000_000, gate: gate.clone() });
-    know(dir.path(), "gentoo", &[&file]).await;
-    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
     let path = file.mirror_path();
-    let mut first = Client::get(&replica, &path).await;
+    let mut first = Client::get(replica, &path).await;
     first.head().await;
     first.body_bytes(2_000_000).await;
 
-    let mut late = Client::get(&replica, &path).await;
+    let mut late = Client::get(replica, &path).await;
     assert_eq!(
         late.head().await.header("cache-status"),
         Some("rookery; fwd=miss; fwd-status=200; stored; collapsed")
@@ -84,8 +72,8 @@ async fn a_late_joiner_and_its_ranges_follow_the_growing_file() {
     assert_eq!((inside.status, inside.header("content-range")), (206, Some("bytes 1000-1999/5000000")));
     assert!(inside.complete && inside.body == bytes[1000..2000]);
     // Behind it: waits.
-    let mut behind = Client::send(&replica, "GET", &path, &[("Range", "bytes=4000000-")]).await;
-    let mut suffix = Client::send(&replica, "GET", &path, &[("Range", "bytes=-10")]).await;
+    let mut behind = Client::send(replica, "GET", &path, &[("Range", "bytes=4000000-")]).await;
+    let mut suffix = Client::send(replica, "GET", &path, &[("Range", "bytes=-10")]).await;
     assert_eq!(
         replica.get_range(&path, "bytes=5000000-").await.header("content-range"),
         Some("bytes */5000000")
@@ -95,70 +83,52 @@ async fn a_late_joiner_and_its_ranges_follow_the_growing_file() {
     suffix.head().await;
     assert!(behind.rest().await.body == bytes[4_000_000..]);
     assert!(suffix.rest().await.body == bytes[4_999_990..]);
-    first.rest().await.assert_is(&file);
-    late.rest().await.assert_is(&file);
+    first.rest().await.assert_is(file);
+    late.rest().await.assert_is(file);
     assert_eq!(upstream.count_of_path(&path).requests, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_joiner_has_its_first_byte_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let upstream = Upstream::start().await.unwrap();
-    let file = File::new("slow-1.tar", LARGE);
-    upstream.put(&file.mirror_path(), file.object());
-    let gate = Gate::closed();
-    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 2_000_000, gate: gate.clone() });
-    know(dir.path(), "gentoo", &[&file]).await;
-    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
+    let held = Held::start("slow-1.tar", LARGE, 2_000_000).await;
+    let Held { file, gate, replica, .. } = &held;
     let path = file.mirror_path();
-    let mut first = Client::get(&replica, &path).await;
+    let mut first = Client::get(replica, &path).await;
     first.head().await;
     first.body_bytes(1_000_000).await;
     // The fastest of some: the others may have waited for a processor.
     let mut fastest = DEADLINE;
     for _ in 0..20 {
         let started = std::time::Instant::now();
-        let mut late = Client::get(&replica, &path).await;
+        let mut late = Client::get(replica, &path).await;
         late.head().await;
         late.body_bytes(1).await;
         fastest = fastest.min(started.elapsed());
     }
     assert!(fastest < std::time::Duration::from_millis(50), "{fastest:?}");
     gate.open();
-    first.rest().await.assert_is(&file);
+    first.rest().await.assert_is(file);
 }
 
 #[tokio::test]
 async fn a_small_file_is_verified_before_its_first_byte() {
-    let dir = tempfile::tempdir().unwrap();
-    let upstream = Upstream::start().await.unwrap();
-    let file = File::new("small-1.tar", SMALL);
-    upstream.put(&file.mirror_path(), file.object());
-    let gate = Gate::closed();
-    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: SMALL - 1, gate: gate.clone() });
-    know(dir.path(), "gentoo", &[&file]).await;
-    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
-    let mut client = Client::get(&replica, &file.mirror_path()).await;
+    let held = Held::start("small-1.tar", SMALL, SMALL - 1).await;
+    let Held { upstream, file, gate, replica, .. } = &held;
+    let mut client = Client::get(replica, &file.mirror_path()).await;
     assert!(upstream.wait_until(DEADLINE, |log| log.iter().any(|one| one.bytes_sent >= SMALL - 1)).await);
     assert!(client.so_far().is_empty());
     let waits = tokio::time::timeout(std::time::Duration::from_millis(200), client.head()).await;
     assert!(waits.is_err(), "the head came before the file was verified");
     gate.open();
     client.head().await;
-    client.rest().await.assert_is(&file);
+    client.rest().await.assert_is(file);
 }
 
 #[tokio::test]
 async fn the_end_of_a_large_file_is_withheld_until_it_is_verified() {
-    let dir = tempfile::tempdir().unwrap();
-    let upstream = Upstream::start().await.unwrap();
-    let file = File::new("large-3.tar", LARGE);
-    upstream.put(&file.mirror_path(), file.object());
-    let gate = Gate::closed();
-    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: LARGE - 1, gate: gate.clone() });
-    know(dir.path(), "gentoo", &[&file]).await;
-    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
-    let mut client = Client::get(&replica, &file.mirror_path()).await;
+    let held = Held::start("large-3.tar", LARGE, LARGE - 1).await;
+    let Held { file, gate, replica, .. } = &held;
+    let mut client = Client::get(replica, &file.mirror_path()).await;
     client.head().await;
     let visible = usize::try_from(LARGE).unwrap() - 65536;
     client.body_bytes(visible).await;
@@ -166,7 +136,7 @@ async fn the_end_of_a_large_file_is_withheld_until_it_is_verified() {
         tokio::time::timeout(std::time::Duration::from_millis(200), client.body_bytes(visible + 1)).await;
     assert!(more.is_err(), "{} bytes before the last one came", client.so_far().len());
     gate.open();
-    client.rest().await.assert_is(&file);
+    client.rest().await.assert_is(file);
 }
 
 #[tokio::test]
@@ -302,15 +272,9 @@ async fn the_same_contents_under_two_names_are_fetched_once() {
 
 #[tokio::test]
 async fn a_client_that_has_said_all_is_served_to_the_end_of_a_growing_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let upstream = Upstream::start().await.unwrap();
-    let file = File::new("large-1.tar", LARGE);
-    upstream.put(&file.mirror_path(), file.object());
-    let gate = Gate::closed();
-    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 2_000_000, gate: gate.clone() });
-    know(dir.path(), "gentoo", &[&file]).await;
-    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
-    let mut client = Client::get(&replica, &file.mirror_path()).await;
+    let held = Held::start("large-1.tar", LARGE, 2_000_000).await;
+    let Held { upstream, file, gate, replica, .. } = &held;
+    let mut client = Client::get(replica, &file.mirror_path()).await;
     client.head().await;
     client.body_bytes(1_900_000).await;
     client.say_all().await;
@@ -319,26 +283,22 @@ async fn a_client_that_has_said_all_is_served_to_the_end_of_a_growing_file() {
         replica.get("/healthz").await;
     }
     gate.open();
-    client.rest().await.assert_is(&file);
+    client.rest().await.assert_is(file);
     assert_eq!(upstream.total().requests, 1);
 }
 
 #[tokio::test]
 async fn a_client_that_resets_its_connection_lets_go_of_a_growing_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let upstream = Upstream::start().await.unwrap();
     // More than is fetched to its end for its own sake.
     let file = File::new("large-1.tar", 60_000_000);
-    upstream.put(&file.mirror_path(), file.object());
-    let gate = Gate::closed();
-    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 2_000_000, gate: gate.clone() });
-    know(dir.path(), "gentoo", &[&file]).await;
-    let mut settings = config(dir.path(), &[&upstream]);
     // Nothing else ends it.
-    settings.timeouts.chunk = service_kit::config::HumanDuration(std::time::Duration::from_hours(1));
-    let replica = Replica::start(settings).await;
+    let held = Held::start_as(file, 2_000_000, |settings| {
+        settings.timeouts.chunk = service_kit::config::HumanDuration(std::time::Duration::from_hours(1));
+    })
+    .await;
+    let Held { file, gate, replica, .. } = &held;
     for says_all in [false, true] {
-        let mut client = Client::get(&replica, &file.mirror_path()).await;
+        let mut client = Client::get(replica, &file.mirror_path()).await;
         client.head().await;
         client.body_bytes(1_000_000).await;
         if says_all {
@@ -348,5 +308,5 @@ async fn a_client_that_resets_its_connection_lets_go_of_a_growing_file() {
         until("all is given up", || replica.kit.tasks.running() <= TASKS_AT_REST).await;
     }
     gate.open();
-    replica.get(&file.mirror_path()).await.assert_is(&file);
+    replica.get(&file.mirror_path()).await.assert_is(file);
 }

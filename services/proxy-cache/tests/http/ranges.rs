@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use farm_sim::upstream::{Fault, Gate, Upstream};
+use farm_sim::upstream::Upstream;
 
-use crate::replica::{Answer, Client, File, Replica, config, know, named, until};
+use crate::replica::{Answer, Client, File, Held, Replica, config, know, named, until};
 
 const SIZE: usize = 1_300_000;
 
@@ -79,16 +79,10 @@ async fn ranges_that_cost_more_than_the_file_get_the_file() {
 
 #[tokio::test]
 async fn parts_of_a_growing_file_come_as_soon_as_they_are_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let upstream = Upstream::start().await.unwrap();
-    let file = File::new("large-1.tar", 3_000_000);
-    upstream.put(&file.mirror_path(), file.object());
-    let gate = Gate::closed();
-    upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes: 1_500_000, gate: gate.clone() });
-    know(dir.path(), "gentoo", &[&file]).await;
-    let replica = Replica::start(config(dir.path(), &[&upstream])).await;
+    let held = Held::start("large-1.tar", 3_000_000, 1_500_000).await;
+    let Held { upstream, file, gate, replica, .. } = &held;
     let ranges = [("Range", "bytes=1000-200999,-500,0-999")];
-    let mut client = Client::send(&replica, "GET", &file.mirror_path(), &ranges).await;
+    let mut client = Client::send(replica, "GET", &file.mirror_path(), &ranges).await;
     client.head().await;
     client.body_bytes(200_000).await;
     gate.open();

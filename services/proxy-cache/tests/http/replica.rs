@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use blake2::Digest as _;
 use farm_sim::contents::Contents;
-use farm_sim::upstream::{Gate, Object, Upstream, mirror_path};
+use farm_sim::upstream::{Fault, Gate, Object, Upstream, mirror_path};
 use proxy_cache::Config;
 use proxy_cache::catalogue::Catalogue;
 use proxy_cache::config::MirrorUrl;
@@ -118,6 +118,35 @@ pub(crate) async fn know(cache_dir: &Path, module: &str, files: &[&File]) {
     let upserts = files.iter().map(|file| file.wire()).collect();
     step.apply(&v1::DistfileChanges { reset: true, upserts, removes: Vec::new() }).await.unwrap();
     step.complete(&["gentoo".to_owned(), "guru".to_owned()]).await.unwrap();
+}
+
+/// A replica that knows one file, whose upstream stops behind some octets of it until the gate opens.
+pub(crate) struct Held {
+    // Dropped in this order.
+    pub(crate) replica: Replica,
+    pub(crate) upstream: Upstream,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) file: File,
+    pub(crate) gate: Gate,
+}
+
+impl Held {
+    pub(crate) async fn start(name: &str, size_bytes: u64, after_bytes: u64) -> Self {
+        Self::start_as(File::new(name, size_bytes), after_bytes, |_| {}).await
+    }
+
+    pub(crate) async fn start_as(file: File, after_bytes: u64, set: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let upstream = Upstream::start().await.unwrap();
+        upstream.put(&file.mirror_path(), file.object());
+        let gate = Gate::closed();
+        upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes, gate: gate.clone() });
+        know(dir.path(), "gentoo", &[&file]).await;
+        let mut settings = config(dir.path(), &[&upstream]);
+        set(&mut settings);
+        let replica = Replica::start(settings).await;
+        Self { replica, upstream, dir, file, gate }
+    }
 }
 
 impl Replica {

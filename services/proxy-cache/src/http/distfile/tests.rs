@@ -176,13 +176,18 @@ impl Failing {
     }
 }
 
-#[tokio::test]
-async fn a_disk_that_fails_while_a_name_is_looked_for_costs_the_cache_and_no_file() {
-    let (dir, failing) = (tempfile::tempdir().unwrap(), Arc::new(Failing::default()));
-    let upstream = Upstream::start().await.unwrap();
+/// One with a disk that can be made to fail.
+async fn app_that_may_fail(dir: &Path, upstream: &Upstream) -> (Arc<App>, Arc<Failing>) {
+    let failing = Arc::new(Failing::default());
     let hooked = Arc::clone(&failing);
     let hook: FaultHook = Arc::new(move |operation, path| hooked.look(operation, path));
-    let app = app(dir.path(), &upstream, Some(hook)).await;
+    (app(dir, upstream, Some(hook)).await, failing)
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_while_a_name_is_looked_for_costs_the_cache_and_no_file() {
+    let (dir, upstream) = (tempfile::tempdir().unwrap(), Upstream::start().await.unwrap());
+    let (app, failing) = app_that_may_fail(dir.path(), &upstream).await;
     let (text, contents) = ("a-1.tar", Contents::new(7, "a-1.tar", 3_000_000));
     upstream.put(&mirror_path(text), Object::Generated(contents));
     know(&app, text, contents).await;
@@ -267,10 +272,8 @@ pub(in crate::http) async fn send_unreadable_of(reply: Reply) -> usize {
 
 /// One that is stored here, and a disk that can be made to fail.
 async fn stored(dir: &Path, upstream: &Upstream, text: &str) -> (Arc<App>, Arc<Failing>) {
-    let (failing, contents) = (Arc::new(Failing::default()), Contents::new(7, text, 30_000));
-    let hooked = Arc::clone(&failing);
-    let hook: FaultHook = Arc::new(move |operation, path| hooked.look(operation, path));
-    let app = app(dir, upstream, Some(hook)).await;
+    let contents = Contents::new(7, text, 30_000);
+    let (app, failing) = app_that_may_fail(dir, upstream).await;
     upstream.put(&mirror_path(text), Object::Generated(contents));
     know(&app, text, contents).await;
     let name: DistfileName = text.parse().unwrap();
@@ -352,11 +355,8 @@ async fn a_blob_that_can_be_neither_read_nor_had_again_is_kept_and_told() {
 
 #[tokio::test]
 async fn a_file_that_can_not_be_read_while_it_grows_is_looked_at_when_it_is_a_blob() {
-    let (dir, failing) = (tempfile::tempdir().unwrap(), Arc::new(Failing::default()));
-    let upstream = Upstream::start().await.unwrap();
-    let hooked = Arc::clone(&failing);
-    let hook: FaultHook = Arc::new(move |operation, path| hooked.look(operation, path));
-    let app = app(dir.path(), &upstream, Some(hook)).await;
+    let (dir, upstream) = (tempfile::tempdir().unwrap(), Upstream::start().await.unwrap());
+    let (app, failing) = app_that_may_fail(dir.path(), &upstream).await;
     let (text, contents) = ("a-1.tar", Contents::new(7, "a-1.tar", 3_000_000));
     upstream.put(&mirror_path(text), Object::Generated(contents));
     let gate = Gate::closed();
