@@ -1,8 +1,12 @@
 //! Rookery's gRPC contract: `rookery.v1`.
 //!
 //! The `.proto` files in `rookery/v1/` are the documentation: start with `tree.proto`, then
-//! `index.proto`, then `admin.proto`. This crate holds what is generated from them and nothing else;
-//! it must not gain behaviour.
+//! `index.proto`, then `admin.proto`. This crate holds what is generated from them and, with the feature
+//! `policy`, how the values of `cache-policy` that more than one service sends are written in it. It must not
+//! gain behaviour.
+
+#[cfg(feature = "policy")]
+mod policy;
 
 /// Version 1 of the contract.
 #[allow(

@@ -7,8 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cache_policy::import::Counts;
-use rookery_proto::v1::{ImportCounts, ImportDirectory, ImportReport};
+use rookery_proto::v1::{ImportDirectory, ImportReport};
 use tokio::sync::oneshot;
 
 /// Imports that wait at the same time, over all replicas.
@@ -97,14 +96,6 @@ impl Imports {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The sum over all directories, in the few words of an acknowledgement.
-pub(crate) fn counts(reports: &[ImportReport]) -> ImportCounts {
-    let tallies = reports.iter().flat_map(|report| &report.tallies);
-    let counts = Counts::of(tallies.map(|tally| (tally.outcome, tally.files, tally.bytes)));
-    let Counts { adopted, adopted_bytes, known, removed, unknown, differing, failed } = counts;
-    ImportCounts { adopted, adopted_bytes, known, removed, unknown, differing, failed }
 }
 
 impl Drop for Waiting {

@@ -288,7 +288,7 @@ impl Core {
             };
             let (text, is_whole) = match said {
                 Ok(reports) => {
-                    let counts = import_text(&crate::imports::counts(&reports));
+                    let counts = import_text(&ImportCounts::of(&reports));
                     let failed = reports.iter().find(|report| !report.error.is_empty());
                     let why = failed.map(|report| format!(" ({}: {})", report.dir, report.error));
                     (format!("would be: {counts}{}", why.clone().unwrap_or_default()), why.is_none())

@@ -9,7 +9,7 @@ use rookery_proto::v1::acquire_fetch_response::Outcome as FetchOutcome;
 use rookery_proto::v1::cache_index_server::CacheIndex;
 use rookery_proto::v1::{
     AcknowledgeDecisionRequest, AcknowledgeDecisionResponse, AcquireFetchRequest, AcquireFetchResponse,
-    CatalogueChange, CommitFetchRequest, CommitFetchResponse, Decision, DecisionOutcome, Held,
+    CatalogueChange, CommitFetchRequest, CommitFetchResponse, Decision, DecisionOutcome, Held, ImportCounts,
     InventoryBatch, Lease, Present, RegisterRequest, RegisterResponse, ReleaseFetchRequest,
     ReleaseFetchResponse, RenewFetchRequest, RenewFetchResponse, ReportAccessesRequest,
     ReportAccessesResponse, ReportImportProgressRequest, ReportImportProgressResponse, ReportImportRequest,
@@ -310,7 +310,7 @@ impl CacheIndex for CacheIndexService {
         }
         input::import_reports(&reports)?;
         for report in &reports {
-            let counts = crate::imports::counts(std::slice::from_ref(report));
+            let counts = ImportCounts::of(std::slice::from_ref(report));
             tracing::info!(
                 replica_id,
                 decision_id,

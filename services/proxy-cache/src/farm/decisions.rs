@@ -246,7 +246,7 @@ async fn execute(
             };
             let failed = reports.iter().find(|report| !report.error.is_empty());
             let detail = failed.map(|report| format!("{}: {}", report.dir, report.error));
-            let imported = Some(wire::import_counts(&reports));
+            let imported = Some(v1::ImportCounts::of(&reports));
             farm.report_import(decision_id, reports);
             Executed { imported, ..Executed::new(Outcome::Done, detail.unwrap_or_default()) }
         }

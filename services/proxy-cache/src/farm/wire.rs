@@ -3,7 +3,6 @@
 //! One refused field costs a whole report, so what a client or an upstream may have put into it is
 //! brought into bounds here.
 
-use cache_policy::import::Counts;
 use gentoo_repo::DistfileName;
 use rookery_proto::v1;
 
@@ -103,14 +102,6 @@ pub(super) fn outcome(outcome: Outcome) -> v1::DecisionOutcome {
         Outcome::Gone => v1::DecisionOutcome::Gone,
         Outcome::Damaged => v1::DecisionOutcome::Damaged,
     }
-}
-
-/// The sum over all directories, in the few words of an acknowledgement.
-pub(super) fn import_counts(reports: &[v1::ImportReport]) -> v1::ImportCounts {
-    let tallies = reports.iter().flat_map(|report| &report.tallies);
-    let counts = Counts::of(tallies.map(|tally| (tally.outcome, tally.files, tally.bytes)));
-    let Counts { adopted, adopted_bytes, known, removed, unknown, differing, failed } = counts;
-    v1::ImportCounts { adopted, adopted_bytes, known, removed, unknown, differing, failed }
 }
 
 #[cfg(test)]
