@@ -125,7 +125,7 @@ pub enum IndexError {
 }
 
 impl From<sqlx::Error> for IndexError {
-    /// Says which file it is about if a [`connection`](super::connection) noted that.
+    /// Says which file it is about if a connection of ours noted that.
     #[allow(clippy::wildcard_enum_match_arm, reason = "only the one that was noted is of interest")]
     fn from(source: sqlx::Error) -> Self {
         match source {
