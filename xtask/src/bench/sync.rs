@@ -103,6 +103,7 @@ fn measure(options: &Options, program: &Path, dir: &Path) -> Result<(String, Str
         for daemon in &mut daemons {
             // Of one that has served others before, a part of what it has at hand is used again.
             daemon.restart()?;
+            daemon.rest()?;
             let kib = probe::stalled_kib(daemon, daemon.side.stalled())?;
             rounds.add(Work::StalledMemory, daemon.side, Figure(kib, Unit::Kibibytes));
         }

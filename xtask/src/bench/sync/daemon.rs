@@ -15,6 +15,8 @@ use super::wait_until;
 
 pub(super) const MODULE: &str = "gentoo-portage";
 const READY_WITHIN: Duration = Duration::from_mins(2);
+/// Of 20 ms each.
+const RESTING_LOOKS: u32 = 50;
 
 /// A daemon that serves the tree.
 pub(super) struct Daemon {
@@ -113,5 +115,16 @@ impl Daemon {
     /// Waits until it has no process beside the first one.
     pub(super) fn settle(&self) -> Result<()> {
         wait_until("the end of its processes", READY_WITHIN, || Ok(kernel::processes(self.child.id()) == 1))
+    }
+
+    /// Waits until it has done nothing for [`RESTING_LOOKS`]: one that was just started looks its tree through first.
+    pub(super) fn rest(&self) -> Result<()> {
+        let (mut before, mut looks) = (self.cpu_seconds(), 0);
+        wait_until("its rest", READY_WITHIN, || {
+            let now = self.cpu_seconds();
+            looks = if now > before { 0 } else { looks + 1 };
+            before = now;
+            Ok(looks == RESTING_LOOKS)
+        })
     }
 }
