@@ -21,7 +21,7 @@ pub(crate) async fn run(app: Arc<App>) {
         let store = app.store.clone();
         let now = UnixMs::new(now_ms());
         let look = watch.look(now);
-        // A store of 200,000 blobs takes seconds.
+        // Each blob that lies ahead costs an open and a write.
         if let Err(error) = tokio::task::spawn_blocking(move || act(look, &store, now)).await {
             warn!(%error, "accesses that lie ahead are not put back");
         }
