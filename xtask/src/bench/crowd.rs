@@ -14,6 +14,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::median::{Spread, spread};
+
 /// Octets of the list that a client takes before it stalls.
 const LIST_OCTETS_TAKEN: usize = 20_000;
 /// How often a client of the crowd names the tree, so that its list is more than sockets hold.
@@ -66,38 +68,19 @@ fn measure(options: &Options, program: &Path, dir: &Path) -> Result<()> {
     compare(dir)?;
     let clients = options.clients;
     ensure!(here == 2 * clients as usize, "only {here} of the crowd were still there at the end");
-    let (alone, beside) = (Times::of(alone), Times::of(beside));
+    let [alone, beside] = [alone, beside].map(|times| spread(times.iter().map(Duration::as_secs_f64)));
     println!("| what | measured | aim |\n| --- | --- | --- |");
     println!("| memory of each of {clients} clients in mid-list | {in_list_kib:.1} KiB | 256 KiB |");
     println!("| memory of each of {clients} clients before the handshake | {before_kib:.1} KiB | 256 KiB |");
-    println!("| a sync of {} files alone | {alone} | |", options.files);
-    println!("| beside both crowds | {beside} | |");
-    println!(
-        "| ratio of the medians | {:.2} | 1.2 |",
-        beside.median.as_secs_f64() / alone.median.as_secs_f64()
-    );
+    println!("| a sync of {} files alone | {} | |", options.files, shown(alone));
+    println!("| beside both crowds | {} | |", shown(beside));
+    println!("| ratio of the medians | {:.2} | 1.2 |", beside.median / alone.median);
     Ok(())
 }
 
-struct Times {
-    least: Duration,
-    median: Duration,
-    most: Duration,
-}
-
-impl Times {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort();
-        let at = |place: usize| times.get(place).copied().unwrap_or_default();
-        Self { least: at(0), median: at(times.len() / 2), most: at(times.len().saturating_sub(1)) }
-    }
-}
-
-impl std::fmt::Display for Times {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [least, median, most] = [self.least, self.median, self.most].map(|time| time.as_secs_f64());
-        write!(f, "{median:.3} s ({least:.3} to {most:.3})")
-    }
+/// Median, least and most.
+fn shown(Spread { median, least, most }: Spread) -> String {
+    format!("{median:.3} s ({least:.3} to {most:.3})")
 }
 
 /// What is started inherits it.
