@@ -1,6 +1,7 @@
 //! What the farm has to show: the boxes' reports, the upstream's count, what clients are seen as.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::command::{Run, eventually};
 use super::farm::{Farm, MIRROR_PASSWORD, container, page};
+use super::host::PROJECT;
 
 /// Longer than the services take to send what they traced.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(30);
@@ -80,6 +82,38 @@ pub(super) fn clients(farm: &Farm<'_>) -> Result<()> {
         "clients seen as {strangers:?} instead of as themselves"
     );
     println!("  clients of the farm are seen by their own addresses: {}", seen.len() - strangers.len());
+    Ok(())
+}
+
+/// Nobody can be given an address in turn that somebody has for his own, or from which there is no answer.
+///
+/// podman goes on where the last network of that name stopped, so that a fault here shows after weeks.
+pub(super) fn addresses(farm: &Farm<'_>) -> Result<()> {
+    for (network, fixed) in [("internal", &["ws1", "upstream"][..]), ("farm", &["ws1"])] {
+        let network = format!("{PROJECT}_{network}");
+        let inspected = farm.engine.podman().args(["network", "inspect", &network]).output()?;
+        let inspected: Value = serde_json::from_str(&inspected)?;
+        let subnet = &inspected[0]["subnets"][0];
+        let range = &subnet["lease_range"];
+        let number = |value: &Value| {
+            let address: Ipv4Addr = text(value).parse().with_context(|| format!("{network}: {subnet}"))?;
+            Ok::<_, anyhow::Error>(address.to_bits())
+        };
+        let range = number(&range["start_ip"])?..=number(&range["end_ip"])?;
+        let (address, bits) = text(&subnet["subnet"]).split_once('/').context("a subnet")?;
+        let mask = u32::MAX.checked_shr(bits.parse()?).unwrap_or_default();
+        let mut taken =
+            vec![("everybody", Ipv4Addr::from_bits(address.parse::<Ipv4Addr>()?.to_bits() | mask))];
+        for service in fixed {
+            taken.push((service, farm.address_in(&network, &container(service, 1))?.parse()?));
+        }
+        for (owner, address) in taken {
+            ensure!(
+                !range.contains(&address.to_bits()),
+                "{network}: {address} is {owner}'s, and lies in the ip_range of compose.yaml"
+            );
+        }
+    }
     Ok(())
 }
 

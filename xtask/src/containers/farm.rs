@@ -146,7 +146,11 @@ impl<'a> Farm<'a> {
 
     /// The container's address in the services' network.
     pub(super) fn address(&self, name: &str) -> Result<String> {
-        let format = format!("{{{{(index .NetworkSettings.Networks \"{PROJECT}_internal\").IPAddress}}}}");
+        self.address_in(&format!("{PROJECT}_internal"), name)
+    }
+
+    pub(super) fn address_in(&self, network: &str, name: &str) -> Result<String> {
+        let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
         Ok(self.engine.podman().args(["inspect", "--format", &format, name]).output()?.trim().to_owned())
     }
 

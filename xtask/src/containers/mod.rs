@@ -82,6 +82,7 @@ pub(crate) fn run(root: &Path, target: &Path, wheels: &Path, options: Options) -
 fn live(farm: &mut Farm<'_>, clock: &mut Clock) -> Result<()> {
     println!("-- one replica");
     farm.up(1)?;
+    checks::addresses(farm)?;
     checks::published(farm)?;
     checks::day(farm, 1)?;
     checks::clients(farm)?;
