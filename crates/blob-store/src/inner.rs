@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,7 +18,7 @@ use crate::hashers::Hashers;
 use crate::index::{Entry, Index};
 use crate::layout::{self, Layout, Scope};
 use crate::quarantine::{self, Aside};
-use crate::reader::Hold;
+use crate::reader::{Hold, Opened};
 use crate::slot::Slot;
 
 /// Access times are written to the disk at most this often for each blob.
@@ -78,7 +77,7 @@ impl Inner {
 
     /// As [`hold`](Self::hold), with the file if that is open, unless the access is one that has to be written to the
     /// disk.
-    pub(crate) fn hold_now(&self, digest: &BlobDigest) -> Option<(Hold, u64, Option<Arc<File>>)> {
+    pub(crate) fn hold_now(&self, digest: &BlobDigest) -> Option<(Hold, u64, Option<Opened>)> {
         let mut index = lock(&self.index);
         let entry = index.blobs.get_mut(digest)?;
         let now = SystemTime::now();
@@ -91,9 +90,9 @@ impl Inner {
     }
 
     /// Keeps a file open for the next who asks.
-    pub(crate) fn keep(&self, digest: &BlobDigest, file: &Arc<File>) {
+    pub(crate) fn keep(&self, digest: &BlobDigest, opened: Opened) {
         // Closed behind the lock.
-        let closed = lock(&self.index).keep(digest, file, SystemTime::now());
+        let closed = lock(&self.index).keep(digest, opened, SystemTime::now());
         drop(closed);
     }
 

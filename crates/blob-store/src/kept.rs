@@ -3,12 +3,11 @@
 //! A file that is kept is no reader: its blob can be evicted. That it is gone from the disk, or has another length than it
 //! had, is seen at each use.
 
-use std::fs::File;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::digest::BlobDigest;
 use crate::index::Index;
+use crate::reader::Opened;
 
 /// Files of all blobs together.
 const KEPT_MAX: usize = 64;
@@ -18,7 +17,7 @@ const KEPT_FOR: Duration = Duration::from_secs(10);
 /// An open file, and since when.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    file: Arc<File>,
+    opened: Opened,
     since: SystemTime,
 }
 
@@ -31,16 +30,16 @@ impl Kept {
 
 impl Index {
     /// The open file of a blob.
-    pub(crate) fn kept(&self, digest: &BlobDigest, now: SystemTime) -> Option<Arc<File>> {
+    pub(crate) fn kept(&self, digest: &BlobDigest, now: SystemTime) -> Option<Opened> {
         let kept = self.blobs.get(digest)?.kept.as_ref()?;
-        (!kept.is_old(now)).then(|| Arc::clone(&kept.file))
+        (!kept.is_old(now)).then(|| kept.opened.clone())
     }
 
     /// Keeps a file that was opened. To be dropped without the lock: those that are kept no longer.
-    pub(crate) fn keep(&mut self, digest: &BlobDigest, file: &Arc<File>, now: SystemTime) -> Vec<Kept> {
+    pub(crate) fn keep(&mut self, digest: &BlobDigest, opened: Opened, now: SystemTime) -> Vec<Kept> {
         let mut closed = self.let_go(now);
         let Some(entry) = self.blobs.get_mut(digest) else { return closed };
-        closed.extend(entry.kept.replace(Kept { file: Arc::clone(file), since: now }));
+        closed.extend(entry.kept.replace(Kept { opened, since: now }));
         self.kept_order.retain(|other| other != digest);
         self.kept_order.push_back(*digest);
         if self.kept_order.len() > KEPT_MAX {
@@ -76,6 +75,9 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
     use super::*;
     use crate::index::Entry;
 
@@ -91,33 +93,33 @@ mod tests {
 
     #[test]
     fn files_are_kept_for_a_while_and_not_too_many() {
-        let (mut index, file) = (index(KEPT_MAX + 2), Arc::new(File::open("/dev/null").unwrap()));
+        let (mut index, file) = (index(KEPT_MAX + 2), Opened::from(File::open("/dev/null").unwrap()));
         let now = SystemTime::now();
         for number in 0..=KEPT_MAX {
-            let closed = index.keep(&digest(number), &file, now);
+            let closed = index.keep(&digest(number), file.clone(), now);
             assert_eq!(closed.len(), usize::from(number == KEPT_MAX));
         }
         assert!(index.kept(&digest(0), now).is_none(), "the oldest made room");
         assert!(index.kept(&digest(1), now).is_some());
         // Kept anew, it is the last to go, and counts once.
-        index.keep(&digest(1), &file, now);
-        assert_eq!(index.keep(&digest(KEPT_MAX + 1), &file, now).len(), 1);
+        index.keep(&digest(1), file.clone(), now);
+        assert_eq!(index.keep(&digest(KEPT_MAX + 1), file.clone(), now).len(), 1);
         assert!(index.kept(&digest(1), now).is_some() && index.kept(&digest(2), now).is_none());
         let later = now + KEPT_FOR;
         assert!(index.kept(&digest(1), later).is_none());
-        assert_eq!(index.keep(&digest(1), &file, later).len(), KEPT_MAX);
+        assert_eq!(index.keep(&digest(1), file.clone(), later).len(), KEPT_MAX);
         assert_eq!(index.let_all_go().len(), 1);
-        assert_eq!(Arc::strong_count(&file), 1);
+        assert_eq!(Arc::strong_count(&file.file), 1);
     }
 
     #[test]
     fn a_blob_that_is_forgotten_is_closed_and_a_clock_set_back_keeps_nothing() {
-        let (mut index, file) = (index(2), Arc::new(File::open("/dev/null").unwrap()));
+        let (mut index, file) = (index(2), Opened::from(File::open("/dev/null").unwrap()));
         let now = SystemTime::now();
-        index.keep(&digest(0), &file, now);
-        index.keep(&digest(1), &file, now);
+        index.keep(&digest(0), file.clone(), now);
+        index.keep(&digest(1), file.clone(), now);
         drop(index.remove_blob(&digest(0)));
-        assert_eq!(Arc::strong_count(&file), 2);
+        assert_eq!(Arc::strong_count(&file.file), 2);
         index.insert_blob(digest(0), Entry::default());
         assert!(index.kept(&digest(0), now).is_none());
         assert!(index.kept(&digest(1), now - Duration::from_secs(1)).is_none());

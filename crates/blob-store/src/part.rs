@@ -13,7 +13,7 @@ use crate::hashers::Hashers;
 use crate::inner::Inner;
 use crate::layout::Scope;
 use crate::quarantine;
-use crate::reader::{Hold, OpenBlob};
+use crate::reader::{Hold, InMemory, OpenBlob};
 
 /// How far a part is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,7 @@ impl Part {
             file: Arc::new(file),
             size_bytes: expected.size_bytes(),
             modified: None,
+            in_memory: InMemory::default(),
             hold: Hold::default(),
         };
         let (progress, _) = watch::channel(Progress { bytes: 0, state: PartState::Growing });

@@ -1,6 +1,5 @@
 //! The store: blobs by digest, names that lead to them, parts under way.
 
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use crate::inner::{Inner, lock};
 use crate::layout::{Layout, Scope};
 use crate::part::Part;
 use crate::quarantine::{self, Aside};
-use crate::reader::OpenBlob;
+use crate::reader::{OpenBlob, Opened};
 use crate::reconcile::{Fault, Reconciler};
 use crate::slot;
 
@@ -177,7 +176,8 @@ impl Store {
         }
         self.inner.save_access(digest, &file);
         let modified = metadata.modified().ok();
-        Ok(Some(OpenBlob { file: Arc::new(file), size_bytes, modified, hold }))
+        let Opened { file, in_memory } = Opened::from(file);
+        Ok(Some(OpenBlob { file, size_bytes, modified, in_memory, hold }))
     }
 
     /// As [`read`](Self::read), if all is in memory that this needs. `None` says nothing but that `read` has to be asked.
@@ -186,15 +186,16 @@ impl Store {
     pub fn read_now(&self, digest: &BlobDigest) -> Option<OpenBlob> {
         let (hold, size_bytes, kept) = self.inner.hold_now(digest)?;
         let path = || self.inner.layout.blob(digest);
-        let opened = |file: Arc<File>| {
-            let metadata = self.inner.disk.stat_open(&file, path)?;
-            OpenBlob::new(file, &metadata, size_bytes, &hold)
+        let blob_of = |opened: Opened| {
+            let metadata = self.inner.disk.stat_open(&opened.file, path)?;
+            OpenBlob::new(opened, &metadata, size_bytes, &hold)
         };
-        if let Some(blob) = kept.and_then(opened) {
+        if let Some(blob) = kept.and_then(blob_of) {
             return Some(blob);
         }
-        let blob = opened(Arc::new(self.inner.disk.open_cached(&path()).ok()?))?;
-        self.inner.keep(digest, &blob.file);
+        let opened = Opened::from(self.inner.disk.open_cached(&path()).ok()?);
+        let blob = blob_of(opened.clone())?;
+        self.inner.keep(digest, opened);
         Some(blob)
     }
 

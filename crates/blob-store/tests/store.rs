@@ -382,6 +382,9 @@ fn a_file_that_is_kept_open_neither_holds_its_blob_nor_outlives_its_path() {
     let first = store.read_now(&digest).unwrap();
     let again = store.read_now(&digest).unwrap();
     assert!(std::sync::Arc::ptr_eq(first.file(), again.file()), "opened once");
+    let now = SystemTime::now();
+    first.found_in_memory(now);
+    assert!(again.is_in_memory(now), "what is found of a file is known to all who have it");
     drop((first, again));
     // Another copy in its place, as a restore makes it.
     let path = files_below(&dir.path().join("r0/blobs")).remove(0);
@@ -391,6 +394,7 @@ fn a_file_that_is_kept_open_neither_holds_its_blob_nor_outlives_its_path() {
     let restored = store.read_now(&digest).unwrap();
     let inode = |metadata: fs::Metadata| std::os::unix::fs::MetadataExt::ino(&metadata);
     assert_eq!(inode(restored.file().metadata().unwrap()), inode(fs::metadata(&path).unwrap()));
+    assert!(!restored.is_in_memory(now), "it is another file");
     drop(restored);
     assert!(matches!(store.evict(&digest, None).unwrap(), Evicted::Done { .. }));
     assert!(store.read_now(&digest).is_none());

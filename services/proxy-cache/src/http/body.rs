@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use blob_store::{OpenBlob, PartReader, PartState, Progress};
 use bytes::Bytes;
@@ -69,7 +70,7 @@ pub(crate) struct Sending {
     pub(super) file: Arc<File>,
     pub(super) selection: Selection,
     /// Keeps the blob from being evicted.
-    _hold: Option<OpenBlob>,
+    blob: Option<OpenBlob>,
     tally: Option<Tally>,
     /// Told once.
     doubt: Option<Doubt>,
@@ -82,6 +83,22 @@ impl Sending {
             doubt.raise(&error);
         }
         error
+    }
+
+    /// Whether a part was in the page cache a moment ago. Known only of a part that is the whole blob.
+    pub(super) fn is_in_memory(&self, part: &Range<u64>, now: SystemTime) -> bool {
+        self.whole_blob(part).is_some_and(|blob| blob.is_in_memory(now))
+    }
+
+    /// A part is in the page cache now.
+    pub(super) fn found_in_memory(&self, part: &Range<u64>, now: SystemTime) {
+        if let Some(blob) = self.whole_blob(part) {
+            blob.found_in_memory(now);
+        }
+    }
+
+    fn whole_blob(&self, part: &Range<u64>) -> Option<&OpenBlob> {
+        self.blob.as_ref().filter(|blob| *part == (0..blob.size_bytes()))
     }
 
     /// So many octets of the file went out.
@@ -113,19 +130,19 @@ where
 
 /// Of a file that is complete.
 pub(crate) fn file(file: Arc<File>, selection: Selection) -> ResponseBody {
-    ResponseBody::File(Box::new(Sending { file, selection, _hold: None, tally: None, doubt: None }))
+    ResponseBody::File(Box::new(Sending { file, selection, blob: None, tally: None, doubt: None }))
 }
 
 /// Of a response that is kept.
 pub(crate) fn kept(file: Arc<File>, selection: Selection, doubt: Doubt) -> ResponseBody {
-    ResponseBody::File(Box::new(Sending { file, selection, _hold: None, tally: None, doubt: Some(doubt) }))
+    ResponseBody::File(Box::new(Sending { file, selection, blob: None, tally: None, doubt: Some(doubt) }))
 }
 
 /// Of a blob.
 pub(crate) fn blob(blob: OpenBlob, selection: Selection, tally: Tally, doubt: Doubt) -> ResponseBody {
     let file = Arc::clone(blob.file());
     let (tally, doubt) = (Some(tally), Some(doubt));
-    ResponseBody::File(Box::new(Sending { file, selection, _hold: Some(blob), tally, doubt }))
+    ResponseBody::File(Box::new(Sending { file, selection, blob: Some(blob), tally, doubt }))
 }
 
 /// Told while unverified bytes go out.
@@ -161,7 +178,7 @@ pub(crate) fn growing(
     let contents = reader.contents().clone();
     let (file, size_bytes) = (Arc::clone(contents.file()), contents.size_bytes());
     let growing = Growing {
-        sending: Sending { file, selection, _hold: Some(contents), tally: Some(tally), doubt },
+        sending: Sending { file, selection, blob: Some(contents), tally: Some(tally), doubt },
         size_bytes,
         progress: reader.progress(),
         _follower: follower,

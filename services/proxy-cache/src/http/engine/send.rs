@@ -114,8 +114,12 @@ impl Talk {
         while sending.selection.left.start < end {
             let start = sending.selection.left.start;
             let window = start..end.min(start + SENT_OCTETS_MAX);
-            let brought = bring(&sending.file, window.clone()).await;
-            brought.map_err(|error| sending.fault(error))?;
+            let now = SystemTime::now();
+            if !sending.is_in_memory(&window, now) {
+                let brought = bring(&sending.file, window.clone()).await;
+                brought.map_err(|error| sending.fault(error))?;
+                sending.found_in_memory(&window, now);
+            }
             while sending.selection.left.start < window.end {
                 let rest = sending.selection.left.start..window.end;
                 match send_file(&mut self.connection, &sending.file, &rest).await {
