@@ -17,12 +17,14 @@ pub(super) struct Circuit {
 #[derive(Debug)]
 struct State {
     away_until: Option<Instant>,
+    /// Somebody was let through after the pause, and has not come back.
+    is_probed: bool,
     retry: Backoff,
 }
 
 impl Circuit {
     pub(super) fn new(retry: Backoff, probe_timeout: Duration) -> Self {
-        Self { state: Mutex::new(State { away_until: None, retry }), probe_timeout }
+        Self { state: Mutex::new(State { away_until: None, is_probed: false, retry }), probe_timeout }
     }
 
     /// Whether a call that a client waits for may be tried.
@@ -33,6 +35,7 @@ impl Circuit {
             Some(until) if now < until => false,
             Some(_) => {
                 state.away_until = Some(now + self.probe_timeout);
+                state.is_probed = true;
                 true
             }
         }
@@ -41,13 +44,19 @@ impl Circuit {
     pub(super) fn note_answer(&self) {
         let mut state = self.lock();
         state.away_until = None;
+        state.is_probed = false;
         state.retry.reset();
     }
 
     pub(super) fn note_failure(&self, now: Instant) {
         let mut state = self.lock();
+        // Of calls that were under way together, only the first one tells something new.
+        if !state.is_probed && state.away_until.is_some_and(|until| now < until) {
+            return;
+        }
         let pause = state.retry.next_pause();
         state.away_until = Some(now + pause);
+        state.is_probed = false;
     }
 
     pub(super) fn is_away(&self) -> bool {
@@ -79,6 +88,19 @@ mod tests {
         assert!(!circuit.admits(later));
         circuit.note_answer();
         assert!(circuit.admits(later) && circuit.admits(later) && !circuit.is_away());
+    }
+
+    #[test]
+    fn calls_that_fail_together_are_one_failure() {
+        let circuit = Circuit::new(Backoff::new(SECOND, 64 * SECOND), 2 * SECOND);
+        let start = Instant::now();
+        for _ in 0..100 {
+            circuit.note_failure(start);
+        }
+        assert!(circuit.admits(start + SECOND), "no pause but the first one");
+        circuit.note_failure(start + SECOND);
+        assert!(!circuit.admits(start + SECOND + SECOND / 2), "the second pause is longer");
+        assert!(circuit.admits(start + 3 * SECOND));
     }
 
     #[test]
