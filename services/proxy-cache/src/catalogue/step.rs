@@ -13,6 +13,14 @@ use super::{Catalogue, CatalogueError};
 
 /// Rows of one statement: 8 columns each, far below what sqlite lets bind.
 const ROWS_PER_STATEMENT: usize = 256;
+/// Octets of a module's name.
+const MODULE_OCTETS_MAX: usize = 255;
+/// Modules, and names in an order: maintenance takes no more of those that a replica has.
+const MODULES_MAX: usize = 1000;
+/// What one step may change: dozens of times what the largest tree has.
+const CHANGES_MAX: usize = 5_000_000;
+/// What is left out is told by name so often in one step.
+const TOLD_MAX: usize = 10;
 /// Modules that the order does not name are asked last.
 pub(super) const RANK_LAST: i64 = 1_000_000;
 
@@ -34,6 +42,7 @@ pub struct Step {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
+    changes: usize,
     upserts: usize,
     removes: usize,
     unusable: usize,
@@ -45,9 +54,21 @@ impl Step {
         module: &str,
         generation: u64,
     ) -> Result<Self, CatalogueError> {
+        let is_name = (1..=MODULE_OCTETS_MAX).contains(&module.len())
+            && !module.contains(|c: char| c == '/' || c.is_control());
+        if !is_name {
+            let octets = module.len();
+            return Err(CatalogueError::Protocol(format!("{octets} octets that are no module's name")));
+        }
         let generation = i64::try_from(generation)
             .map_err(|_| CatalogueError::Protocol(format!("{module}: generation {generation}")))?;
         let mut transaction = catalogue.pools().writer.begin().await?;
+        let others: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM module WHERE generation > 0 AND name <> ?1")
+                .bind(module)
+                .fetch_one(&mut *transaction)
+                .await?;
+        within("modules", usize::try_from(others).unwrap_or(usize::MAX).saturating_add(1), MODULES_MAX)?;
         sqlx::query("INSERT INTO module (name, generation, rank) VALUES (?1, 0, ?2) ON CONFLICT DO NOTHING")
             .bind(module)
             .bind(RANK_LAST)
@@ -96,13 +117,17 @@ impl Step {
         if self.is_stale {
             return Ok(());
         }
+        self.counts.changes += changes.upserts.len() + changes.removes.len();
+        within("changes in one step", self.counts.changes, CHANGES_MAX)?;
         let mut upserts = BTreeMap::new();
         for wire in &changes.upserts {
             match row::from_wire(wire) {
                 Ok(distfile) => drop(upserts.insert(distfile.name.clone(), distfile)),
                 Err(error) => {
                     self.counts.unusable += 1;
-                    warn!(module = self.module, %error, "left out of the catalogue");
+                    if self.counts.unusable <= TOLD_MAX {
+                        warn!(module = self.module, %error, "left out of the catalogue");
+                    }
                 }
             }
         }
@@ -208,6 +233,13 @@ impl Step {
     }
 }
 
+fn within(what: &str, found: usize, limit: usize) -> Result<(), CatalogueError> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(CatalogueError::Protocol(format!("at most {limit} {what} are expected, found {found}")))
+}
+
 /// The first module of `order` is asked first; the ones that it does not name are asked last. An empty
 /// order says nothing.
 pub(super) async fn set_order(
@@ -217,6 +249,7 @@ pub(super) async fn set_order(
     if order.is_empty() {
         return Ok(());
     }
+    within("modules in an order", order.len(), MODULES_MAX)?;
     sqlx::query("UPDATE module SET rank = ?1").bind(RANK_LAST).execute(&mut **transaction).await?;
     for (rank, module) in (0_i64..).zip(order) {
         sqlx::query("UPDATE module SET rank = ?2 WHERE name = ?1")

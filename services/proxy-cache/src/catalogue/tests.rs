@@ -298,3 +298,24 @@ proptest! {
         runtime.block_on(replay(steps));
     }
 }
+
+#[tokio::test]
+async fn what_comes_has_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalogue = opened(&directory).await;
+    let is_refused = |begun: Result<Step, CatalogueError>| matches!(begun, Err(CatalogueError::Protocol(_)));
+    for wrong in ["", "a/b", "a\nb", &"x".repeat(256)] {
+        assert!(is_refused(catalogue.begin(wrong, 1).await), "{wrong}");
+    }
+    let order: Vec<String> = (0..1001).map(|number| format!("m{number}")).collect();
+    assert!(matches!(catalogue.set_module_order(&order).await, Err(CatalogueError::Protocol(_))));
+    catalogue.set_module_order(&order[1..]).await.unwrap();
+    for module in &order[1..] {
+        import(&catalogue, module, 1, &[]).await;
+    }
+    assert!(is_refused(catalogue.begin(&order[0], 1).await), "one too many");
+    import(&catalogue, &order[1], 2, &[changes(false, vec![wire("a", 1)], &[])]).await;
+    import(&catalogue, &order[2], 0, &[changes(true, vec![], &[])]).await;
+    import(&catalogue, &order[0], 1, &[]).await;
+    assert_eq!(catalogue.have().await.unwrap().len(), 1000);
+}
