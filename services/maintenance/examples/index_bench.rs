@@ -130,6 +130,7 @@ async fn main() {
         replica_id: "r1".to_owned(),
         blobs: (first..first + 500).map(blob).collect(),
         capacity_bytes: 21_000_000_000,
+        ..InventoryBatch::default()
     });
     farm.rig.client().report_inventory(tokio_stream::iter(batches.collect::<Vec<_>>())).await.unwrap();
     row("inventory of 200,000 blobs", begun.elapsed(), "");

@@ -7,8 +7,8 @@ mod support;
 use rookery_proto::v1::decision::Action;
 use rookery_proto::v1::{
     Access, AccessOutcome, AcknowledgeDecisionRequest, Blob, Decision, DecisionOutcome, EvictRequest,
-    InventoryBatch, PlanEvictionRequest, PlanEvictionResponse, PublishModuleRequest, ReportAccessesRequest,
-    Restriction, WatchDecisionsRequest,
+    InventoryBatch, InventoryPart, PlanEvictionRequest, PlanEvictionResponse, PublishModuleRequest,
+    ReportAccessesRequest, Restriction, WatchDecisionsRequest,
 };
 use support::{DAY_MS, Rig, START_MS, blob, distfile, eventually, key, within};
 use tonic::{Code, Status, Streaming};
@@ -268,7 +268,12 @@ async fn inventory_replaces_what_was_known() {
     wrong.blobs[0].blake2b.push(0);
     let refused = rig.client().report_inventory(tokio_stream::iter([wrong])).await.unwrap_err();
     assert!(refused.message().contains("64 octets"), "{}", refused.message());
+    let part = |name: &str, part: InventoryPart| InventoryBatch { part: part.into(), ..batch("r1", name) };
+    let half = tokio_stream::iter([part("x", InventoryPart::More)]);
+    assert_eq!(rig.client().report_inventory(half).await.unwrap_err().code(), Code::Aborted);
     assert_eq!(blobs(&rig).await, 2);
+    let whole = tokio_stream::iter([part("x", InventoryPart::More), part("y", InventoryPart::Last)]);
+    assert_eq!(rig.client().report_inventory(whole).await.unwrap().into_inner().blobs, 2);
     rig.inventory("r1", Vec::new()).await;
     assert_eq!(blobs(&rig).await, 0);
 }

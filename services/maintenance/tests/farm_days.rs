@@ -64,6 +64,7 @@ impl Disk {
             replica_id: "r1".to_owned(),
             blobs: blobs.collect(),
             capacity_bytes: self.capacity_bytes,
+            ..InventoryBatch::default()
         }
     }
 }

@@ -78,7 +78,12 @@ impl Process {
         };
         client.register(request).await.unwrap();
         let blobs: Vec<_> = disk.lock().unwrap().iter().map(|name| blob(name)).collect();
-        let batch = InventoryBatch { replica_id: "r1".to_owned(), capacity_bytes: 1 << 30, blobs };
+        let batch = InventoryBatch {
+            replica_id: "r1".to_owned(),
+            capacity_bytes: 1 << 30,
+            blobs,
+            ..InventoryBatch::default()
+        };
         client.report_inventory(tokio_stream::iter([batch])).await.unwrap();
         let request = WatchDecisionsRequest { replica_id: "r1".to_owned() };
         let mut decisions = client.watch_decisions(request).await.unwrap().into_inner();

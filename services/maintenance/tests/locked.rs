@@ -104,6 +104,7 @@ async fn while_another_program_has_the_index_it_is_said_and_afterwards_everythin
         replica_id: "r1".to_owned(),
         capacity_bytes: 1 << 30,
         blobs: vec![blob("a"), blob("b")],
+        ..InventoryBatch::default()
     };
     let (mut admin, mut client) = (rig.admin(), rig.client());
     let (reported, told, run) = tokio::join!(

@@ -10,7 +10,7 @@ use rookery_proto::v1::cache_index_server::CacheIndex;
 use rookery_proto::v1::{
     AcknowledgeDecisionRequest, AcknowledgeDecisionResponse, AcquireFetchRequest, AcquireFetchResponse,
     CatalogueChange, CommitFetchRequest, CommitFetchResponse, Decision, DecisionOutcome, Held, ImportCounts,
-    InventoryBatch, Lease, Present, RegisterRequest, RegisterResponse, ReleaseFetchRequest,
+    InventoryBatch, InventoryPart, Lease, Present, RegisterRequest, RegisterResponse, ReleaseFetchRequest,
     ReleaseFetchResponse, RenewFetchRequest, RenewFetchResponse, ReportAccessesRequest,
     ReportAccessesResponse, ReportImportProgressRequest, ReportImportProgressResponse, ReportImportRequest,
     ReportImportResponse, ReportInventoryResponse, WatchCatalogueRequest, WatchDecisionsRequest,
@@ -180,7 +180,9 @@ impl CacheIndex for CacheIndexService {
         let mut batches = request.into_inner();
         let mut inventory = Inventory { begun: self.now(), ..Inventory::default() };
         let mut blobs: BTreeMap<_, BlobRecord> = BTreeMap::new();
+        let mut is_broken_off = false;
         while let Some(batch) = batches.message().await? {
+            is_broken_off = batch.part() == InventoryPart::More;
             if inventory.replica_id.is_empty() {
                 self.known(&batch.replica_id).await?;
                 inventory.replica_id = batch.replica_id;
@@ -199,6 +201,10 @@ impl CacheIndex for CacheIndexService {
         }
         if inventory.replica_id.is_empty() {
             return Err(input::wrong("replica_id", "at least one batch is expected"));
+        }
+        // A replica that gives up resets its stream, and that reads like an end.
+        if is_broken_off {
+            return Err(Status::aborted("the inventory was broken off: what was known of the replica stays"));
         }
         inventory.blobs = blobs.into_values().collect();
         let refused = self.core.index.replace_inventory(&inventory, self.now()).await?;

@@ -117,12 +117,22 @@ impl Rig {
 
     /// Says that it may take so much.
     pub async fn inventory_of(&self, replica_id: &str, blobs: Vec<Blob>, capacity_bytes: u64) {
-        let batch = InventoryBatch { replica_id: replica_id.to_owned(), capacity_bytes, blobs };
+        let batch = InventoryBatch {
+            replica_id: replica_id.to_owned(),
+            capacity_bytes,
+            blobs,
+            ..InventoryBatch::default()
+        };
         self.client().report_inventory(tokio_stream::iter([batch])).await.unwrap();
     }
 
     pub async fn inventory(&self, replica_id: &str, blobs: Vec<Blob>) {
-        let batch = InventoryBatch { replica_id: replica_id.to_owned(), capacity_bytes: 1 << 30, blobs };
+        let batch = InventoryBatch {
+            replica_id: replica_id.to_owned(),
+            capacity_bytes: 1 << 30,
+            blobs,
+            ..InventoryBatch::default()
+        };
         self.client().report_inventory(tokio_stream::iter([batch])).await.unwrap();
     }
 

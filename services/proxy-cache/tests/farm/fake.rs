@@ -45,6 +45,10 @@ pub(crate) struct Script {
     pub(crate) stale: HashSet<String>,
     /// What the next calls of a method fail with.
     pub(crate) failures: HashMap<&'static str, VecDeque<Code>>,
+    /// No registration is remembered.
+    pub(crate) forgets: bool,
+    /// Decision streams end as soon as they have begun.
+    pub(crate) ends_decisions: bool,
     /// Methods that never answer.
     pub(crate) silent: HashSet<&'static str>,
     /// For each new catalogue stream: what it sends, and whether it breaks after that.
@@ -167,6 +171,9 @@ impl CacheIndex for State {
         self.lock().known.insert(request.replica_id.clone());
         self.enter("register", &request.replica_id).await?;
         let mut script = self.lock();
+        if script.forgets {
+            script.known.clear();
+        }
         script.registrations.push(request);
         let answer =
             v1::RegisterResponse { module_order: script.module_order.clone(), lease_ms: script.lease_ms };
@@ -205,7 +212,7 @@ impl CacheIndex for State {
         let outcome = script.answers.get(&name).cloned().unwrap_or_else(|| {
             script.fence += 1;
             Outcome::Granted(v1::Lease {
-                lease_id: format!("lease of {name}"),
+                lease_id: format!("lease-of-{name}"),
                 fence: script.fence,
                 expires_in_ms: script.lease_ms,
             })
@@ -255,10 +262,12 @@ impl CacheIndex for State {
     ) -> Result<Response<v1::ReportInventoryResponse>, Status> {
         let mut batches = request.into_inner();
         let mut blobs = Vec::new();
+        let mut is_complete = true;
         while let Some(batch) = batches.next().await {
             match batch {
                 Ok(batch) => {
                     self.enter("report_inventory", &batch.replica_id).await?;
+                    is_complete = batch.part() != v1::InventoryPart::More;
                     blobs.extend(batch.blobs);
                 }
                 Err(status) => {
@@ -268,7 +277,7 @@ impl CacheIndex for State {
             }
         }
         let count = blobs.len() as u64;
-        self.lock().inventories.push(Inventory { blobs, is_complete: true });
+        self.lock().inventories.push(Inventory { blobs, is_complete });
         Ok(Response::new(v1::ReportInventoryResponse { blobs: count }))
     }
 
@@ -293,7 +302,9 @@ impl CacheIndex for State {
         for decision in &script.undelivered {
             sender.send(Ok(decision.clone())).unwrap();
         }
-        script.decision_senders.push(sender);
+        if !script.ends_decisions {
+            script.decision_senders.push(sender);
+        }
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(receiver))))
     }
 

@@ -41,11 +41,11 @@ async fn renewals_carry_the_bytes_so_far_until_the_commit() {
         script
             .renewals
             .iter()
-            .all(|renewal| (renewal.lease_id.as_str(), renewal.fence) == ("lease of foo.tgz", 1))
+            .all(|renewal| (renewal.lease_id.as_str(), renewal.fence) == ("lease-of-foo.tgz", 1))
     );
     assert!(script.renewals.is_sorted_by_key(|renewal| renewal.bytes_so_far));
     let commit = &script.commits[0];
-    assert_eq!((commit.lease_id.as_str(), commit.fence, commit.upstream_bytes), ("lease of foo.tgz", 1, 12));
+    assert_eq!((commit.lease_id.as_str(), commit.fence, commit.upstream_bytes), ("lease-of-foo.tgz", 1, 12));
     assert_eq!(commit.object.as_ref().unwrap().digest.as_ref().unwrap().algorithm, "BLAKE2B");
     assert_eq!(commit.blob.as_ref().unwrap().names, ["foo.tgz"]);
     assert!(script.releases.is_empty(), "a committed lease is not released too");
@@ -56,7 +56,7 @@ async fn a_lease_that_was_taken_over_is_lost_and_its_blob_still_committed() {
     let fake = short_leases();
     let replica = Replica::start(&fake.endpoint()).await;
     let hold = granted(&replica, "foo.tgz").await;
-    fake.state.lock().stale.insert("lease of foo.tgz".to_owned());
+    fake.state.lock().stale.insert("lease-of-foo.tgz".to_owned());
     tokio::time::timeout(Duration::from_secs(10), hold.lost().cancelled()).await.expect("the lease is lost");
     hold.commit(blob("foo.tgz"));
     until("the commit", async || fake.state.lock().commits.len() == 1).await;
@@ -85,7 +85,7 @@ async fn a_dropped_lease_is_released_and_so_is_a_released_one() {
     granted(&replica, "bar.tgz").await.release("every source said 404");
     until("two releases", async || fake.state.lock().releases.len() == 2).await;
     let script = fake.state.lock();
-    assert_eq!((script.releases[0].lease_id.as_str(), script.releases[0].fence), ("lease of foo.tgz", 1));
+    assert_eq!((script.releases[0].lease_id.as_str(), script.releases[0].fence), ("lease-of-foo.tgz", 1));
     assert_eq!(script.releases[1].reason, "every source said 404");
 }
 

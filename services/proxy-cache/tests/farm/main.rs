@@ -9,4 +9,5 @@ mod outages;
 mod replica;
 mod reports;
 mod scrub;
+mod stopping;
 mod trace;
