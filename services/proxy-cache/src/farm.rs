@@ -181,6 +181,21 @@ impl Farm {
         }
     }
 
+    /// A request begins: a stop waits for the word of [`Self::access_ends`].
+    pub fn access_begins(&self) {
+        if let Some(inner) = &self.inner {
+            inner.accesses.open();
+        }
+    }
+
+    /// It is over, however it ended.
+    pub fn access_ends(&self, access: Access) {
+        if let Some(inner) = &self.inner {
+            inner.accesses.record(access);
+            inner.accesses.close();
+        }
+    }
+
     /// Reports a request. Never blocks; when the queue is full the access is dropped and counted.
     pub fn record_access(&self, access: Access) {
         if let Some(inner) = &self.inner {

@@ -11,6 +11,7 @@ use service_kit::backoff::Backoff;
 use service_kit::grpc::ClientChannel;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 use tracing::{debug, info};
 
@@ -19,7 +20,10 @@ use super::types::{Identity, Timing};
 
 /// A thousand distfiles of a large module, each with dozens of expanded mirrors, are more than the 4 MiB
 /// that gRPC takes by default.
-const MESSAGE_BYTES_MAX: usize = 32 << 20;
+const CATALOGUE_BYTES_MAX: usize = 32 << 20;
+
+/// Everything else is small: the longest is the order of a thousand modules.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// What calls are made with.
 pub(super) type Client = CacheIndexClient<ClientChannel>;
@@ -50,7 +54,7 @@ impl Link {
     pub(super) fn new(channel: ClientChannel, identity: Identity, timing: Timing) -> Self {
         let retry = Backoff::new(timing.retry_min, timing.retry_max);
         Self {
-            client: CacheIndexClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            client: CacheIndexClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX),
             identity,
             timing,
             circuit: Circuit::new(retry, timing.acquire),
@@ -71,12 +75,51 @@ impl Link {
         self.client.clone()
     }
 
+    /// For what may be long.
+    pub(super) fn catalogue_client(&self) -> Client {
+        self.client().max_decoding_message_size(CATALOGUE_BYTES_MAX)
+    }
+
     pub(super) fn retry(&self) -> Backoff {
         Backoff::new(self.timing.retry_min, self.timing.retry_max)
     }
 
     pub(super) fn registrations(&self) -> watch::Receiver<Registration> {
         self.registration.subscribe()
+    }
+
+    /// Waits before the next attempt, which is at once when somebody registers anew meanwhile. A stop that comes
+    /// meanwhile ends it, too, and one that was there before does not.
+    pub(super) async fn pause(&self, retry: &mut Backoff, soft: &CancellationToken) {
+        let mut registrations = self.registrations();
+        let epoch = registrations.borrow_and_update().epoch;
+        tokio::select! {
+            () = tokio::time::sleep(retry.next_pause()) => {}
+            _ = registrations.wait_for(|now| now.is_current && now.epoch != epoch) => {}
+            () = soft.cancelled(), if !soft.is_cancelled() => {}
+        }
+    }
+
+    /// A call that is given up at a certain time, if there is one.
+    pub(super) async fn before<T>(
+        &self,
+        give_up: Option<Instant>,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        match give_up {
+            None => call.await,
+            Some(at) => tokio::time::timeout_at(at, call)
+                .await
+                .unwrap_or_else(|_| Err(Status::deadline_exceeded("the process stops"))),
+        }
+    }
+
+    /// A stream that began then has ended. Only one that lasted is asked for again soon: one that breaks as soon as it
+    /// has begun costs an inventory, or half a catalogue, each time.
+    pub(super) fn stream_ended(&self, began: Instant, retry: &mut Backoff) {
+        if began.elapsed() > self.timing.retry_max {
+            retry.reset();
+        }
     }
 
     pub(super) fn is_registered(&self) -> bool {
@@ -169,7 +212,8 @@ impl Link {
     }
 }
 
-/// Whether the same call may succeed later. A wrong token is: an operator may mend it.
+/// Whether the same call may succeed later. A wrong token is: an operator may mend it. So is a replica that is not known
+/// although it has just registered: of two maintenances, it met now the one and now the other.
 pub(super) fn is_transient(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable
@@ -179,10 +223,10 @@ pub(super) fn is_transient(status: &Status) -> bool {
         | Code::Internal
         | Code::ResourceExhausted
         | Code::Aborted
+        | Code::NotFound
         | Code::Unauthenticated => true,
         Code::Ok
         | Code::InvalidArgument
-        | Code::NotFound
         | Code::AlreadyExists
         | Code::PermissionDenied
         | Code::FailedPrecondition

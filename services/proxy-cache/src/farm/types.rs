@@ -43,6 +43,8 @@ pub struct Timing {
     pub retry_min: Duration,
     /// Longest such pause.
     pub retry_max: Duration,
+    /// How long a stop waits for a maintenance that does not take the last reports.
+    pub farewell: Duration,
 }
 
 impl Default for Timing {
@@ -56,6 +58,7 @@ impl Default for Timing {
             progress: Duration::from_millis(500),
             retry_min: Duration::from_millis(250),
             retry_max: Duration::from_secs(15),
+            farewell: Duration::from_secs(2),
         }
     }
 }

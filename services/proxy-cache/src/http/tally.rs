@@ -33,6 +33,7 @@ impl Tally {
             bytes_served: 0,
             outcome,
         };
+        farm.access_begins();
         Self { farm: farm.clone(), access, expected_bytes }
     }
 
@@ -48,6 +49,6 @@ impl Drop for Tally {
         if access.bytes_served < self.expected_bytes {
             access.outcome = AccessOutcome::Failed;
         }
-        self.farm.record_access(access);
+        self.farm.access_ends(access);
     }
 }

@@ -25,6 +25,7 @@ pub(crate) const TIMING: Timing = Timing {
     progress: Duration::from_millis(20),
     retry_min: Duration::from_millis(10),
     retry_max: Duration::from_millis(100),
+    farewell: Duration::from_secs(2),
 };
 
 /// A store that remembers what it was told to do.
