@@ -48,6 +48,8 @@ pub use types::{
 /// Bounds of the pause before a lease that somebody else holds is asked for again.
 const RETRY_IN_MIN: Duration = Duration::from_millis(50);
 const RETRY_IN_MAX: Duration = Duration::from_secs(10);
+/// Replicas that are asked for one blob.
+const PEERS_MAX: usize = 16;
 
 /// The answer to [`Farm::acquire`].
 #[derive(Debug)]
@@ -262,7 +264,7 @@ impl Inner {
         self.outbox.push(Report::Import(Box::new(v1::ReportImportRequest {
             replica_id: self.link.identity.replica_id.clone(),
             decision_id,
-            reports,
+            reports: wire::import_reports(reports),
         })));
     }
 }
@@ -271,6 +273,10 @@ fn acquired(inner: &Arc<Inner>, answer: v1::AcquireFetchResponse) -> Acquired {
     let own = &inner.link.identity.advertise;
     let is_peer = |advertise: &String| is_reachable(advertise, own);
     match answer.outcome {
+        Some(Answer::Granted(lease)) if !decisions::is_id(&lease.lease_id) => {
+            warn!("maintenance granted a lease without a usable id");
+            Acquired::Away
+        }
         Some(Answer::Granted(lease)) => Acquired::Granted(LeaseHold::begin(inner, lease)),
         Some(Answer::Held(held)) => Acquired::Held {
             advertise: Some(held.advertise).filter(is_peer),
@@ -278,7 +284,8 @@ fn acquired(inner: &Arc<Inner>, answer: v1::AcquireFetchResponse) -> Acquired {
             retry_in: Duration::from_millis(held.retry_in_ms).clamp(RETRY_IN_MIN, RETRY_IN_MAX),
         },
         Some(Answer::Present(present)) => {
-            Acquired::Present { advertise: present.advertise.into_iter().filter(is_peer).collect() }
+            let peers = present.advertise.into_iter().filter(is_peer).take(PEERS_MAX);
+            Acquired::Present { advertise: peers.collect() }
         }
         None => {
             warn!("maintenance answered with something that this version does not know");

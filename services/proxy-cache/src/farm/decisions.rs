@@ -3,6 +3,7 @@
 //! Evictions, verifications, fetches and imports have lanes of their own: an eviction that makes room must not
 //! wait behind the download of a large file.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gentoo_repo::DistfileName;
@@ -11,8 +12,9 @@ use rookery_proto::v1::decision::Action;
 use service_kit::backoff::Backoff;
 use service_kit::grpc::without_deadline;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::Inner;
 use super::outbox::Report;
@@ -25,8 +27,11 @@ const LANE_WAITING_MAX: usize = 1024;
 /// Downloads that nobody waits for, at the same time.
 const FETCHES_MAX: usize = 2;
 
+/// The longest path that maintenance takes in a report.
+const PATH_OCTETS_MAX: usize = 4096;
+
 /// What is done, with its arguments checked.
-#[derive(Debug, Clone)]
+#[derive(Clone, PartialEq)]
 enum Work {
     Evict { blob: BlobHash, unless_accessed_after_ms: i64 },
     EvictQuarantined { blob: BlobHash },
@@ -35,7 +40,18 @@ enum Work {
     Import { order: v1::ImportDirectory },
 }
 
-#[derive(Debug)]
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Evict { blob, .. } => write!(f, "evict {}", hex::encode(blob)),
+            Self::EvictQuarantined { blob } => write!(f, "evict {} from quarantine", hex::encode(blob)),
+            Self::Verify { blob } => write!(f, "verify {}", hex::encode(blob)),
+            Self::Fetch { name } => write!(f, "fetch {name}"),
+            Self::Import { order } => write!(f, "import {}", order.dir),
+        }
+    }
+}
+
 struct Job {
     id: String,
     work: Work,
@@ -45,7 +61,7 @@ struct Job {
 pub(super) struct Decisions {
     farm: Arc<Inner>,
     executor: Arc<dyn DecisionExecutor>,
-    seen: Mutex<Seen>,
+    seen: Mutex<Seen<Work>>,
     evictions: mpsc::Sender<Job>,
     verifications: mpsc::Sender<Job>,
     fetches: mpsc::Sender<Job>,
@@ -87,7 +103,6 @@ impl Decisions {
     async fn watch(self: Arc<Self>, soft: CancellationToken) -> anyhow::Result<()> {
         let link = &self.farm.link;
         let mut retry = link.retry();
-        let mut registrations = link.registrations();
         while !soft.is_cancelled() {
             let ended = tokio::select! {
                 ended = self.watch_once(&mut retry) => ended,
@@ -96,12 +111,7 @@ impl Decisions {
             if let Err(status) = ended {
                 debug!(%status, "no decisions come");
             }
-            registrations.borrow_and_update();
-            tokio::select! {
-                () = tokio::time::sleep(retry.next_pause()) => {}
-                _ = registrations.changed() => {}
-                () = soft.cancelled() => {}
-            }
+            link.pause(&mut retry, &soft).await;
         }
         Ok(())
     }
@@ -114,13 +124,14 @@ impl Decisions {
         let ended = async {
             let request = v1::WatchDecisionsRequest { replica_id: link.identity.replica_id.clone() };
             let mut decisions = link.client().watch_decisions(without_deadline(request)).await?.into_inner();
-            retry.reset();
             while let Some(decision) = decisions.message().await? {
                 self.take(decision);
             }
             Ok(())
         };
+        let began = Instant::now();
         let ended = ended.await;
+        link.stream_ended(began, retry);
         link.forget_registration(epoch);
         ended
     }
@@ -128,20 +139,39 @@ impl Decisions {
     /// Queues a decision that is new, answers one that was carried out, ignores one under way.
     fn take(&self, decision: v1::Decision) {
         let id = decision.id;
-        let before = self.seen().begin(&id);
+        if !is_id(&id) {
+            // Nor would maintenance take an acknowledgement of it.
+            warn!(decision = wire::text(&id), "no decision has such an id; it is not carried out");
+            return;
+        }
+        let reason = wire::text(&decision.reason);
+        let work = match check(decision.action) {
+            Ok(work) => work,
+            Err(executed) => {
+                info!(
+                    decision = id,
+                    reason,
+                    detail = executed.detail,
+                    "a decision that can't be carried out"
+                );
+                return self.acknowledge(&id, &executed);
+            }
+        };
+        let is_untold = || self.farm.outbox.acknowledges(&id);
+        let before = self.seen().begin(&id, &work, Instant::now(), is_untold);
         match before {
             Before::Running => return,
+            Before::Taken => {
+                let why = "another decision of this id is under way";
+                return self.acknowledge(&id, &Executed::new(Outcome::Busy, why));
+            }
             Before::Answered(executed) => {
                 debug!(decision = id, "delivered again");
                 return self.acknowledge(&id, &executed);
             }
             Before::Never => {}
         }
-        info!(decision = id, reason = decision.reason, action = ?decision.action, "decision");
-        let work = match check(decision.action) {
-            Ok(work) => work,
-            Err(executed) => return self.answer(&id, executed),
-        };
+        info!(decision = id, reason, %work, "decision");
         let lane = match work {
             Work::Evict { .. } | Work::EvictQuarantined { .. } => &self.evictions,
             Work::Verify { .. } => &self.verifications,
@@ -182,7 +212,7 @@ impl Decisions {
             // What lies in quarantine now.
             self.farm.outbox.inventory_due.notify_one();
         }
-        self.seen().finish(id, executed);
+        self.seen().finish(id, executed, Instant::now());
     }
 
     fn acknowledge(&self, decision_id: &str, executed: &Executed) {
@@ -195,9 +225,15 @@ impl Decisions {
         }));
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen<Work>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What maintenance takes for an id, and gives.
+pub(super) fn is_id(text: &str) -> bool {
+    let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.:".contains(&octet);
+    (1..=128).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 fn check(action: Option<Action>) -> Result<Work, Executed> {
@@ -218,6 +254,11 @@ fn check(action: Option<Action>) -> Result<Work, Executed> {
             .map_err(|error| Executed::new(Outcome::Gone, error.to_string())),
         Some(Action::Import(v1::ImportDirs { dry_run })) => {
             Ok(Work::Import { order: v1::ImportDirectory { dry_run, ..v1::ImportDirectory::default() } })
+        }
+        Some(Action::ImportDirectory(order))
+            if order.dir.len() > PATH_OCTETS_MAX || order.dir.contains(char::is_control) =>
+        {
+            Err(Executed::new(Outcome::Gone, "no directory has such a path"))
         }
         Some(Action::ImportDirectory(order)) => Ok(Work::Import { order }),
         None => Err(Executed::new(Outcome::Busy, "this version does not know such a decision")),

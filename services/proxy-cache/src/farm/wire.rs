@@ -4,6 +4,7 @@
 //! brought into bounds here.
 
 use gentoo_repo::DistfileName;
+use prost::Message as _;
 use rookery_proto::v1;
 
 use super::types::{Access, AccessOutcome, CommittedBlob, HeldBlob, Outcome};
@@ -13,6 +14,8 @@ use crate::catalogue::KnownDistfile;
 const TEXT_OCTETS_MAX: usize = 1024;
 /// Names of one blob; more than a few are a curiosity.
 const NAMES_MAX: usize = 64;
+/// What the report of an import may take: maintenance takes no message of more than 4 MiB.
+const IMPORT_OCTETS_MAX: usize = 3 << 20;
 
 /// Text for people: one line, not too long.
 pub(super) fn text(text: &str) -> String {
@@ -95,6 +98,20 @@ pub(super) fn access(access: Access) -> Option<v1::Access> {
     })
 }
 
+/// Lists fewer files where all of them are too much for one message; what became of each still counts.
+pub(super) fn import_reports(mut reports: Vec<v1::ImportReport>) -> Vec<v1::ImportReport> {
+    while reports.iter().map(v1::ImportReport::encoded_len).sum::<usize>() > IMPORT_OCTETS_MAX {
+        let Some(longest) = reports.iter_mut().max_by_key(|report| report.files.len()) else { break };
+        if longest.files.is_empty() {
+            break;
+        }
+        let kept = longest.files.len() / 2;
+        longest.files_not_listed += (longest.files.len() - kept) as u64;
+        longest.files.truncate(kept);
+    }
+    reports
+}
+
 pub(super) fn outcome(outcome: Outcome) -> v1::DecisionOutcome {
     match outcome {
         Outcome::Done => v1::DecisionOutcome::Done,
@@ -114,6 +131,23 @@ mod tests {
         assert_eq!(text("no space\nleft\u{1b}[0m"), "no space left [0m");
         let long = text(&"é".repeat(TEXT_OCTETS_MAX));
         assert_eq!(long.len(), TEXT_OCTETS_MAX);
+    }
+
+    #[test]
+    fn a_report_of_many_directories_fits_into_a_message_and_no_file_is_lost_count_of() {
+        let file = v1::ImportedFile { name: "n".repeat(4096), ..v1::ImportedFile::default() };
+        let report = |files: usize| v1::ImportReport {
+            files: vec![file.clone(); files],
+            files_not_listed: 7,
+            ..v1::ImportReport::default()
+        };
+        let small = vec![report(3), report(0)];
+        assert_eq!(import_reports(small.clone()), small);
+        let fitted = import_reports(vec![report(1000), report(10), report(900)]);
+        assert!(fitted.iter().map(v1::ImportReport::encoded_len).sum::<usize>() <= IMPORT_OCTETS_MAX);
+        let counts = fitted.iter().map(|report| report.files.len() as u64 + report.files_not_listed);
+        assert_eq!(counts.collect::<Vec<_>>(), [1007, 17, 907]);
+        assert_eq!(fitted[1].files.len(), 10, "the long ones are shortened first");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod catalogue;
 mod decisions;
 mod fake;
+mod hostile;
 mod leases;
 mod outages;
 mod replica;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use proxy_cache::farm::{Access, AccessOutcome, Timing};
+use proxy_cache::farm::{Access, AccessOutcome, Acquired, Timing};
 
 use crate::fake::Fake;
-use crate::replica::{Replica, TIMING, blob, until};
+use crate::replica::{Replica, TIMING, blob, known, until};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -18,6 +18,17 @@ fn access() -> Access {
         bytes_served: 3,
         outcome: AccessOutcome::Hit,
     }
+}
+
+#[tokio::test]
+async fn what_the_last_lease_leaves_survives_a_call_that_fails() {
+    let fake = Fake::start();
+    let replica = Replica::start(&fake.endpoint()).await;
+    let Acquired::Granted(hold) = replica.farm.acquire(&known("foo.tgz")).await else { panic!("no lease") };
+    replica.tasks.soft().cancel();
+    fake.state.lock().failures.insert("commit_fetch", vec![tonic::Code::Unavailable; 2].into());
+    hold.commit(blob("foo.tgz"));
+    until("the commit", async || fake.state.lock().commits.len() == 1).await;
 }
 
 #[tokio::test]
