@@ -1,5 +1,7 @@
 //! Which hosts and ports tunnels may lead to: `HOST:PORT`, `*.DOMAIN:PORT`.
 
+use std::net::Ipv6Addr;
+
 use serde::{Deserialize, Serialize};
 
 /// One entry of `proxy.tunnels.allow`.
@@ -18,7 +20,7 @@ impl TunnelRule {
         if port != self.port {
             return false;
         }
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let host = normal(host);
         if self.host.starts_with('.') {
             host.len() > self.host.len() && host.ends_with(&self.host)
         } else {
@@ -34,9 +36,14 @@ impl TryFrom<String> for TunnelRule {
         let expected = || format!(r#"expected "HOST:PORT" or "*.DOMAIN:PORT", found "{text}""#);
         let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
         let port = port.parse::<u16>().ok().filter(|&port| port > 0).ok_or_else(expected)?;
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
-        let name = host.strip_prefix("*.").unwrap_or(&host);
-        let is_bracketed = name.starts_with('[') && name.ends_with(']') && !host.starts_with('*');
+        let host = normal(host);
+        let domain = host.strip_prefix("*.");
+        let name = domain.unwrap_or(&host);
+        let is_bracketed = in_brackets(&host).is_some();
+        // Names don't end with a number: that is how addresses end.
+        if domain.is_some_and(ends_with_number) {
+            return Err(expected());
+        }
         let is_name = !name.is_empty()
             && name.split('.').all(|label| !label.is_empty())
             && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_'));
@@ -46,6 +53,24 @@ impl TryFrom<String> for TunnelRule {
         let host = host.strip_prefix('*').map_or_else(|| host.clone(), str::to_owned);
         Ok(Self { host, port })
     }
+}
+
+/// One spelling of each host.
+fn normal(host: &str) -> String {
+    match in_brackets(host) {
+        Some(address) => format!("[{address}]"),
+        None => host.trim_end_matches('.').to_ascii_lowercase(),
+    }
+}
+
+fn in_brackets(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+fn ends_with_number(domain: &str) -> bool {
+    let last = domain.rsplit('.').next().unwrap_or(domain);
+    let hexadecimal = last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|o| o.is_ascii_hexdigit()));
+    hexadecimal || last.bytes().all(|octet| octet.is_ascii_digit())
 }
 
 impl From<TunnelRule> for String {
@@ -74,6 +99,7 @@ mod tests {
         assert!(!rule("*.gentoo.org:443").permits("gentoo.org", 443));
         assert!(!rule("*.gentoo.org:443").permits("evilgentoo.org", 443));
         assert!(rule("[2001:db8::1]:443").permits("[2001:db8::1]", 443));
+        assert!(rule("[2001:DB8:0::1]:443").permits("[2001:db8::0001]", 443));
     }
 
     #[test]
@@ -91,6 +117,11 @@ mod tests {
             "*.:443",
             "a b:443",
             "a..b:1",
+            "[no address]:443",
+            "[10.0.0.1]:443",
+            "*.[2001:db8::1]:443",
+            "*.0.0.1:443",
+            "*.0x7f:443",
         ] {
             assert!(TunnelRule::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
