@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use service_kit::config::{ByteSize, ConfigError, HumanDuration, Networks, without_passwords};
 
 pub use tunnel_rule::TunnelRule;
@@ -387,15 +388,32 @@ impl Default for Uncatalogued {
 pub struct Tunnels {
     /// `HOST:PORT` or `*.DOMAIN:PORT`; empty: CONNECT is refused.
     pub allow: Vec<TunnelRule>,
-    /// How long nothing may go either way.
+    /// How long nothing may go either way; never 0.
+    #[serde(deserialize_with = "some_time")]
     pub idle: HumanDuration,
+    /// How long one may last, however much goes through; 0: as long as it likes.
+    pub lifetime: HumanDuration,
     /// At the same time; more get 503.
     pub connections: u32,
 }
 
+/// A time that is not 0.
+fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HumanDuration, D::Error> {
+    let time = HumanDuration::deserialize(deserializer)?;
+    if time.0.is_zero() {
+        return Err(D::Error::custom(r#"expected a time above 0 such as "2m", found 0"#));
+    }
+    Ok(time)
+}
+
 impl Default for Tunnels {
     fn default() -> Self {
-        Self { allow: Vec::new(), idle: HumanDuration(Duration::from_mins(2)), connections: 256 }
+        Self {
+            allow: Vec::new(),
+            idle: HumanDuration(Duration::from_mins(2)),
+            lifetime: HumanDuration(Duration::from_hours(24)),
+            connections: 256,
+        }
     }
 }
 

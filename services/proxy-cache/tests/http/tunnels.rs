@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proxy_cache::Config;
 use proxy_cache::config::TunnelRule;
-use service_kit::config::{HumanDuration, Networks};
+use service_kit::config::{HumanDuration, Networks, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -149,4 +149,68 @@ async fn what_a_client_sends_before_the_answer_goes_through_unchanged() {
     });
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!(got, b"early\noctets");
+}
+
+/// One round through a tunnel.
+async fn round(client: &mut TcpStream, server: &mut TcpStream) {
+    let mut got = [0; 4];
+    client.write_all(b"ping").await.unwrap();
+    server.read_exact(&mut got).await.unwrap();
+    server.write_all(b"pong").await.unwrap();
+    client.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"pong");
+}
+
+#[tokio::test]
+async fn a_stop_leaves_a_tunnel_in_use_alone_and_ends_an_idle_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, place) = echo().await;
+    let replica = Replica::start(allowing(dir.path(), &[&place])).await;
+    let (_, mut idle) = connect(&replica, &place).await;
+    let _idle_server = listener.accept().await.unwrap();
+    let (_, mut used) = connect(&replica, &place).await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    round(&mut used, &mut server).await;
+    replica.kit.tasks.soft().cancel();
+    let mut rest = Vec::new();
+    let mut idle_end = std::pin::pin!(tokio::time::timeout(DEADLINE, idle.read_to_end(&mut rest)));
+    let mut rounds = 0;
+    loop {
+        tokio::select! {
+            ended = &mut idle_end => break drop(ended.expect("the idle one ends")),
+            () = tokio::time::sleep(Duration::from_millis(50)) => {
+                round(&mut used, &mut server).await;
+                rounds += 1;
+            }
+        }
+    }
+    assert!(rounds > 0, "it ended at once");
+    round(&mut used, &mut server).await;
+    drop((used, server));
+    tokio::time::timeout(DEADLINE, replica.kit.tasks.finish()).await.expect("nothing is left");
+}
+
+#[tokio::test]
+async fn a_tunnel_that_lasts_too_long_ends_however_much_goes_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, place) = echo().await;
+    let mut settings = allowing(dir.path(), &[&place]);
+    settings.tunnels.lifetime = HumanDuration(Duration::from_millis(200));
+    let replica = Replica::start(settings).await;
+    let (_, mut client) = connect(&replica, &place).await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    let pouring = async { while server.write_all(&[0; 1000]).await.is_ok() {} };
+    let taking = async { while client.read(&mut [0; 1000]).await.is_ok_and(|octets| octets > 0) {} };
+    let both = async { tokio::join!(pouring, taking) };
+    tokio::time::timeout(DEADLINE, both).await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_time_that_makes_no_sense_is_refused_by_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rookery.toml");
+    std::fs::write(&file, "[proxy.tunnels]\nidle = \"0s\"\n").unwrap();
+    let read = Settings::read(Some(&file)).and_then(|settings| settings.section::<Config>("proxy"));
+    let error = read.unwrap_err().to_string();
+    assert!(error.contains("proxy.tunnels.idle") && error.contains("above 0"), "{error}");
 }
