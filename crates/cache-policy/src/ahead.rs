@@ -44,7 +44,7 @@ pub fn latest_past(now: UnixMs) -> UnixMs {
 pub enum Look {
     /// Nobody has looked at it for long enough.
     Begun,
-    /// It was put back a short while ago.
+    /// It was put back a short while ago, or is behind.
     SetBack,
     /// It is believed from now on: what lies ahead is to be put back.
     Proven,
@@ -65,7 +65,7 @@ impl Watch {
     /// One more look.
     pub fn look(&mut self, now: UnixMs) -> Look {
         if self.last.is_some_and(|last| Stored::judge(last, now) == Stored::Ahead) {
-            (self.was_set_back, self.looks) = (true, 0);
+            self.set_back(now);
         }
         self.last = Some(now);
         self.looks = self.looks.saturating_add(1);
@@ -75,6 +75,12 @@ impl Watch {
             LOOKS_MIN => Look::Proven,
             _ => Look::Steady,
         }
+    }
+
+    /// It is known to be behind: it has to run on from here, once it was put right.
+    pub fn set_back(&mut self, now: UnixMs) -> Look {
+        (self.last, self.was_set_back, self.looks) = (Some(now), true, 0);
+        Look::SetBack
     }
 
     /// Whether what lies ahead of `now` is to be put back. Not if the clock went back since the last look.

@@ -1,10 +1,11 @@
 //! What the farm decides about its cache, as pure functions: which blob goes, who may fetch, whom to ask
 //! first and last and which of them fail, how fast, what is adopted, what is read again, what of unlisted
-//! responses is kept, and which stored times a clock that was ahead wrote.
+//! responses is kept, which stored times a clock that was ahead wrote, and whether one that jumped
+//! ahead is believed.
 //!
 //! Start reading at [`eviction::plan_eviction`], then [`lease::LeaseSlot`], [`standing::Standings`],
 //! [`import::plan_import`], [`scrub::plan_scrub`], [`source::judge`], [`score::Scores`], [`bandwidth::Bucket`],
-//! [`reuse::decide_storage`] and [`ahead::Watch`].
+//! [`reuse::decide_storage`], [`ahead::Watch`] and [`jump::Trust`].
 //!
 //! Three modules look at the places that files come from, each for another question: [`standing`] says who gave wrong
 //! bytes and is asked last for minutes, [`score`] who is quicker and so asked first, both in a replica and forgotten with
@@ -21,6 +22,7 @@ pub mod ahead;
 pub mod bandwidth;
 pub mod eviction;
 pub mod import;
+pub mod jump;
 pub mod lease;
 pub mod reuse;
 pub mod score;
