@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cache_policy::UnixMs;
-use cache_policy::ahead::{Look, Watch};
 use cache_policy::eviction::Limits;
 use cache_policy::eviction::brake::BrakeLimits;
+use cache_policy::jump::{Remembered, Trust};
 use cache_policy::lease::Terms;
 use rookery_proto::v1::tree_client::TreeClient;
 use service_kit::grpc::ClientChannel;
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SharedClock;
 use crate::config::{Config, HealthConfig};
 use crate::imports::Imports;
-use crate::index::{Index, IndexError, Policy};
+use crate::index::{Index, Policy};
 use crate::nights::Schedule;
 use crate::progress::UnderWay;
 use crate::trees::Trees;
@@ -36,7 +35,7 @@ pub(crate) struct Core {
     pub(crate) index: Index,
     pub(crate) clock: SharedClock,
     /// What the looks at the clock say of it.
-    pub(crate) watch: Mutex<Watch>,
+    pub(crate) trust: Mutex<Trust>,
     pub(crate) terms: Terms,
     pub(crate) policy: Policy,
     pub(crate) schedule: Schedule,
@@ -78,6 +77,7 @@ impl Core {
         config: &Config,
         index: Index,
         clock: SharedClock,
+        remembered: Remembered,
         tree: ClientChannel,
         tasks: Tasks,
     ) -> Self {
@@ -85,8 +85,8 @@ impl Core {
             imports: Imports::new(clock.now().get().unsigned_abs()),
             under_way: UnderWay::default(),
             index,
+            trust: Mutex::new(Trust::resume(remembered, clock.ran_ms())),
             clock,
-            watch: Mutex::default(),
             terms: Terms { lease_ms: millis(config.lease.0), hold_ms_max: millis(LEASE_HOLD_MAX) },
             policy: policy(config),
             schedule: config.schedule.clone(),
@@ -109,39 +109,6 @@ impl Core {
     /// A client of sync-server.
     pub(crate) fn tree(&self) -> TreeClient<ClientChannel> {
         TreeClient::new(self.tree.clone()).max_decoding_message_size(TREE_MESSAGE_BYTES_MAX)
-    }
-
-    /// Looks at the clock; times that lie ahead of it are put back once it is believed.
-    pub(crate) async fn look_at_clock(&self) -> Result<(), IndexError> {
-        let now = self.clock.now();
-        let look = self.watch.lock().unwrap_or_else(PoisonError::into_inner).look(now);
-        match look {
-            Look::Begun | Look::SetBack | Look::Steady => Ok(()),
-            Look::Proven => self.put_times_back(now).await,
-        }
-    }
-
-    /// The same before something is made of the times, if the clock is believed.
-    pub(crate) async fn check_times(&self, now: UnixMs) -> Result<(), IndexError> {
-        if self.watch.lock().unwrap_or_else(PoisonError::into_inner).believes(now) {
-            self.put_times_back(now).await?;
-        }
-        Ok(())
-    }
-
-    async fn put_times_back(&self, now: UnixMs) -> Result<(), IndexError> {
-        let put_back = self.index.put_times_back(now).await?;
-        if !put_back.is_empty() {
-            let times: u64 = put_back.values().sum();
-            let tables: Vec<_> = put_back.iter().map(|(table, times)| format!("{table} {times}")).collect();
-            let tables = tables.join(", ");
-            tracing::warn!(
-                times,
-                tables,
-                "times lay ahead, written by a clock that was: they are put back to now"
-            );
-        }
-        Ok(())
     }
 
     /// Tells the replicas' streams that the catalogue has changed.

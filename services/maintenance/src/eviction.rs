@@ -1,9 +1,9 @@
 //! Plans become decisions, unless a brake asks the operator first.
 
-use cache_policy::UnixMs;
 use cache_policy::eviction::catalogue::{Loss, Pace};
 use rookery_proto::v1::Brake;
 
+use crate::clock_trust;
 use crate::core::Core;
 use crate::index::{Agreement, CatalogueGap, FarmPlan, IndexError, RunKind, RunOutcome, Suspect};
 
@@ -89,28 +89,39 @@ impl FarmPlan {
                 ),
             })
         });
-        catalogues.chain(shares).collect()
+        let clock = self.doubt.map(clock_trust::brake);
+        clock.into_iter().chain(catalogues).chain(shares).collect()
     }
 }
 
 impl Core {
-    /// What would be evicted at `now`. Changes nothing.
-    pub(crate) async fn plan(&self, now: UnixMs) -> Result<FarmPlan, EvictionError> {
-        self.index.plan(self.policy, now).await?.map_err(EvictionError::Gap)
+    /// What would be evicted now. Changes nothing.
+    pub(crate) async fn plan(&self) -> Result<FarmPlan, EvictionError> {
+        let reading = self.reading();
+        let (now, doubt) = (reading.now, self.doubt_at(reading));
+        self.index.plan(self.policy, doubt, now).await?.map_err(EvictionError::Gap)
     }
 
     /// Plans, stores the decisions and wakes the replicas' streams. A plan that is braked, or a `dry_run`,
     /// is answered and not carried out.
     pub(crate) async fn evict(&self, agreed: &Agreement, dry_run: bool) -> Result<FarmPlan, EvictionError> {
         let _alone = self.evicting.lock().await;
-        let now = self.clock.now();
+        // Both of one reading: a plan of the time before the clock was put right must not pass for one of after it.
+        let reading = self.reading();
+        let now = reading.now;
         if dry_run {
-            let planned = self.index.plan_and_decide(self.policy, agreed, true, now).await?;
+            let doubt = self.doubt_at(reading).filter(|_| !agreed.clock);
+            let planned = self.index.plan_and_decide(self.policy, agreed, doubt, true, now).await?;
             return planned.map_err(EvictionError::Gap);
         }
-        self.check_times(now).await?;
+        // As with a catalogue: it stands, whatever else stops the plan.
+        if agreed.clock {
+            self.agree_to_clock(reading).await?;
+        }
+        self.check_times(reading).await?;
+        let doubt = self.doubt_at(reading);
         let run = self.index.begin_run(RunKind::Evict, now).await?;
-        let planned = self.index.plan_and_decide(self.policy, agreed, false, now).await;
+        let planned = self.index.plan_and_decide(self.policy, agreed, doubt, false, now).await;
         let result = planned.map_err(EvictionError::from).and_then(|plan| plan.map_err(EvictionError::Gap));
         let (outcome, report) = match &result {
             Ok(plan) if plan.is_braked() => {

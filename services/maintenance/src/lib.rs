@@ -6,6 +6,7 @@
 //! - `import` follows sync-server and turns each generation into the catalogue;
 //! - `grpc` answers the replicas (`CacheIndex`) and the operator (`Admin`);
 //! - `nightly` is the night's work, step by step, and `schedule` does it when `nights` says so;
+//! - `clock_trust` says whether the clock is believed; while it is not, nothing goes for its age;
 //! - `problems` says what is wrong, `notify` tells who wants to be told;
 //! - `web` shows it all to people and to Prometheus;
 //! - `index` is the one place that all of them remember in, and the only one that knows SQL.
@@ -15,6 +16,7 @@
 //! `cache_policy`; it stores decisions and hands them out, the replicas carry them out.
 
 pub mod clock;
+mod clock_trust;
 mod config;
 mod core;
 mod eviction;
@@ -93,7 +95,8 @@ pub async fn start_with_clock(config: Config, kit: &Kit, clock: SharedClock) -> 
     if index.close_interrupted(clock.now()).await? > 0 {
         tracing::warn!("a run was cut off when the process ended; the next look begins it anew");
     }
-    let core = Arc::new(Core::new(&config, index.clone(), clock, tree, kit.tasks.clone()));
+    let remembered = index.remembered_clock().await?;
+    let core = Arc::new(Core::new(&config, index.clone(), clock, remembered, tree, kit.tasks.clone()));
     let unused = core.unused.clone();
     // Last of all, so that the file is whole and nobody's when the process says that it has stopped.
     kit.tasks.spawn_critical("index", async move {

@@ -57,7 +57,9 @@ const REPLICA_GAUGES: [Gauge<ReplicaStatus>; 4] = [
 ];
 
 /// Every kind of problem has its sample at all times, so that an alert on it is never without data.
-const CODES: [&str; 15] = [
+const CODES: [&str; 17] = [
+    "clock_ahead",
+    "clock_behind",
     "sync_server_away",
     "tree_refused",
     "tree_missing",

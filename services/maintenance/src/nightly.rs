@@ -112,7 +112,12 @@ impl Core {
         }
         let now = self.clock.now();
         if let Some(run) = run {
-            self.index.prune(now).await?;
+            let reading = self.reading();
+            if self.doubt_at(reading).is_none() {
+                self.index.prune(reading.now).await?;
+            } else {
+                tracing::warn!("nothing is pruned: the clock is doubted");
+            }
             let reports: Vec<_> = done.iter().map(|row| format!("{}: {}", row.name, row.report)).collect();
             self.index.finish_run(run, worst, &reports.join("; "), now).await?;
         }
@@ -138,7 +143,7 @@ impl Core {
                 let verb = if dry_run { "would be" } else { "are" };
                 Ok((RunOutcome::Done, format!("{} blobs ({}) {verb} read", scrub.blobs, bytes(scrub.bytes))))
             }
-            Step::Plan => match self.plan(self.clock.now()).await {
+            Step::Plan => match self.plan().await {
                 Ok(plan) => Ok((RunOutcome::Done, plan_text(&plan))),
                 Err(error) => error.into_report(),
             },

@@ -12,6 +12,7 @@ use cache_policy::eviction::Usage;
 use cache_policy::source::{Health, Limits, judge};
 use rookery_proto::v1::{Module, Problem, ReplicaStatus};
 
+use crate::clock_trust;
 use crate::core::Core;
 use crate::index::{
     Contradictions, IndexError, ModuleState, RunKind, RunOutcome, RunRow, SourceRow, Suspect,
@@ -34,7 +35,10 @@ impl Core {
         replicas: &[ReplicaStatus],
         last_run: Option<&RunRow>,
     ) -> Result<Vec<Problem>, IndexError> {
-        let mut problems = tree_problems(seen, known, now);
+        let reading = self.reading();
+        let mut problems: Vec<_> =
+            clock_trust::problem(reading, self.doubt_at(reading)).into_iter().collect();
+        problems.extend(tree_problems(seen, known, now));
         problems.extend(expiring_keys(seen, now));
         problems.extend(old_trees(seen, now, self.health.tree_age_max.0));
         if let Some(gap) = self.index.catalogue_gap().await? {

@@ -34,6 +34,12 @@ pub(crate) fn date(at: UnixMs) -> String {
         .map_or_else(|_| "long ago".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
 }
 
+/// A time, UTC: `2026-11-03T04:05:06Z`.
+pub(crate) fn moment(at: UnixMs) -> String {
+    jiff::Timestamp::from_millisecond(at.get())
+        .map_or_else(|_| "long ago".to_owned(), |time| format!("{time:.0}"))
+}
+
 /// Text as it stands in HTML.
 pub(crate) fn html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());

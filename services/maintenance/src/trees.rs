@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cache_policy::UnixMs;
 use rookery_proto::v1::Module;
 
 /// The last listing of modules, and what went wrong since.
@@ -33,6 +34,13 @@ impl Trees {
         state.import_errors.retain(|name, _| modules.iter().any(|module| module.name == *name));
         state.modules = Some(modules);
         state.away = None;
+    }
+
+    /// When the newest tree was made, as it says itself.
+    pub(crate) fn newest(&self) -> Option<UnixMs> {
+        let state = self.state();
+        let live = state.modules.iter().flatten().filter_map(|module| module.live.as_ref());
+        live.map(|live| live.timestamp_ms).filter(|made_ms| *made_ms > 0).max().map(UnixMs::new)
     }
 
     /// sync-server does not answer.

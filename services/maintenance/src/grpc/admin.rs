@@ -35,11 +35,11 @@ impl Admin for AdminService {
         &self,
         _: Request<PlanEvictionRequest>,
     ) -> Result<Response<PlanEvictionResponse>, Status> {
-        Ok(Response::new(answer::plan(self.core.plan(self.core.clock.now()).await?)))
+        Ok(Response::new(answer::plan(self.core.plan().await?)))
     }
 
     async fn evict(&self, request: Request<EvictRequest>) -> Result<Response<EvictResponse>, Status> {
-        let EvictRequest { dry_run, agreed_percent, agreed_modules } = request.into_inner();
+        let EvictRequest { dry_run, agreed_percent, agreed_modules, agreed_clock } = request.into_inner();
         input::count("agreed_modules", agreed_modules.len(), input::MODULES_MAX)?;
         let percent = u8::try_from(agreed_percent).ok().filter(|percent| *percent <= 100);
         let percent = percent.ok_or_else(|| input::wrong("agreed_percent", "0 to 100 is expected"))?;
@@ -53,7 +53,8 @@ impl Admin for AdminService {
                 return Err(Status::not_found(format!("there is no module {module:?}")));
             }
         }
-        let plan = self.core.evict(&Agreement { percent, modules: agreed_modules }, dry_run).await?;
+        let agreed = Agreement { percent, modules: agreed_modules, clock: agreed_clock };
+        let plan = self.core.evict(&agreed, dry_run).await?;
         let brakes = plan.brakes();
         Ok(Response::new(EvictResponse { evictions: answer::evictions(&plan), brakes }))
     }

@@ -1,4 +1,4 @@
-//! Numbers that only grow.
+//! Numbers that only grow, and the two that are remembered of the clock.
 
 use cache_policy::UnixMs;
 
@@ -10,6 +10,10 @@ pub(super) const DECISION: &str = "decision";
 pub(super) const REVISION: &str = "revision";
 pub(super) const RUN: &str = "run";
 pub(super) const CREATED_MS: &str = "created_ms";
+/// The last time that was believed, and what processes ran since.
+pub(super) const CLOCK_BELIEVED_MS: &str = "clock_believed_ms";
+/// For how long what came after it was doubted.
+pub(super) const CLOCK_DOUBTED_MS: &str = "clock_doubted_ms";
 pub(super) const REQUESTS: &str = "requests";
 pub(super) const HITS: &str = "hits";
 pub(super) const BYTES_SERVED: &str = "bytes_served";
@@ -37,6 +41,14 @@ pub(super) async fn raise(tx: &mut Connection, name: &str, value: i64) -> Result
     let sql = "INSERT INTO counters (name, value) VALUES ($1, $2)
                ON CONFLICT (name) DO UPDATE SET value = excluded.value
                  WHERE counters.value < excluded.value";
+    sqlx::query(sql).bind(name).bind(value).execute(tx).await?;
+    Ok(())
+}
+
+/// Sets the number, whatever it was.
+pub(super) async fn set(tx: &mut Connection, name: &str, value: i64) -> Result<(), IndexError> {
+    let sql = "INSERT INTO counters (name, value) VALUES ($1, $2)
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     sqlx::query(sql).bind(name).bind(value).execute(tx).await?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use cache_policy::UnixMs;
 use cache_policy::eviction::brake::{BrakeLimits, Excess, plan_excess};
 use cache_policy::eviction::catalogue::Loss;
 use cache_policy::eviction::{BlobKey, Limits, Plan, Protection, Reason, Usage, plan_eviction};
+use cache_policy::jump::Doubt;
 use service_kit::config::HumanDuration;
 use sqlx::{QueryBuilder, Sqlite};
 
@@ -14,6 +15,7 @@ use super::connection::Connection;
 use super::decision::{EVICT, NewDecision, decide};
 use super::facts::{FarmFacts, candidates};
 use super::{Index, IndexError, ROWS_PER_INSERT, catalogue, height, references, replica};
+use crate::text::moment;
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,8 @@ pub(crate) struct Agreement {
     pub(crate) percent: u8,
     /// Believe these modules' catalogues as they are now.
     pub(crate) modules: Vec<String>,
+    /// The clock is right, however far it jumped.
+    pub(crate) clock: bool,
 }
 
 /// Why nothing can be evicted at all.
@@ -90,12 +94,16 @@ pub(crate) struct ReplicaPlan {
 pub(crate) struct FarmPlan {
     pub(crate) replicas: Vec<ReplicaPlan>,
     pub(crate) suspects: Vec<Suspect>,
+    /// The clock jumped ahead, and nothing confirms it.
+    pub(crate) doubt: Option<Doubt>,
 }
 
 impl FarmPlan {
     /// Whether the operator must be asked first.
     pub(crate) fn is_braked(&self) -> bool {
-        !self.suspects.is_empty() || self.replicas.iter().any(|plan| plan.excess.is_some())
+        self.doubt.is_some()
+            || !self.suspects.is_empty()
+            || self.replicas.iter().any(|plan| plan.excess.is_some())
     }
 
     pub(crate) fn evictions(&self) -> impl Iterator<Item = &Planned> {
@@ -114,12 +122,12 @@ pub(crate) type PlanResult = Result<Result<FarmPlan, CatalogueGap>, IndexError>;
 
 impl Index {
     /// What would be evicted now, replica by replica.
-    pub(crate) async fn plan(&self, policy: Policy, now: UnixMs) -> PlanResult {
+    pub(crate) async fn plan(&self, policy: Policy, doubt: Option<Doubt>, now: UnixMs) -> PlanResult {
         let mut tx = self.read().await?;
         if let Some(gap) = gap(&mut tx).await? {
             return Ok(Err(gap));
         }
-        Ok(Ok(plan_all(&mut tx, policy, 0, now).await?))
+        Ok(Ok(plan_all(&mut tx, policy, doubt, 0, now).await?))
     }
 
     /// Makes the plan into decisions, in the transaction that it was made in; unless a brake stops it, or
@@ -128,6 +136,7 @@ impl Index {
         &self,
         policy: Policy,
         agreed: &Agreement,
+        doubt: Option<Doubt>,
         dry_run: bool,
         now: UnixMs,
     ) -> PlanResult {
@@ -138,7 +147,7 @@ impl Index {
             }
             believe(&mut tx, agreed).await?;
             references::refresh_all_in(&mut tx, now).await?;
-            return Ok(Ok(plan_all(&mut tx, policy, agreed.percent, now).await?));
+            return Ok(Ok(plan_all(&mut tx, policy, doubt, agreed.percent, now).await?));
         }
         let mut tx = self.write().await?;
         if let Some(gap) = gap(&mut tx).await? {
@@ -152,7 +161,7 @@ impl Index {
         if let Some(gap) = gap(&mut tx).await? {
             return Ok(Err(gap));
         }
-        let plan = plan_all(&mut tx, policy, agreed.percent, now).await?;
+        let plan = plan_all(&mut tx, policy, doubt, agreed.percent, now).await?;
         if !plan.is_braked() {
             let evictions = plan.evictions().map(|planned| NewDecision {
                 replica_id: &planned.replica_id,
@@ -221,6 +230,7 @@ pub(super) async fn gap(conn: &mut Connection) -> Result<Option<CatalogueGap>, I
 async fn plan_all(
     conn: &mut Connection,
     policy: Policy,
+    doubt: Option<Doubt>,
     agreed_percent: u8,
     now: UnixMs,
 ) -> Result<FarmPlan, IndexError> {
@@ -237,7 +247,7 @@ async fn plan_all(
         described.excess = plan_excess(&plan, usage, policy.brakes, agreed_percent);
         plans.push(described);
     }
-    Ok(FarmPlan { replicas: plans, suspects: suspects(conn, policy.brakes).await? })
+    Ok(FarmPlan { replicas: plans, suspects: suspects(conn, policy.brakes).await?, doubt })
 }
 
 async fn describe(
@@ -316,9 +326,4 @@ fn reason_text(reason: Reason, limits: Limits) -> String {
             format!("{class}: nobody asked for it since {}; {room}", moment(last_use))
         }
     }
-}
-
-fn moment(at: UnixMs) -> String {
-    jiff::Timestamp::from_millisecond(at.get())
-        .map_or_else(|_| "long ago".to_owned(), |time| format!("{time:.0}"))
 }

@@ -11,6 +11,7 @@ mod access;
 mod ahead;
 mod blob;
 mod catalogue;
+mod clock;
 mod connection;
 mod contradiction;
 mod counter;

@@ -16,6 +16,9 @@ pub(crate) struct Evict {
     /// Agree to a module's catalogue as it is now, although it lost so much; may be repeated.
     #[arg(long, value_name = "MODULE")]
     pub(crate) yes_catalogue: Vec<String>,
+    /// Agree that maintenance's clock is right, although it jumped ahead.
+    #[arg(long)]
+    pub(crate) yes_clock: bool,
     #[command(flatten)]
     pub(crate) admin: Admin,
 }

@@ -17,6 +17,7 @@ pub(crate) fn run(cli: &Cli, evict: &Evict) -> anyhow::Result<ExitCode> {
             dry_run: evict.dry_run,
             agreed_percent: evict.yes_delete.unwrap_or(0),
             agreed_modules: evict.yes_catalogue.clone(),
+            agreed_clock: evict.yes_clock,
         };
         let answer = admin.client.evict(request).await.map_err(|status| admin.explain(&status))?;
         Ok(EvictionView::ordered(answer.into_inner(), evict.dry_run))

@@ -163,6 +163,7 @@ impl fmt::Display for EvictionView {
             writeln!(f, "! {}", brake.text)?;
             let agree = match brake.kind.as_str() {
                 "catalogue" => format!("--yes-catalogue {}", brake.subject),
+                "clock" => "--yes-clock".to_owned(),
                 _ => format!("--yes-delete {}%", brake.percent),
             };
             writeln!(f, "  if that is right: rookery evict {agree}")?;
@@ -185,6 +186,28 @@ impl fmt::Display for EvictionView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_brake_is_told_with_the_option_that_agrees() {
+        let brake = |kind: &str, subject: &str, percent| v1::Brake {
+            kind: kind.to_owned(),
+            subject: subject.to_owned(),
+            percent,
+            text: format!("it is the {kind}"),
+            ..v1::Brake::default()
+        };
+        let brakes =
+            vec![brake("clock", "clock", 0), brake("catalogue", "guru", 40), brake("share", "r1", 34)];
+        let answer = v1::EvictResponse { brakes, ..v1::EvictResponse::default() };
+        let text = EvictionView::ordered(answer, false).to_string();
+        for (kind, option) in
+            [("clock", "--yes-clock"), ("catalogue", "--yes-catalogue guru"), ("share", "--yes-delete 34%")]
+        {
+            let told = format!("! it is the {kind}\n  if that is right: rookery evict {option}\n");
+            assert!(text.contains(&told), "{text}");
+        }
+        assert!(text.ends_with("Nothing was deleted.\n"), "{text}");
+    }
 
     #[test]
     fn a_plan_names_files_and_reasons() {
