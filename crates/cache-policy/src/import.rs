@@ -3,6 +3,8 @@
 //! Decided before its bytes are read, from what is known of it by then; the bytes have the last word.
 //! Whatever is not certain is left where it is and told with a reason.
 
+use crate::UnixMs;
+
 /// What kind of thing was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -37,6 +39,32 @@ impl NameKind {
         } else {
             Self::Bad
         }
+    }
+}
+
+/// What was changed less than this before is taken for being written.
+pub const SETTLED_AFTER_MS: u64 = 60 * 1000;
+
+/// What a file's times say of whether somebody still writes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Writing {
+    /// Nobody has for a while.
+    Settled,
+    /// Somebody just did.
+    Recent,
+    /// They were not made by this clock: whether it changes has to be seen.
+    Untold,
+}
+
+impl Writing {
+    /// A file that was modified and whose inode was changed then. Programs set the first as they like (`cp -p`), and only
+    /// the file system sets the second; where the first is possible it counts, because a new name changes the second.
+    #[must_use]
+    pub fn judge(modified: UnixMs, changed: UnixMs, now: UnixMs) -> Self {
+        let Some(last) = [modified, changed].into_iter().find(|at| *at <= now) else {
+            return Self::Untold;
+        };
+        if now.since_ms(last) >= SETTLED_AFTER_MS { Self::Settled } else { Self::Recent }
     }
 }
 
@@ -387,6 +415,27 @@ mod tests {
         }
         for (name, outcome) in [(NameKind::Part, Outcome::Part), (NameKind::Bad, Outcome::BadName)] {
             assert_eq!(left(Sighting { name, ..FILE }, LISTED, Stored::AsListed), outcome);
+        }
+    }
+
+    #[test]
+    fn a_time_in_the_future_says_nothing() {
+        let now = UnixMs::new(1_700_000_000_000);
+        let judge = |modified_ms: i64, changed_ms: i64| {
+            let at = |ms| UnixMs::new(now.get() + ms);
+            Writing::judge(at(modified_ms), at(changed_ms), now)
+        };
+        for (modified, changed, expected) in [
+            (-60_000, 0, Writing::Settled),
+            (-59_999, -90_000, Writing::Recent),
+            (0, -90_000, Writing::Recent),
+            // Copied with the time that the original has.
+            (1, -60_000, Writing::Settled),
+            (i64::MAX / 4, -59_999, Writing::Recent),
+            // And the clock was put back since.
+            (1, 1, Writing::Untold),
+        ] {
+            assert_eq!(judge(modified, changed), expected, "{modified} {changed}");
         }
     }
 

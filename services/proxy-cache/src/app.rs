@@ -18,6 +18,7 @@ use crate::fetch::flight::Flights;
 use crate::fetch::refusals::Refusals;
 use crate::fetch::upstream::Upstreams;
 use crate::http::{KeptResponses, Tunnels};
+use crate::import::Seen;
 use crate::looks::Looks;
 
 /// Says that another replica asks, and which one: it gets what we have or are fetching, and 404 for
@@ -51,8 +52,8 @@ pub(crate) struct App {
     pub(crate) pseudonym: String,
     /// The same as an answer has it.
     pub(crate) via: HeaderValue,
-    /// Held over the import of a directory.
-    pub(crate) importing: tokio::sync::Mutex<()>,
+    /// Held over the import of a directory: what earlier ones saw.
+    pub(crate) importing: tokio::sync::Mutex<Seen>,
 }
 
 /// Milliseconds since the Unix epoch.

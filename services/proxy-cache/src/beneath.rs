@@ -115,18 +115,27 @@ impl Root {
 
 /// The same file, and unchanged.
 pub(crate) fn is_same(one: &Stat, other: &Stat) -> bool {
-    let key = |stat: &Stat| {
-        (
-            stat.st_dev,
-            stat.st_ino,
-            stat.st_size,
-            stat.st_mtime,
-            stat.st_mtime_nsec,
-            stat.st_ctime,
-            stat.st_ctime_nsec,
-        )
-    };
-    key(one) == key(other)
+    State::of(one) == State::of(other)
+}
+
+/// A file as it is before somebody writes to it, or puts another one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct State {
+    file: (u64, u64),
+    size_bytes: i64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl State {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self {
+            file: (stat.st_dev, stat.st_ino),
+            size_bytes: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,15 @@
 //! [`run`]; `file` is one file, `walk` the directory, `tally` the report.
 
 mod file;
+mod seen;
 mod tally;
 mod walk;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
+use cache_policy::UnixMs;
 use cache_policy::import::Outcome;
 use rookery_proto::v1;
 use tracing::{info, warn};
@@ -23,7 +26,9 @@ use crate::app::{App, now_ms};
 use crate::config::{AfterImport, ImportDir};
 use crate::farm::ImportMeter;
 use file::Importer;
+pub(crate) use seen::Seen;
 use tally::Tally;
+use walk::Now;
 
 /// One directory and how it is to be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,10 +105,10 @@ async fn of_config(app: &Arc<App>, is_dry_run: bool, meter: &ImportMeter) -> Vec
 
 /// Imports one directory; one at a time.
 async fn run(app: &Arc<App>, order: &Order, meter: &ImportMeter) -> v1::ImportReport {
-    let alone = app.importing.lock().await;
+    let mut alone = app.importing.lock().await;
     let mut report = order.blank_report();
     let mut tally = Tally::default();
-    if let Err(error) = import(app, order, &mut tally, meter).await {
+    if let Err(error) = import(app, order, &mut alone, &mut tally, meter).await {
         warn!(dir = report.dir, "the import is not complete: {error}");
         report.error = tally::line(&error);
     }
@@ -114,14 +119,27 @@ async fn run(app: &Arc<App>, order: &Order, meter: &ImportMeter) -> v1::ImportRe
     report
 }
 
-async fn import(app: &Arc<App>, order: &Order, tally: &mut Tally, meter: &ImportMeter) -> Result<(), String> {
+async fn import(
+    app: &Arc<App>,
+    order: &Order,
+    seen: &mut Seen,
+    tally: &mut Tally,
+    meter: &ImportMeter,
+) -> Result<(), String> {
     check(app, &order.dir)?;
     if app.catalogue.is_empty() {
         return Err("no catalogue yet, so no file can be verified: wait until one is imported".to_owned());
     }
     let (dir, is_recursive) = (order.dir.clone(), order.is_recursive);
-    let walked = tokio::task::spawn_blocking(move || walk::walk(&dir, is_recursive)).await;
-    let walked = walked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let mut known = std::mem::take(seen);
+    let walked = tokio::task::spawn_blocking(move || {
+        let now = Now { clock: UnixMs::new(now_ms()), at: Instant::now() };
+        known.forget_before(now.at);
+        (walk::walk(&dir, is_recursive, &mut known, now), known)
+    });
+    let (walked, known) = walked.await.map_err(|error| error.to_string())?;
+    *seen = known;
+    let walked = walked.map_err(|error| error.to_string())?;
     let importer = Importer::new(app, order, walked.root);
     meter.send_replace(v1::ImportProgress {
         dir: walk::shown(&order.dir),

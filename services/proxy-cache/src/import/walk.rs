@@ -5,19 +5,19 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use cache_policy::import::Kind;
+use cache_policy::UnixMs;
+use cache_policy::import::{Kind, Writing};
 use rustix::fs::FileType;
 
-use crate::beneath::{Entry, Root};
+use super::seen::Seen;
+use crate::beneath::{Entry, Root, State};
 
 /// Files of one import.
 const FOUND_MAX: usize = 1_000_000;
 /// Levels of directories below the one that is imported.
 const DEPTH_MAX: usize = 32;
-/// What was changed less than this before is taken for being written.
-const SETTLED_AFTER: Duration = Duration::from_mins(1);
 
 /// One entry of the directory, or of one below it.
 #[derive(Debug)]
@@ -39,10 +39,18 @@ pub(super) struct Walked {
     pub(super) stopped: Option<String>,
 }
 
+/// When a directory is looked through.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// By the clock that files' times are compared with.
+    pub(super) clock: UnixMs,
+    /// By one that nobody sets.
+    pub(super) at: Instant,
+}
+
 /// Lists the directory; the directories below it are entered, or are entries themselves.
-pub(super) fn walk(dir: &Path, is_recursive: bool) -> io::Result<Walked> {
+pub(super) fn walk(dir: &Path, is_recursive: bool, seen: &mut Seen, now: Now) -> io::Result<Walked> {
     let root = Root::open(dir)?;
-    let now = SystemTime::now();
     let mut walked = Walked { root: root.dir(Path::new(""))?, found: Vec::new(), stopped: None };
     let mut dirs = VecDeque::from([(PathBuf::new(), 0)]);
     while let Some((path, depth)) = dirs.pop_front() {
@@ -65,7 +73,7 @@ pub(super) fn walk(dir: &Path, is_recursive: bool) -> io::Result<Walked> {
                 }
                 continue;
             }
-            walked.found.push(found(path, entry, now));
+            walked.found.push(found(path, entry, seen, now));
         }
         if !is_all {
             walked.stopped = Some(format!("only the first {FOUND_MAX} files were looked at"));
@@ -75,7 +83,7 @@ pub(super) fn walk(dir: &Path, is_recursive: bool) -> io::Result<Walked> {
     Ok(walked)
 }
 
-fn found(path: PathBuf, entry: Entry, now: SystemTime) -> Found {
+fn found(path: PathBuf, entry: Entry, seen: &mut Seen, now: Now) -> Found {
     let kind = match entry.kind() {
         FileType::RegularFile => Kind::File,
         FileType::Symlink => Kind::Link,
@@ -86,15 +94,18 @@ fn found(path: PathBuf, entry: Entry, now: SystemTime) -> Found {
         | FileType::BlockDevice
         | FileType::Unknown => Kind::Other,
     };
-    let modified_s = u64::try_from(entry.stat.st_mtime).unwrap_or(0);
-    let modified = UNIX_EPOCH.checked_add(Duration::from_secs(modified_s)).unwrap_or(UNIX_EPOCH);
+    let at = |seconds: i64| UnixMs::new(seconds.saturating_mul(1000));
+    let is_settled = match Writing::judge(at(entry.stat.st_mtime), at(entry.stat.st_ctime), now.clock) {
+        Writing::Settled => true,
+        Writing::Recent => false,
+        Writing::Untold => seen.is_settled(State::of(&entry.stat), now.at),
+    };
     Found {
         path,
         name: entry.name,
         kind,
         size_bytes: u64::try_from(entry.stat.st_size).unwrap_or(0),
-        // A time in the future says nothing.
-        is_settled: now.duration_since(modified).is_ok_and(|age| age >= SETTLED_AFTER),
+        is_settled,
     }
 }
 
@@ -120,6 +131,7 @@ pub(super) fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStrExt as _;
+    use std::time::Duration;
 
     use super::*;
 
@@ -131,13 +143,46 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_a_time_in_the_future_settles() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let write = |text: &str, seen: &mut Seen, clock_ms: i64, at: Instant| {
+            std::fs::write(&path, text).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            // As `cp -p` does with one that came from a host whose clock is ahead.
+            file.set_modified(modified + Duration::from_hours(10 * 365 * 24)).unwrap();
+            let changed_s = rustix::fs::fstat(&file).unwrap().st_ctime;
+            let now = Now { clock: UnixMs::new(changed_s * 1000 + clock_ms), at };
+            walk(dir.path(), false, seen, now).unwrap().found[0].is_settled
+        };
+        let look = |seen: &mut Seen, clock_ms: i64, at: Instant| {
+            let changed_s = rustix::fs::stat(&path).unwrap().st_ctime;
+            let now = Now { clock: UnixMs::new(changed_s * 1000 + clock_ms), at };
+            walk(dir.path(), false, seen, now).unwrap().found[0].is_settled
+        };
+        let (mut seen, begun) = (Seen::default(), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        assert!(!write("x", &mut seen, 59_999, begun), "it has just come");
+        assert!(look(&mut seen, 60_000, begun));
+        // The clock was put back by a day: neither time says anything, so the file is watched.
+        let day = -24 * 60 * 60 * 1000;
+        assert_eq!([0, 59, 60].map(|seconds| look(&mut seen, day, after(seconds))), [false, false, true]);
+        assert!(!write("xx", &mut seen, day, after(61)), "it has changed");
+        assert_eq!([120, 121].map(|seconds| look(&mut seen, day, after(seconds))), [false, true]);
+        // Another process has seen nothing.
+        assert!(!look(&mut Seen::default(), day, after(500)));
+    }
+
+    #[test]
     fn directories_are_entries_or_entered() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("host/sub")).unwrap();
         std::fs::write(dir.path().join("host/sub/file"), "x").unwrap();
         std::os::unix::fs::symlink("host", dir.path().join("link")).unwrap();
         let paths = |is_recursive| {
-            let walked = walk(dir.path(), is_recursive).unwrap();
+            let now = Now { clock: UnixMs::new(0), at: Instant::now() };
+            let walked = walk(dir.path(), is_recursive, &mut Seen::default(), now).unwrap();
             walked.found.into_iter().map(|found| (shown(&found.path), found.kind)).collect::<Vec<_>>()
         };
         assert_eq!(paths(false), [("host".to_owned(), Kind::Other), ("link".to_owned(), Kind::Link)]);
