@@ -213,16 +213,20 @@ impl Upstream {
         allow_older: bool,
         masters: &[Master],
     ) -> Result<Pulled, UpstreamError> {
+        self.pull_at(Instant::now(), live_seconds, allow_older, masters).await
+    }
+
+    /// `at` is the time of a clock that nobody sets.
+    async fn pull_at(
+        &self,
+        at: Instant,
+        live_seconds: Option<i64>,
+        allow_older: bool,
+        masters: &[Master],
+    ) -> Result<Pulled, UpstreamError> {
         let mut memory = self.memory.lock().await;
         let now_ms = clock::now_ms();
-        let pauses = memory.put_back(now_ms, Instant::now(), self.poll);
-        if pauses > 0 {
-            self.store(&memory).await?;
-            tracing::warn!(
-                directory = %self.directory.display(), pauses,
-                "upstreams may be asked again sooner than was noted: the clock was ahead then, or poll was longer"
-            );
-        }
+        self.put_pauses_back(&mut memory, now_ms, at).await?;
         let due_in = memory.due_in(&self.names, now_ms, self.poll);
         if due_in.is_zero() {
             let live_seconds = live_seconds.filter(|_| !allow_older && !memory.allow_older);
@@ -234,6 +238,25 @@ impl Upstream {
         }
         let not_due_for = Some(due_in).filter(|due_in| !due_in.is_zero());
         Ok(Pulled { not_due_for, allow_older: allow_older || memory.allow_older })
+    }
+
+    /// What a clock that was ahead noted keeps nobody from being asked.
+    async fn put_pauses_back(
+        &self,
+        memory: &mut Memory,
+        now_ms: u64,
+        at: Instant,
+    ) -> Result<(), UpstreamError> {
+        let pauses = memory.put_back(now_ms, at, self.poll);
+        if pauses == 0 {
+            return Ok(());
+        }
+        self.store(memory).await?;
+        tracing::warn!(
+            directory = %self.directory.display(), pauses,
+            "upstreams may be asked again sooner than was noted: the clock was ahead then, or poll was longer"
+        );
+        Ok(())
     }
 
     /// One after the other, as far as they may be asked, until one gives a tree.
@@ -502,4 +525,57 @@ fn seconds(offered: &str) -> Result<i64, Failed> {
 fn state(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> UpstreamError {
     let path = path.to_owned();
     move |error| UpstreamError::State { path, doing, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLL: Duration = Duration::from_hours(12);
+    const MIN: Duration = Duration::from_mins(1);
+
+    fn open(state_dir: &Path, url: &RsyncUrl) -> Upstream {
+        let limits = Limits { answer: MIN, silence: MIN, whole: MIN };
+        let origins = [Origin::Rsync(url.clone())];
+        let plan =
+            Plan { origins: &origins, excludes: &[], commit_key: None, egencache: None, poll: POLL, limits };
+        Upstream::open(state_dir, &"gentoo".parse().unwrap(), &plan).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_pull_puts_pauses_back_that_a_clock_noted_that_was_ahead_and_keeps_that() {
+        let state_dir = tempfile::tempdir().unwrap();
+        let directory = state_dir.path().join(".upstream/gentoo");
+        // Port 9 (discard) of this host: nothing listens there.
+        let url: RsyncUrl = "rsync://127.0.0.1:9/gentoo".parse().unwrap();
+        let names = [url.to_string()];
+        drop(open(state_dir.path(), &url));
+        let ahead_ms = clock::now_ms() + 10 * 365 * 24 * 60 * 60 * 1000;
+        let mut noted = Memory::default();
+        for _ in 0..3 {
+            noted.note_asked(&names[0], ahead_ms, POLL);
+        }
+        noted.note_failed(&names[0], "down");
+        noted.store(&directory).unwrap();
+        let on_disk = || Memory::load(&directory).unwrap();
+
+        let begun = Instant::now();
+        let upstream = open(state_dir.path(), &url);
+        for minutes in [0, 9] {
+            let pulled = upstream.pull_at(begun + minutes * MIN, None, false, &[]).await;
+            assert!(matches!(pulled, Err(UpstreamError::AllFailed(_))), "nobody is asked: {pulled:?}");
+            assert_eq!(on_disk(), noted, "the clock may be behind itself");
+        }
+        let pulled = upstream.pull_at(begun + 10 * MIN, None, false, &[]).await;
+        assert!(matches!(pulled, Err(UpstreamError::AllFailed(_))), "it is not due yet: {pulled:?}");
+        let put_back = on_disk();
+        let pause = put_back.url_due_in(&names[0], clock::now_ms(), POLL);
+        assert!(pause <= 20 * MIN, "as after three failures: {pause:?}");
+        assert_eq!(put_back.reason(&names[0]), "down");
+        // The next process goes on from there.
+        drop(upstream);
+        let upstream = open(state_dir.path(), &url);
+        assert!(upstream.pull_at(Instant::now(), None, false, &[]).await.is_err());
+        assert_eq!(on_disk(), put_back);
+    }
 }
