@@ -96,6 +96,8 @@ pub async fn start_with_clock(config: Config, kit: &Kit, clock: SharedClock) -> 
         tracing::warn!("a run was cut off when the process ended; the next look begins it anew");
     }
     let remembered = index.remembered_clock().await?;
+    // Before anything is stored by a clock that nobody has looked at yet.
+    index.remember_clock(remembered).await?;
     let core = Arc::new(Core::new(&config, index.clone(), clock, remembered, tree, kit.tasks.clone()));
     let unused = core.unused.clone();
     // Last of all, so that the file is whole and nobody's when the process says that it has stopped.
