@@ -401,7 +401,7 @@ pub struct Tunnels {
 fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HumanDuration, D::Error> {
     let time = HumanDuration::deserialize(deserializer)?;
     if time.0.is_zero() {
-        return Err(D::Error::custom(r#"expected a time above 0 such as "2m", found 0"#));
+        return Err(D::Error::custom(r#"expected a time above 0 such as "2m""#));
     }
     Ok(time)
 }
