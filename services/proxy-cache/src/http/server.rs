@@ -30,6 +30,8 @@ const UNSENT_OCTETS_MAX: u32 = 256 << 10;
 /// How long a client that has too many connections is given to read that.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 const FAREWELLS_MAX: usize = 8;
+/// How many are told at once that they are too many. Each one takes room meanwhile that others want.
+const REFUSALS_MAX: usize = 64;
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 44\r\n\r\n\
     this address has too many connections here\r\n";
@@ -43,12 +45,18 @@ pub(crate) struct Entrance {
     clients: Clients,
     /// How many hands are shaken at once only to say no.
     farewells: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
 }
 
 impl Entrance {
     pub(crate) fn new(connections_max: u32) -> Self {
-        let (room, farewells) = (Semaphore::new(connections_max as usize), Semaphore::new(FAREWELLS_MAX));
-        Self { room: Arc::new(room), clients: Clients::default(), farewells: Arc::new(farewells) }
+        let some = |most| Arc::new(Semaphore::new(most));
+        Self {
+            room: some(connections_max as usize),
+            clients: Clients::default(),
+            farewells: some(FAREWELLS_MAX),
+            refusals: some(REFUSALS_MAX),
+        }
     }
 }
 
@@ -139,6 +147,7 @@ async fn connection(
     let most = app.config.limits.connections_per_client as usize;
     let Some(_place) = entrance.clients.enter(peer.ip().to_canonical(), most) else {
         warn!(client = %peer.ip(), "refused: it has proxy.limits.connections_per_client already");
+        let Ok(_refusal) = entrance.refusals.try_acquire() else { return };
         return refuse(socket, peer, entrance, tls).await;
     };
     let soft = app.tasks.soft();

@@ -78,3 +78,29 @@ async fn who_says_nothing_is_asked_whether_it_is_there() {
         || keepalive_in(replica.address, ours).unwrap().is_some_and(|due| due <= Duration::from_mins(1));
     until("the kernel is to ask within a minute", is_due).await;
 }
+
+#[tokio::test]
+async fn who_is_refused_again_and_again_takes_no_room_from_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), &[]);
+    config.limits.connections = 100;
+    config.limits.connections_per_client = 1;
+    let replica = Replica::start(config).await;
+    let mut refused = Vec::new();
+    for _ in 0..200 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        refused.push(socket.connect(replica.address).await.unwrap());
+    }
+    let first = refused.remove(0);
+    let answer = replica.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let mut without_a_word = 0;
+    for socket in &mut refused {
+        let mut told = Vec::new();
+        tokio::time::timeout(DEADLINE, socket.read_to_end(&mut told)).await.expect("it is closed").unwrap();
+        without_a_word += usize::from(told.is_empty());
+    }
+    assert!(without_a_word > 0, "all of them were told, each of them for as long as that takes");
+    drop(first);
+}
