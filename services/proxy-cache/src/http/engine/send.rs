@@ -158,18 +158,22 @@ impl Talk {
             Framing::NoBody(_) | Framing::Chunked | Framing::UntilClose => None,
         };
         // With the first piece if that is there already.
+        let mut is_flushed = false;
         loop {
             let piece = tokio::select! {
                 biased;
                 piece = pieces.next() => piece,
-                () = std::future::ready(()), if !self.out.is_empty() => {
+                // TLS keeps what the socket had no room for until somebody asks.
+                () = std::future::ready(()), if !is_flushed => {
                     self.write_out().await?;
                     self.connection.flush().await?;
+                    is_flushed = true;
                     continue;
                 }
                 // While there is nothing to send, no write tells that the client is gone.
                 error = self.gone() => return Err(error.into()),
             };
+            is_flushed = false;
             let Some(piece) = piece.transpose()? else { break };
             if let Some(left) = &mut left {
                 let Some(rest) = left.checked_sub(piece.len() as u64) else {
