@@ -59,7 +59,7 @@ pub(crate) enum FailureKind {
     Unverifiable,
     /// The disk failed or is full under way.
     Disk,
-    /// Everybody had left, or the task ended: ask again.
+    /// Everybody had left, or the task ended: ask again, for a new flight.
     Deserted,
     /// Another flight landed after the caller had looked into the store: look again.
     Stored,
@@ -80,12 +80,20 @@ impl FailureKind {
     }
 }
 
+/// Those who wait for a flight.
+#[derive(Debug, Clone, Copy)]
+struct Followers {
+    count: usize,
+    /// There was nobody once, and the task goes no further: who joins now waits for the next flight.
+    is_given_up: bool,
+}
+
 /// One download and those who wait for it.
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(crate) key: FlightKey,
     state: watch::Sender<FlightState>,
-    followers: watch::Sender<usize>,
+    followers: watch::Sender<Followers>,
     /// Whether a byte has come in this flight.
     has_arrived: watch::Sender<bool>,
     /// Another replica is fetching it, and we wait for that one.
@@ -123,13 +131,36 @@ impl Flight {
     }
 
     pub(crate) fn followers(&self) -> usize {
-        *self.followers.borrow()
+        self.followers.borrow().count
     }
 
-    /// Ends when nobody follows any more.
+    /// Ends when nobody follows any more. The flight is given up then: its task must not go on.
     pub(crate) async fn deserted(&self) {
-        // We hold the sender, so this can't fail.
-        drop(self.followers.subscribe().wait_for(|&count| count == 0).await);
+        let mut followers = self.followers.subscribe();
+        loop {
+            // We hold the sender, so this can't fail.
+            drop(followers.wait_for(|followers| followers.count == 0).await);
+            let mut is_given_up = false;
+            self.followers.send_if_modified(|followers| {
+                // Somebody may have come meanwhile.
+                followers.is_given_up |= followers.count == 0;
+                is_given_up = followers.is_given_up;
+                false
+            });
+            if is_given_up {
+                return;
+            }
+        }
+    }
+
+    /// One more follower, and whether that is too late for him.
+    fn enter(&self) -> bool {
+        let mut is_given_up = false;
+        self.followers.send_modify(|followers| {
+            followers.count += 1;
+            is_given_up = followers.is_given_up;
+        });
+        is_given_up
     }
 }
 
@@ -139,11 +170,22 @@ pub(crate) struct Follower {
     flight: Arc<Flight>,
     /// False for whoever made the flight start.
     pub(crate) is_late: bool,
+    /// It had been given up before.
+    is_too_late: bool,
 }
 
 impl Follower {
+    fn late(flight: &Arc<Flight>) -> Self {
+        Self { is_too_late: flight.enter(), flight: Arc::clone(flight), is_late: true }
+    }
+
     /// Waits until there is something to see.
     pub(crate) async fn ready(&self) -> Result<PartReader, Failure> {
+        if self.is_too_late {
+            // What it shows will not be completed; and before it is over the next one can't have the part.
+            self.over().await;
+            return Err(Failure { kind: FailureKind::Deserted, why: "the download was given up".to_owned() });
+        }
         let mut state = self.flight.state.subscribe();
         loop {
             match &*state.borrow_and_update() {
@@ -200,7 +242,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.flight.followers.send_modify(|count| *count -= 1);
+        self.flight.followers.send_modify(|followers| followers.count -= 1);
     }
 }
 
@@ -227,13 +269,12 @@ impl Flights {
     pub(crate) fn join(&self, key: &FlightKey) -> (Follower, Option<Pilot>) {
         let mut map = self.map();
         if let Some(flight) = map.get(key) {
-            flight.followers.send_modify(|count| *count += 1);
-            return (Follower { flight: Arc::clone(flight), is_late: true }, None);
+            return (Follower::late(flight), None);
         }
         let flight = Arc::new(Flight {
             key: key.clone(),
             state: watch::Sender::new(FlightState::Starting),
-            followers: watch::Sender::new(1),
+            followers: watch::Sender::new(Followers { count: 1, is_given_up: false }),
             has_arrived: watch::Sender::new(false),
             is_elsewhere: AtomicBool::new(false),
             source_status: AtomicU16::new(0),
@@ -243,15 +284,12 @@ impl Flights {
         let outcome =
             Err(Failure { kind: FailureKind::Deserted, why: "the download was stopped".to_owned() });
         let pilot = Pilot { flights: self.clone(), flight: Arc::clone(&flight), outcome };
-        (Follower { flight, is_late: false }, Some(pilot))
+        (Follower { flight, is_late: false, is_too_late: false }, Some(pilot))
     }
 
     /// Joins only if somebody is fetching it already.
     pub(crate) fn join_running(&self, key: &FlightKey) -> Option<Follower> {
-        let map = self.map();
-        let flight = map.get(key)?;
-        flight.followers.send_modify(|count| *count += 1);
-        Some(Follower { flight: Arc::clone(flight), is_late: true })
+        Some(Follower::late(self.map().get(key)?)).filter(|follower| !follower.is_too_late)
     }
 }
 
@@ -296,6 +334,29 @@ mod tests {
         assert_eq!(pilot.flight().followers(), 2);
         drop((first, second));
         pilot.flight().deserted().await;
+    }
+
+    #[tokio::test]
+    async fn who_comes_after_a_flight_was_given_up_waits_for_its_end() {
+        let flights = Flights::default();
+        let (first, pilot) = flights.join(&key());
+        let pilot = pilot.unwrap();
+        let flight = Arc::clone(pilot.flight());
+        drop(first);
+        // Before the task has seen it, it goes on for whoever comes.
+        let second = flights.join_running(&key()).unwrap();
+        let mut deserted = std::pin::pin!(flight.deserted());
+        assert!(deserted.as_mut().now_or_never().is_none());
+        drop(second);
+        deserted.await;
+        assert!(flights.join_running(&key()).is_none());
+        let (third, none) = flights.join(&key());
+        assert!(none.is_none(), "the part is still that flight's");
+        let mut ready = std::pin::pin!(third.ready());
+        assert!(ready.as_mut().now_or_never().is_none());
+        drop(pilot);
+        assert_eq!(ready.await.unwrap_err().kind, FailureKind::Deserted);
+        assert!(flights.join(&key()).1.is_some());
     }
 
     #[tokio::test]

@@ -53,6 +53,11 @@ impl Shared {
         // We hold the sender, so this can't fail.
         drop(self.followers.subscribe().wait_for(|&count| count == 0).await);
     }
+
+    /// Whether nobody follows.
+    pub(super) fn is_deserted(&self) -> bool {
+        *self.followers.borrow() == 0
+    }
 }
 
 /// A client's place: the exchange goes on while somebody has one.

@@ -47,7 +47,14 @@ pub(super) async fn fill(
         };
         let chunk = tokio::select! {
             chunk = upstreams.chunk(&mut response) => chunk,
-            () = deserted => return tracing::debug!("nobody waits for a response; it is given up"),
+            () = deserted => {
+                // From here on nobody joins; who did meanwhile gets all of it.
+                lead.close();
+                if lead.shared().is_deserted() {
+                    return tracing::debug!("nobody waits for a response; it is given up");
+                }
+                continue;
+            }
         };
         let first = match chunk {
             Ok(Some(first)) => first,
