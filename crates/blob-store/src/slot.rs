@@ -14,7 +14,26 @@ const SLOTS_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) root: PathBuf,
-    _lock: File,
+    _lock: SlotLock,
+}
+
+#[derive(Debug)]
+struct SlotLock(File);
+
+impl SlotLock {
+    /// `None`: somebody else has it.
+    fn take(disk: &Disk, path: &Path) -> Result<Option<Self>, StoreError> {
+        let file = disk.open_or_create(path)?;
+        Ok(disk.try_lock(&file, path)?.then(|| Self(file)))
+    }
+}
+
+impl Drop for SlotLock {
+    fn drop(&mut self) {
+        // A program that another thread is just starting has the file open, too, until its exec: closing it
+        // here would not end the lock. Where this fails, the lock ends with the last that has it open.
+        drop(self.0.unlock());
+    }
 }
 
 /// Takes the first free slot of `cache_dir`.
@@ -23,9 +42,7 @@ pub(crate) fn lock_first_free(disk: &Disk, cache_dir: &Path) -> Result<Slot, Sto
     for number in 0..SLOTS_MAX {
         let root = cache_dir.join(format!("r{number}"));
         disk.create_dir(&root)?;
-        let path = root.join("lock");
-        let lock = disk.open_or_create(&path)?;
-        if disk.try_lock(&lock, &path)? {
+        if let Some(lock) = SlotLock::take(disk, &root.join("lock"))? {
             return Ok(Slot { root, _lock: lock });
         }
     }
@@ -49,4 +66,23 @@ pub(crate) fn replica_id(disk: &Disk, layout: &Layout) -> Result<String, StoreEr
     }
     disk.replace_durably(&new, &path, format!("{id}\n").as_bytes())?;
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_with_its_holder_gone_even_if_a_program_is_just_being_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let take = || SlotLock::take(&Disk::default(), &path).unwrap();
+        let held = take().unwrap();
+        assert!(take().is_none());
+        // What a process has between its fork and its exec.
+        let inherited = held.0.try_clone().unwrap();
+        drop(held);
+        assert!(take().is_some());
+        drop(inherited);
+    }
 }

@@ -61,7 +61,7 @@ pub struct Store {
     /// Held while building, publishing and collecting: these exclude each other, not the readers.
     changing: Mutex<()>,
     steps: Steps,
-    _lock: File,
+    _lock: StoreLock,
 }
 
 #[derive(Default)]
@@ -110,7 +110,7 @@ impl Store {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(TreeError::store(&path, "create"))?;
         }
-        let lock = lock(&directory.join("lock"))?;
+        let lock = StoreLock::take(&directory.join("lock"))?;
         let state = Mutex::new(State::default());
         let store =
             Self { module, directory, state, changing: Mutex::new(()), steps: Steps::new(hook), _lock: lock };
@@ -558,13 +558,27 @@ impl Drop for Sweep {
     }
 }
 
-fn lock(path: &Path) -> Result<File, TreeError> {
-    let file =
-        File::options().create(true).append(true).open(path).map_err(TreeError::store(path, "open"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(TreeError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(TreeError::store(path, "lock")(error)),
+/// Keeps other processes out of a store until it is dropped.
+#[derive(Debug)]
+struct StoreLock(File);
+
+impl StoreLock {
+    fn take(path: &Path) -> Result<Self, TreeError> {
+        let file =
+            File::options().create(true).append(true).open(path).map_err(TreeError::store(path, "open"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(TreeError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(TreeError::store(path, "lock")(error)),
+        }
+    }
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // A program that another thread is just starting has the file open, too, until its exec: closing it
+        // here would not end the lock. Where this fails, the lock ends with the last that has it open.
+        drop(self.0.unlock());
     }
 }
 
@@ -581,4 +595,22 @@ fn names(directory: &Path) -> Result<Vec<String>, TreeError> {
 /// The number in `NUMBER.KIND`.
 fn numbered(name: &str, kind: &str) -> Option<u64> {
     name.strip_suffix(kind)?.strip_suffix('.')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder_even_if_a_program_is_just_being_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let held = StoreLock::take(&path).unwrap();
+        assert!(matches!(StoreLock::take(&path), Err(TreeError::Locked { .. })));
+        // What a process has between its fork and its exec.
+        let inherited = held.0.try_clone().unwrap();
+        drop(held);
+        StoreLock::take(&path).unwrap();
+        drop(inherited);
+    }
 }
