@@ -1,5 +1,6 @@
 //! CONNECT: only where the operator said, only to addresses that may be used, and octets as they are.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proxy_cache::Config;
@@ -8,7 +9,7 @@ use service_kit::config::{HumanDuration, Networks, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::replica::{DEADLINE, Replica, config};
+use crate::replica::{DEADLINE, Replica, config, until};
 
 /// A server that gives back what it gets, and how its port is asked for.
 async fn echo() -> (TcpListener, String) {
@@ -188,6 +189,72 @@ async fn a_stop_leaves_a_tunnel_in_use_alone_and_ends_an_idle_one() {
     round(&mut used, &mut server).await;
     drop((used, server));
     tokio::time::timeout(DEADLINE, replica.kit.tasks.finish()).await.expect("nothing is left");
+}
+
+#[tokio::test]
+async fn a_stop_begins_no_tunnel() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_listener, place) = echo().await;
+    let replica = Replica::start(allowing(dir.path(), &[&place])).await;
+    let mut client = TcpStream::connect(replica.address).await.unwrap();
+    // With the answer to the first request, the begin of the second one has come, too.
+    let begun = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nCONNECT {place} HTTP/1.1\r\n");
+    client.write_all(begun.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.starts_with(b"HTTP/1.1 200 ") {
+        assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    replica.kit.tasks.soft().cancel();
+    client.write_all(b"Host: x\r\n\r\n").await.unwrap();
+    tokio::time::timeout(DEADLINE, client.read_to_end(&mut answer)).await.expect("it ends").unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("HTTP/1.1 503 ") && answer.contains("this replica stops"), "{answer}");
+}
+
+/// What was logged, in text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_what_went_through_a_tunnel_that_the_end_of_the_grace_time_cuts() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    // While there is only one, whichever thread comes first to a place in the code decides for all whether that
+    // place is logged.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
+    // One thread runs the whole test, so that its default is enough.
+    let _subscribed = tracing::subscriber::set_default(subscriber);
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, place) = echo().await;
+    let replica = Replica::start(allowing(dir.path(), &[&place])).await;
+    let (_, mut client) = connect(&replica, &place).await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    round(&mut client, &mut server).await;
+    replica.kit.tasks.hard().cancel();
+    let mut rest = Vec::new();
+    drop(tokio::time::timeout(DEADLINE, client.read_to_end(&mut rest)).await.expect("it ends"));
+    until("the log says it", || {
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let line = text.lines().find(|line| line.contains("a tunnel ended"));
+        line.is_some_and(|line| {
+            ["bytes_up=4", "bytes_down=4", "reason=\"stopping\"", &place]
+                .iter()
+                .all(|part| line.contains(part))
+        })
+    })
+    .await;
 }
 
 #[tokio::test]

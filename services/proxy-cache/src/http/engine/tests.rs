@@ -1,17 +1,21 @@
 //! The whole engine on real sockets, with answers that are made for the test.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http_wire::multipart::Segment;
 use service_kit::config::Networks;
-use service_kit::proxy_protocol;
+use service_kit::proxy_protocol::{self, Socket};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::http::body::{self, ResponseBody};
@@ -31,6 +35,16 @@ pub(in crate::http) async fn between<A: Future<Output = Reply>, C: Future<Output
     answer: impl Fn(request::Parts) -> A,
     client: impl FnOnce(TcpStream) -> C,
 ) -> (Ended, T) {
+    through(|socket| Box::new(socket), limits, answer, client).await
+}
+
+/// The same, with what `transport` makes of our end.
+async fn through<A: Future<Output = Reply>, C: Future<Output = T>, T>(
+    transport: impl FnOnce(Socket) -> Box<dyn Transport>,
+    limits: Limits,
+    answer: impl Fn(request::Parts) -> A,
+    client: impl FnOnce(TcpStream) -> C,
+) -> (Ended, T) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let end = TcpSocket::new_v4().unwrap();
     end.set_recv_buffer_size(1).unwrap();
@@ -38,15 +52,14 @@ pub(in crate::http) async fn between<A: Future<Output = Reply>, C: Future<Output
     let (socket, peer) = listener.accept().await.unwrap();
     socket2::SockRef::from(&socket).set_send_buffer_size(1).unwrap();
     let read = proxy_protocol::read(socket, peer, &Networks::default(), DEADLINE).await;
-    let transport: Box<dyn Transport> = Box::new(read.unwrap().socket);
-    let paced = Paced::new(transport, PaceMin { window: DEADLINE, bytes: 1 });
+    let paced = Paced::new(transport(read.unwrap().socket), PaceMin { window: DEADLINE, bytes: 1 });
     let soft = CancellationToken::new();
     let serving = serve(paced, limits, &soft, |head, _| answer(head));
     tokio::time::timeout(DEADLINE, async { tokio::join!(serving, client(end)) }).await.unwrap()
 }
 
 /// Sends `asked` and reads until the connection ends; `Err` if it is reset.
-pub(in crate::http) async fn ask(mut socket: TcpStream, asked: &[u8]) -> (Vec<u8>, std::io::Result<()>) {
+pub(in crate::http) async fn ask(mut socket: TcpStream, asked: &[u8]) -> (Vec<u8>, io::Result<()>) {
     let mut came = Vec::new();
     socket.write_all(asked).await.unwrap();
     let end = socket.read_to_end(&mut came).await;
@@ -157,14 +170,14 @@ async fn a_file_that_becomes_shorter_while_it_is_sent_breaks_the_connection() {
     assert!(came.len() <= 1_500_000 && contents.starts_with(came));
 }
 
-fn pieces(pieces: &'static [Result<&'static [u8], std::io::ErrorKind>]) -> ResponseBody {
+fn pieces(pieces: &'static [Result<&'static [u8], io::ErrorKind>]) -> ResponseBody {
     body::stream(stream::iter(pieces.iter().map(|piece| match piece {
         Ok(octets) => Ok(Bytes::from_static(octets)),
-        Err(kind) => Err(std::io::Error::from(*kind)),
+        Err(kind) => Err(io::Error::from(*kind)),
     })))
 }
 
-const BREAKS: &[Result<&[u8], std::io::ErrorKind>] = &[Ok(b"abc"), Err(std::io::ErrorKind::BrokenPipe)];
+const BREAKS: &[Result<&[u8], io::ErrorKind>] = &[Ok(b"abc"), Err(io::ErrorKind::BrokenPipe)];
 
 #[tokio::test]
 async fn a_body_that_breaks_never_looks_whole() {
@@ -178,12 +191,12 @@ async fn a_body_that_breaks_never_looks_whole() {
     let (ended, (_, end)) =
         between(LIMITS, |_| async { Reply::new(pieces(BREAKS)) }, |socket| ask(socket, OLD)).await;
     assert!(matches!(ended, Ended::Broken(_)));
-    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
 async fn a_body_of_another_length_than_announced_breaks_the_connection() {
-    const WHOLE: &[Result<&[u8], std::io::ErrorKind>] = &[Ok(b"ab"), Ok(b""), Ok(b"cd")];
+    const WHOLE: &[Result<&[u8], io::ErrorKind>] = &[Ok(b"ab"), Ok(b""), Ok(b"cd")];
     for (length, sent, is_whole) in [(4, &b"abcd"[..], true), (5, b"abcd", false), (3, b"ab", false)] {
         let make = |_| async move { announced(length, pieces(WHOLE)) };
         let (ended, (came, _)) = between(LIMITS, make, |socket| ask(socket, GET)).await;
@@ -292,8 +305,8 @@ async fn who_says_all_and_listens_is_answered_and_who_goes_is_not_waited_for() {
 
 #[tokio::test]
 async fn who_says_all_gets_what_comes_later_too() {
-    let said_all = tokio::sync::Notify::new();
-    let later = Arc::new(tokio::sync::Notify::new());
+    let said_all = Notify::new();
+    let later = Arc::new(Notify::new());
     let make = |_| async {
         let later = Arc::clone(&later);
         let rest = stream::once(async move {
@@ -325,6 +338,77 @@ async fn who_says_all_gets_what_comes_later_too() {
     let ((ended, came), ()) = tokio::join!(serving, waiting);
     assert!(matches!(ended, Ended::Closed), "{ended}");
     assert_eq!(body_of(&came), b"abcd");
+}
+
+/// As TLS does, it keeps what is written until somebody asks it to let that go.
+#[derive(Debug)]
+struct Keeping(BufWriter<Socket>);
+
+impl Transport for Keeping {
+    fn plain(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    fn socket(&self) -> &TcpStream {
+        self.0.get_ref().get_ref()
+    }
+}
+
+impl AsyncRead for Keeping {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Keeping {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_client_has_all_that_came_before_anybody_waits_for_more() {
+    for length in [None, Some(8)] {
+        let more = Arc::new(Notify::new());
+        let make = |_| async {
+            let asked_for = Arc::clone(&more);
+            let second = stream::once(async move {
+                asked_for.notified().await;
+                Ok(Bytes::from_static(b"more"))
+            });
+            let body = body::stream(stream::iter([Ok(Bytes::from_static(b"some"))]).chain(second));
+            match length {
+                None => Reply::new(body),
+                Some(length) => announced(length, body),
+            }
+        };
+        let reading = async |mut socket: TcpStream| {
+            let mut came = Vec::new();
+            socket.write_all(GET).await.unwrap();
+            while !came.windows(4).any(|window| window == b"some") {
+                assert_ne!(socket.read_buf(&mut came).await.unwrap(), 0);
+            }
+            more.notify_one();
+            socket.read_to_end(&mut came).await.unwrap();
+            came
+        };
+        let keeping = |socket| -> Box<dyn Transport> { Box::new(Keeping(BufWriter::new(socket))) };
+        let (ended, came) = through(keeping, LIMITS, make, reading).await;
+        assert!(matches!(ended, Ended::Closed), "{ended}");
+        assert!(came.windows(4).any(|window| window == b"more"));
+    }
 }
 
 #[tokio::test]
