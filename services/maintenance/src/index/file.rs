@@ -99,8 +99,8 @@ pub enum IndexError {
     },
     /// Another program keeps it from being written.
     #[error(
-        "index {}: another program has locked it (an sqlite3 shell, a backup?); end that. Nothing is lost: what was \
-         refused is tried again ({source})", path.display()
+        "index {}: another program has locked it (an sqlite3 shell, a backup?); end that. Nothing is lost: what a \
+         service was refused it tries again, a command of yours has to be given again ({source})", path.display()
     )]
     Busy {
         /// The index file.
