@@ -40,6 +40,9 @@ enum Command {
     },
     /// The farm in containers: builds the images, lets seven boxes live a day, kills a replica, removes it all.
     E2e {
+        /// Who runs the containers.
+        #[arg(long, value_enum, default_value_t)]
+        engine: containers::Kind,
         /// Compile inside the build stage of the Containerfile instead of taking this machine's binaries.
         #[arg(long)]
         full: bool,
@@ -99,8 +102,8 @@ fn main() -> ExitCode {
         Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
         Command::Bench { what } => what.run(),
         Command::Guard { write } => guard::run(write),
-        Command::E2e { full, http_port, rsync_port, remove_images } => {
-            stages::end_to_end(containers::Options { full, http_port, rsync_port, remove_images })
+        Command::E2e { engine, full, http_port, rsync_port, remove_images } => {
+            stages::end_to_end(containers::Options { engine, full, http_port, rsync_port, remove_images })
         }
     };
     match result {

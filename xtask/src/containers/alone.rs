@@ -33,7 +33,7 @@ pub(super) fn each_image(farm: &Farm<'_>) -> Result<()> {
     for service in ["sync-server", "maintenance", "proxy-cache", "rookery"] {
         let name = format!("rookery-e2e-alone-{service}");
         let well = eventually(&format!("{service} is well, alone"), PATIENCE, || {
-            let asked = farm.engine.podman().args(["exec", &name, service, "health"]).finish()?;
+            let asked = farm.engine.run().args(["exec", &name, service, "health"]).finish()?;
             Ok(asked.status.success().then_some(()))
         });
         well.with_context(|| farm.log_end(&name))?;
@@ -55,6 +55,6 @@ fn start(farm: &Farm<'_>, target: &str, options: &[&str], words: &[&str]) -> Res
 
 fn base(farm: &Farm<'_>, target: &str, mode: &str) -> Run {
     let name = format!("rookery-e2e-alone-{target}");
-    let run = farm.engine.podman().args(["run", mode, "--name", &name, "--label", LABEL, "--user", USER]);
+    let run = farm.engine.run().args(["run", mode, "--name", &name, "--label", LABEL, "--user", USER]);
     run.args(["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"])
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -91,30 +92,46 @@ pub(super) fn clients(farm: &Farm<'_>) -> Result<()> {
 pub(super) fn addresses(farm: &Farm<'_>) -> Result<()> {
     for (network, fixed) in [("internal", &["ws1", "upstream"][..]), ("farm", &["ws1"])] {
         let network = format!("{PROJECT}_{network}");
-        let inspected = farm.engine.podman().args(["network", "inspect", &network]).output()?;
+        let inspected = farm.engine.run().args(["network", "inspect", &network]).output()?;
         let inspected: Value = serde_json::from_str(&inspected)?;
-        let subnet = &inspected[0]["subnets"][0];
-        let range = &subnet["lease_range"];
-        let number = |value: &Value| {
-            let address: Ipv4Addr = text(value).parse().with_context(|| format!("{network}: {subnet}"))?;
-            Ok::<_, anyhow::Error>(address.to_bits())
-        };
-        let range = number(&range["start_ip"])?..=number(&range["end_ip"])?;
-        let (address, bits) = text(&subnet["subnet"]).split_once('/').context("a subnet")?;
-        let mask = u32::MAX.checked_shr(bits.parse()?).unwrap_or_default();
-        let mut taken =
-            vec![("everybody", Ipv4Addr::from_bits(address.parse::<Ipv4Addr>()?.to_bits() | mask))];
+        let given = given_away(&inspected[0]).with_context(|| format!("{network}: {inspected}"))?;
+        let mut taken = vec![("everybody", Ipv4Addr::from_bits(given.broadcast))];
         for service in fixed {
             taken.push((service, farm.address_in(&network, &container(service, 1))?.parse()?));
         }
         for (owner, address) in taken {
             ensure!(
-                !range.contains(&address.to_bits()),
+                !given.range.contains(&address.to_bits()),
                 "{network}: {address} is {owner}'s, and lies in the ip_range of compose.yaml"
             );
         }
     }
     Ok(())
+}
+
+/// Of a network: its last address, and those that are given in turn.
+struct GivenAway {
+    broadcast: u32,
+    range: RangeInclusive<u32>,
+}
+
+/// From what the engine says of a network: podman of the range's ends, docker in the words of compose.yaml.
+fn given_away(network: &Value) -> Result<GivenAway> {
+    let all = |cidr: &Value| {
+        let (address, bits) = text(cidr).split_once('/').context("it has no subnet or no ip_range")?;
+        let mask = u32::MAX.checked_shr(bits.parse()?).unwrap_or_default();
+        let first = address.parse::<Ipv4Addr>()?.to_bits() & !mask;
+        Ok::<_, anyhow::Error>(first..=first | mask)
+    };
+    let podman = &network["subnets"][0];
+    if podman.is_null() {
+        let docker = &network["IPAM"]["Config"][0];
+        return Ok(GivenAway { broadcast: *all(&docker["Subnet"])?.end(), range: all(&docker["IPRange"])? });
+    }
+    let end = |name: &str| {
+        Ok::<_, anyhow::Error>(text(&podman["lease_range"][name]).parse::<Ipv4Addr>()?.to_bits())
+    };
+    Ok(GivenAway { broadcast: *all(&podman["subnet"])?.end(), range: end("start_ip")?..=end("end_ip")? })
 }
 
 /// The published ports of the host, as the operator gets them.

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::command::{Run, eventually};
-use super::host::{Engine, LABEL, PROJECT};
+use super::engine::Engine;
+use super::host::{LABEL, PROJECT};
 use super::images::IMAGES;
 
 /// The services' user in the images.
@@ -116,7 +117,7 @@ impl<'a> Farm<'a> {
                 name.trim_start_matches("rookery-e2e_").rsplit_once('_').map_or("", |(program, _)| program);
             let mut said = String::new();
             let ready = eventually(&format!("{name} is ready"), PATIENCE, || {
-                let asked = self.engine.podman().args(["exec", &name, program, "health"]).finish()?;
+                let asked = self.engine.run().args(["exec", &name, program, "health"]).finish()?;
                 asked.reason().clone_into(&mut said);
                 Ok(asked.status.success().then_some(()))
             });
@@ -132,7 +133,7 @@ impl<'a> Farm<'a> {
             Ok((page("http://10.13.18.101:8080/readyz")?.trim() == "ready").then_some(()))
         })?;
         eventually("the front knows all replicas", PATIENCE, || {
-            let log = self.engine.podman().args(["logs", &container("ws1", 1)]).finish()?;
+            let log = self.engine.run().args(["logs", &container("ws1", 1)]).finish()?;
             let log = log.stdout + &log.stderr;
             let known = (1..=8)
                 .filter(|number| log.contains(&format!("replicas/replica{number} ('proxy-cache') is UP")));
@@ -151,13 +152,13 @@ impl<'a> Farm<'a> {
 
     pub(super) fn address_in(&self, network: &str, name: &str) -> Result<String> {
         let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
-        Ok(self.engine.podman().args(["inspect", "--format", &format, name]).output()?.trim().to_owned())
+        Ok(self.engine.run().args(["inspect", "--format", &format, name]).output()?.trim().to_owned())
     }
 
     /// Its addresses in all networks, separated by spaces.
     pub(super) fn addresses(&self, name: &str) -> Result<String> {
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-        self.engine.podman().args(["inspect", "--format", format, name]).output()
+        self.engine.run().args(["inspect", "--format", format, name]).output()
     }
 
     /// Lets all boxes live their day, and gives their reports.
@@ -166,7 +167,7 @@ impl<'a> Farm<'a> {
         let mut reports = Vec::new();
         for service in BOXES {
             let name = container(service, 1);
-            let waited = self.engine.podman().patience(PATIENCE).args(["wait", &name]).output();
+            let waited = self.engine.run().patience(PATIENCE).args(["wait", &name]).output();
             let code = waited.with_context(|| format!("{name}: {}", self.log_end(&name)))?;
             let path =
                 self.dir.join("reports").join(service.trim_start_matches("box-")).with_extension("json");
@@ -182,21 +183,20 @@ impl<'a> Farm<'a> {
     /// Says something to the upstream or the trace collector.
     pub(super) fn tell(&self, service: &str, words: &[&str]) -> Result<Value> {
         let name = container(service, 1);
-        let said = self.engine.podman().args(["exec", &name, "farm", "ctl"]).args(words).output()?;
+        let said = self.engine.run().args(["exec", &name, "farm", "ctl"]).args(words).output()?;
         Ok(serde_json::from_str(&said).unwrap_or_else(|_| Value::String(said.trim().to_owned())))
     }
 
     /// A client in the boxes' network that fetches one distfile as Portage would and checks it.
     pub(super) fn client(&self, name: &str, mode: &str, words: &[&str]) -> Run {
         let network = format!("{PROJECT}_farm");
-        let run =
-            self.engine.podman().patience(PATIENCE).args(["run", mode, "--name", name, "--label", LABEL]);
+        let run = self.engine.run().patience(PATIENCE).args(["run", mode, "--name", name, "--label", LABEL]);
         let run = run.args(["--network", &network, "--add-host", "ws1:10.13.18.101", "--cap-drop", "ALL"]);
         run.args([&format!("{IMAGES}/client")]).args(words)
     }
 
     pub(super) fn log_end(&self, name: &str) -> String {
-        let log = self.engine.podman().args(["logs", "--tail", "3", name]).finish();
+        let log = self.engine.run().args(["logs", "--tail", "3", name]).finish();
         log.map_or_else(
             |error| error.to_string(),
             |log| (log.stdout + &log.stderr).trim().replace('\n', " | "),
@@ -209,7 +209,7 @@ impl<'a> Farm<'a> {
         for name in
             [container("sync-server", 1), container("maintenance", 1)].into_iter().chain(self.proxies())
         {
-            let log = self.engine.podman().args(["logs", &name]).finish()?;
+            let log = self.engine.run().args(["logs", &name]).finish()?;
             all.push_str(&log.stdout);
             all.push_str(&log.stderr);
         }
@@ -228,7 +228,7 @@ fn high_half(octets: &[u8]) -> u128 {
     octets.iter().take(16).fold(0, |number, octet| number << 8 | u128::from(*octet))
 }
 
-/// The name that podman-compose gives.
+/// The name that podman-compose gives, and docker's compose for the sake of compatibility.
 pub(super) fn container(service: &str, number: usize) -> String {
     format!("{PROJECT}_{service}_{number}")
 }
@@ -240,7 +240,7 @@ fn configuration() -> String {
          source = {{ dir = \"/var/db/repos/gentoo\" }}\nverify = \"consistent\"\n\n\
          [proxy]\nlisten = \"0.0.0.0:8080\"\ncache_dir = \"/var/cache/rookery\"\ncapacity = \"2 GiB\"\n\
          mirrors = [\"http://farm:{MIRROR_PASSWORD}@10.89.73.240:8000\"]\n\
-         allow_clients = [\"10.13.18.0/24\", \"10.89.73.0/24\", \"10.89.0.0/16\", \"127.0.0.0/8\"]\n\
+         allow_clients = [\"10.13.18.0/24\", \"10.89.0.0/16\", \"172.16.0.0/12\", \"127.0.0.0/8\"]\n\
          allow_private_upstreams = [\"10.89.73.240/32\"]\n\n\
          [maintenance]\nindex = \"sqlite:///var/lib/rookery/index.db\"\nlease = \"5s\"\n"
     )
@@ -250,23 +250,24 @@ fn configuration() -> String {
 pub(super) fn remove_all(engine: &Engine) -> Result<()> {
     let filter = format!("label={LABEL}");
     let list = |words: &[&str]| -> Result<Vec<String>> {
-        let found = engine.podman().cleanup().args(words).args(["--quiet", "--filter", &filter]).output()?;
+        let found = engine.run().cleanup().args(words).args(["--quiet", "--filter", &filter]).output()?;
         Ok(found.lines().map(str::to_owned).collect())
     };
     for (what, remove) in [
-        (&["ps", "--all"][..], &["rm", "--force", "--time", "0", "--volumes", "--depend", "--ignore"][..]),
-        (&["volume", "ls"], &["volume", "rm", "--force"]),
-        (&["network", "ls"], &["network", "rm", "--force"]),
+        (&["ps", "--all"][..], engine.remove_containers()),
+        (&["volume", "ls"], &["volume", "rm"]),
+        (&["network", "ls"], &["network", "rm"]),
     ] {
         let found = list(what)?;
         if !found.is_empty() {
-            engine.podman().cleanup().args(remove).args(&found).output()?;
+            engine.run().cleanup().args(remove).args(&found).output()?;
         }
         let left = list(what)?;
         if !left.is_empty() {
             bail!(
-                "could not remove {}: `podman {} {}` does it",
+                "could not remove {}: `{} {} {}` does it",
                 left.join(" "),
+                engine.name(),
                 remove.join(" "),
                 left.join(" ")
             );

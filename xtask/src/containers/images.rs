@@ -1,13 +1,15 @@
 //! The images: base images from a registry or made here, ours from the Containerfile.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
 
 use super::command::Run;
-use super::host::Engine;
+use super::engine::{Engine, Kind};
 
 /// Where everything that we build is named.
 pub(super) const IMAGES: &str = "localhost/rookery-e2e";
@@ -44,31 +46,77 @@ pub(super) fn build(engine: &Engine, root: &Path, folder: &Path, binaries: Optio
     let run_base = run_base(engine, folder)?;
     let mut mounts: Vec<String> = Vec::new();
     let build_base = match binaries {
-        Some(binaries) => built_base(engine, &run_base, binaries)?,
+        Some(binaries) => built_base(engine, folder, &run_base, binaries)?,
         None => build_base(engine, folder, &run_base, &mut mounts)?,
     };
-    let arguments = [format!("RUN_BASE={run_base}"), format!("BUILD_BASE={build_base}")];
+    let arguments = [("RUN_BASE", run_base.as_str()), ("BUILD_BASE", build_base.as_str())];
     for target in SERVICES.into_iter().chain(OTHERS) {
         let image = format!("{IMAGES}/{target}");
-        let before = id_of(engine, &image)?;
-        let mut build = engine.podman().dir(root).patience(BUILD_PATIENCE);
-        build =
-            build.args(["build", "--quiet", "--format", "docker", "--network", "host", "--target", target]);
-        for argument in &arguments {
-            build = build.args(["--build-arg", argument]);
-        }
-        build = build.args(mounts.iter().flat_map(|mount| ["--volume", mount]));
-        build.args(["--tag", &image, "."]).output().with_context(|| format!("the image {target}"))?;
-        remove_replaced(engine, &image, before)?;
+        let recipe = Recipe { context: root, target: Some(target), arguments: &arguments, mounts: &mounts };
+        recipe.build(engine, folder, &image).with_context(|| format!("the image {target}"))?;
     }
     check_sizes(engine, &run_base, if binaries.is_some() { UNOPTIMISED_BYTES_MAX } else { SERVICE_BYTES_MAX })
+}
+
+/// What an image is made of: the Containerfile of a folder, and what is said beside it.
+#[derive(Clone, Copy)]
+struct Recipe<'a> {
+    context: &'a Path,
+    target: Option<&'a str>,
+    arguments: &'a [(&'a str, &'a str)],
+    /// `FROM:TO[:ro]`, there while it is built.
+    mounts: &'a [String],
+}
+
+impl<'a> Recipe<'a> {
+    const fn of(context: &'a Path) -> Self {
+        Self { context, target: None, arguments: &[], mounts: &[] }
+    }
+
+    /// Builds it in the place of what had the name. `folder` is for what has to be written on the way.
+    fn build(&self, engine: &Engine, folder: &Path, image: &str) -> Result<()> {
+        let before = id_of(engine, image)?;
+        let build = match engine.kind {
+            Kind::Podman => self.by_podman(engine, image),
+            Kind::Docker => self.by_docker(engine, folder, image)?,
+        };
+        build.patience(BUILD_PATIENCE).output()?;
+        remove_replaced(engine, image, before)
+    }
+
+    fn by_podman(&self, engine: &Engine, image: &str) -> Run {
+        // The other format has no health check.
+        let build = engine.run().args(["build", "--quiet", "--format", "docker", "--network", "host"]);
+        let build = build.args(self.target.iter().flat_map(|target| ["--target", target]));
+        let arguments = self.arguments.iter().map(|(name, value)| format!("{name}={value}"));
+        let build = build.args(arguments.flat_map(|argument| ["--build-arg".to_owned(), argument]));
+        let build = build.args(self.mounts.iter().flat_map(|mount| ["--volume", mount]));
+        build.args(["--tag", image]).arg(self.context)
+    }
+
+    /// By its compose, which has the engine's own builder do it: `docker build` without a plugin is another one, that
+    /// builds each stage anew.
+    fn by_docker(&self, engine: &Engine, folder: &Path, image: &str) -> Result<Run> {
+        ensure!(
+            self.mounts.is_empty(),
+            "docker can't lend this machine's Rust to a build: --full needs a registry"
+        );
+        let arguments: BTreeMap<_, _> = self.arguments.iter().copied().collect();
+        let mut build = json!({ "context": self.context, "dockerfile": "Containerfile", "args": arguments });
+        if let Some(target) = self.target {
+            build["target"] = target.into();
+        }
+        let file = folder.join("build.json");
+        fs::write(&file, json!({"services": {"one": {"image": image, "build": build}}}).to_string())?;
+        Ok(engine.compose(folder).arg("--file").arg(&file).args(["build", "--quiet"]))
+    }
 }
 
 /// Removes what had the image's name before, unless it is the same still or another image is built upon it.
 fn remove_replaced(engine: &Engine, image: &str, before: Option<String>) -> Result<()> {
     let now = id_of(engine, image)?;
     if let Some(before) = before.filter(|before| now.as_ref() != Some(before)) {
-        drop(engine.podman().args(["rmi", &before]).finish()?);
+        drop(engine.run().args(["rmi", &before]).finish()?);
     }
     Ok(())
 }
@@ -84,11 +132,11 @@ fn check_sizes(engine: &Engine, base: &str, bytes_max: u64) -> Result<()> {
 }
 
 fn size_of(engine: &Engine, image: &str) -> Result<u64> {
-    Ok(engine.podman().args(["image", "inspect", "--format", "{{.Size}}", image]).output()?.trim().parse()?)
+    Ok(engine.run().args(["image", "inspect", "--format", "{{.Size}}", image]).output()?.trim().parse()?)
 }
 
 fn id_of(engine: &Engine, image: &str) -> Result<Option<String>> {
-    let found = engine.podman().args(["image", "inspect", "--format", "{{.Id}}", image]).finish()?;
+    let found = engine.run().args(["image", "inspect", "--format", "{{.Id}}", image]).finish()?;
     Ok(found.status.success().then(|| found.stdout.trim().to_owned()))
 }
 
@@ -97,7 +145,7 @@ fn run_base(engine: &Engine, folder: &Path) -> Result<String> {
     match pull(engine, RUN_BASE)? {
         Pulled::Here => return Ok(RUN_BASE.to_owned()),
         Pulled::Refused(why) => {
-            bail!("the registry of {RUN_BASE} says: {why}: try again later, or `podman login`")
+            bail!("the registry of {RUN_BASE} says: {why}: try again later, or `{} login`", engine.name())
         }
         Pulled::NoRegistry => {}
     }
@@ -121,12 +169,10 @@ fn run_base(engine: &Engine, folder: &Path) -> Result<String> {
 }
 
 /// A base in which everything is built already: `binaries` has a folder `out` with the programs.
-fn built_base(engine: &Engine, run_base: &str, binaries: &Path) -> Result<String> {
+fn built_base(engine: &Engine, folder: &Path, run_base: &str, binaries: &Path) -> Result<String> {
     let image = format!("{IMAGES}/built");
     fs::write(binaries.join("Containerfile"), format!("FROM {run_base}\nCOPY out /out\n"))?;
-    let before = id_of(engine, &image)?;
-    engine.podman().dir(binaries).args(["build", "--quiet", "--tag", &image, "."]).output()?;
-    remove_replaced(engine, &image, before)?;
+    Recipe::of(binaries).build(engine, folder, &image)?;
     Ok(image)
 }
 
@@ -135,7 +181,7 @@ fn build_base(engine: &Engine, folder: &Path, run_base: &str, mounts: &mut Vec<S
     match pull(engine, BUILD_BASE)? {
         Pulled::Here => return Ok(BUILD_BASE.to_owned()),
         Pulled::Refused(why) => {
-            bail!("the registry of {BUILD_BASE} says: {why}: try again later, or `podman login`")
+            bail!("the registry of {BUILD_BASE} says: {why}: try again later, or `{} login`", engine.name())
         }
         Pulled::NoRegistry => {}
     }
@@ -149,22 +195,14 @@ fn build_base(engine: &Engine, folder: &Path, run_base: &str, mounts: &mut Vec<S
         // Crates that are here already; cargo adds what is missing.
         mounts.push(format!("{}:/opt/cargo/registry", registry.display()));
     }
-    let recipe = folder.join("Containerfile.rust");
+    let context = folder.join("rust");
+    fs::create_dir_all(&context)?;
     let text = format!(
         "FROM {run_base}\nRUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates gcc libc6-dev \
          make && rm -rf /var/lib/apt/lists/*\nENV PATH=/opt/rust/bin:/usr/bin:/bin CARGO_HOME=/opt/cargo\n"
     );
-    fs::write(&recipe, text)?;
-    let build = engine.podman().dir(folder).args([
-        "build",
-        "--quiet",
-        "--network",
-        "host",
-        "--tag",
-        &image,
-        "--file",
-    ]);
-    build.args([recipe.as_path(), Path::new(".")]).output()?;
+    fs::write(context.join("Containerfile"), text)?;
+    Recipe::of(&context).build(engine, folder, &image)?;
     Ok(image)
 }
 
@@ -172,14 +210,14 @@ fn pull(engine: &Engine, image: &str) -> Result<Pulled> {
     if id_of(engine, image)?.is_some() {
         return Ok(Pulled::Here);
     }
-    let pulled = engine.podman().args(["pull", "--quiet", image]).finish()?;
+    let pulled = engine.run().args(["pull", "--quiet", image]).finish()?;
     if pulled.status.success() {
         return Ok(Pulled::Here);
     }
     Ok(judge_pull(pulled.reason()))
 }
 
-/// From podman's words: did somebody answer?
+/// From the engine's words: did somebody answer?
 fn judge_pull(said: &str) -> Pulled {
     const NOBODY: [&str; 7] = [
         "no such host",
@@ -193,7 +231,8 @@ fn judge_pull(said: &str) -> Pulled {
     if NOBODY.iter().any(|nobody| said.contains(nobody)) {
         Pulled::NoRegistry
     } else {
-        Pulled::Refused(said.trim_start_matches("Error: ").to_owned())
+        let said = said.trim_start_matches("Error: ").trim_start_matches("Error response from daemon: ");
+        Pulled::Refused(said.to_owned())
     }
 }
 
@@ -208,18 +247,18 @@ fn import(engine: &Engine, folder: &Path, image: &str) -> Result<()> {
         .args(["."])
         .output()?;
     let before = id_of(engine, image)?;
-    engine.podman().args(["import", "--quiet"]).args([&archive]).args([image]).output()?;
+    engine.run().args(["import"]).args([&archive]).args([image]).output()?;
     fs::remove_file(&archive)?;
     remove_replaced(engine, image, before)
 }
 
 /// Removes every image that was made here.
 pub(super) fn remove_all(engine: &Engine) -> Result<()> {
-    let named = engine.podman().args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).output()?;
+    let named = engine.run().args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).output()?;
     let prefix = format!("{IMAGES}/");
     let ours: Vec<&str> = named.lines().filter(|name| name.starts_with(&prefix)).collect();
     if !ours.is_empty() {
-        engine.podman().args(["rmi", "--force"]).args(&ours).output()?;
+        engine.run().args(["rmi", "--force"]).args(&ours).output()?;
     }
     println!("removed {} images", ours.len());
     Ok(())
@@ -239,7 +278,7 @@ pub(super) fn check_refusal(engine: &Engine) -> Result<()> {
         }
     });
     let image = format!("{address}/library/debian:none");
-    let pulled = engine.podman().args(["pull", "--quiet", "--tls-verify=false", &image]).finish()?;
+    let pulled = engine.run().args(["pull", "--quiet"]).args(engine.pull_options()).arg(&image).finish()?;
     match judge_pull(pulled.reason()) {
         Pulled::Refused(why) => {
             println!("  a registry that answers with errors: \"{why}\"");

@@ -7,6 +7,7 @@
 mod alone;
 mod checks;
 mod command;
+mod engine;
 mod farm;
 mod host;
 mod images;
@@ -20,14 +21,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use command::Run;
+use engine::Engine;
 use farm::Farm;
-use host::Engine;
 
-pub(crate) use host::why_not;
+pub(crate) use engine::{Kind, why_not};
 
 /// What the operator may choose.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
+    pub(crate) engine: Kind,
     /// Compile in the build stage instead of taking binaries of this machine.
     pub(crate) full: bool,
     /// Ports to publish; 0: free ones.
@@ -51,7 +53,7 @@ pub(crate) fn run(root: &Path, target: &Path, wheels: &Path, options: Options) -
     }
     let _lock = lock()?;
     command::catch_interruptions()?;
-    let engine = Engine::prepare(&folder)?;
+    let engine = Engine::prepare(options.engine, &folder)?;
     farm::remove_all(&engine).context("what an earlier run left")?;
     if options.remove_images {
         return images::remove_all(&engine);
@@ -125,8 +127,7 @@ fn strip(debug: &Path, out: &Path) -> Result<()> {
 /// Programs that were linked with a newer C library than the image has do not start.
 fn check_programs(engine: &Engine) -> Result<()> {
     let image = format!("{}/sync-server", images::IMAGES);
-    let started =
-        engine.podman().args(["run", "--rm", "--label", host::LABEL, &image, "--version"]).finish()?;
+    let started = engine.run().args(["run", "--rm", "--label", host::LABEL, &image, "--version"]).finish()?;
     ensure!(
         started.status.success(),
         "this machine's programs do not run in the image ({}): use --full, which compiles in the image",
@@ -138,9 +139,9 @@ fn check_programs(engine: &Engine) -> Result<()> {
 /// A volume with one of our names that we did not make is left alone, and said so.
 fn somebody_elses_volume(farm: &Farm<'_>) -> Result<()> {
     let name = format!("{}_trees", host::PROJECT);
-    farm.engine.podman().args(["volume", "create", &name]).output()?;
+    farm.engine.run().args(["volume", "create", &name]).output()?;
     let checked = host::check_names(farm.engine);
-    farm.engine.podman().cleanup().args(["volume", "rm", &name]).output()?;
+    farm.engine.run().cleanup().args(["volume", "rm", &name]).output()?;
     let Err(error) = checked else { bail!("a volume of somebody else was taken for ours") };
     println!("  somebody else's volume: \"{error}\"");
     Ok(())
@@ -152,7 +153,7 @@ fn check_nothing_left(engine: &Engine) -> Result<()> {
         ["network", "ls", "--format", "{{.Name}}"],
         ["volume", "ls", "--format", "{{.Name}}"],
     ] {
-        let names = engine.podman().args(words).output()?;
+        let names = engine.run().args(words).output()?;
         let left: Vec<&str> = names.lines().filter(|name| name.starts_with(host::PROJECT)).collect();
         ensure!(left.is_empty(), "left behind: {}", left.join(" "));
     }

@@ -69,7 +69,7 @@ pub(super) fn restart_maintenance(farm: &Farm<'_>) -> Result<()> {
     eventually("a replica is in mid-download", PATIENCE, || {
         Ok(exchanges(farm, &path)?.iter().any(|one| one["sent"].as_u64() >= Some(1_000_000)).then_some(()))
     })?;
-    farm.engine.podman().args(["restart", "--time", "10", &container("maintenance", 1)]).output()?;
+    farm.engine.run().args(["restart", "--time", "10", &container("maintenance", 1)]).output()?;
     farm.tell("upstream", &["open"])?;
     wait_for(farm, client)?;
     let requests = exchanges(farm, &path)?.len();
@@ -84,14 +84,14 @@ fn exchanges(farm: &Farm<'_>, path: &str) -> Result<Vec<Value>> {
 }
 
 fn wait_for(farm: &Farm<'_>, client: &str) -> Result<()> {
-    let code = farm.engine.podman().patience(PATIENCE).args(["wait", client]).output()?;
+    let code = farm.engine.run().patience(PATIENCE).args(["wait", client]).output()?;
     ensure!(code.trim() == "0", "{client} ended with {}: {}", code.trim(), farm.log_end(client));
     Ok(())
 }
 
 /// SIGKILL to the process itself, as a crash is: the engine starts it again.
 fn kill(farm: &Farm<'_>, name: &str) -> Result<()> {
-    let state = |format: &str| farm.engine.podman().args(["inspect", "--format", format, name]).output();
+    let state = |format: &str| farm.engine.run().args(["inspect", "--format", format, name]).output();
     let before = state("{{.State.Pid}}")?;
     Run::new("kill").args(["-9", before.trim()]).output()?;
     let back = eventually("the engine starts the killed replica again", PATIENCE, || {
