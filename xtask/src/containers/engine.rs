@@ -75,7 +75,10 @@ impl Engine {
         let version = engine.run().args(["--version"]).output()?;
         check_version(kind, &version)?;
         engine.compose = match kind {
-            Kind::Podman => vec![install_podman_compose(&folder.join("compose"))?],
+            Kind::Podman => {
+                check_forwarding()?;
+                vec![install_podman_compose(&folder.join("compose"))?]
+            }
             Kind::Docker => {
                 engine.daemon = start_docker(&engine, folder)?;
                 docker_compose(&folder.join("docker-compose"))?
@@ -220,6 +223,21 @@ fn install_podman_compose(environment: &Path) -> Result<PathBuf> {
             .with_context(|| format!("could not install {PODMAN_COMPOSE} from PyPI"))?;
     }
     Ok(program)
+}
+
+/// docker has what goes over a bridge filtered, and all dropped that it did not ask for, also after it ended:
+/// podman's containers then do not reach each other.
+fn check_forwarding() -> Result<()> {
+    let filtered = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    if filtered.is_ok_and(|filtered| filtered.trim() == "1") {
+        let rules = Run::new("iptables").args(["--list-rules", "FORWARD"]).output()?;
+        ensure!(
+            !rules.contains("-P FORWARD DROP"),
+            "podman's containers can't reach each other here, because docker, which is or was running, has what \
+             bridges forward dropped: `iptables -P FORWARD ACCEPT` ends that"
+        );
+    }
+    Ok(())
 }
 
 /// Has the engine answer. Where nothing starts services, it runs for as long as the result is there; `folder` gets
