@@ -82,7 +82,7 @@ impl Core {
         tasks: Tasks,
     ) -> Self {
         Self {
-            imports: Imports::new(clock.now().get().unsigned_abs()),
+            imports: Imports::new(rand::random()),
             under_way: UnderWay::default(),
             index,
             trust: Mutex::new(Trust::resume(remembered, clock.ran_ms())),

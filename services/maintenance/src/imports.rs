@@ -52,7 +52,7 @@ pub(crate) struct Waiting {
 }
 
 impl Imports {
-    /// `process`: any number that another process is unlikely to have.
+    /// `process`: a random number.
     pub(crate) fn new(process: u64) -> Self {
         Self { process, state: Arc::default() }
     }

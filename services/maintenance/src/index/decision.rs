@@ -119,13 +119,15 @@ pub(super) struct NewDecision<'a> {
 }
 
 /// Stores the decisions, but not those that are still pending from before. Answers the ids of those that
-/// were stored.
+/// were stored. Replicas remember what they answered by the id alone, so it has the index's identity: one that was made
+/// anew may count from the same number again.
 pub(super) async fn decide(
     tx: &mut Connection,
     decisions: &[NewDecision<'_>],
     now: UnixMs,
 ) -> Result<Vec<String>, IndexError> {
     let count = to_sql(decisions.len() as u64);
+    let identity = counter::identity(tx).await?;
     let mut sequence = counter::add(tx, counter::DECISION, count).await? - count;
     let mut ids = Vec::with_capacity(decisions.len());
     for rows in decisions.chunks(ROWS_PER_INSERT) {
@@ -135,7 +137,7 @@ pub(super) async fn decide(
         );
         sql.push_values(rows, |mut values, row| {
             sequence += 1;
-            values.push_bind(sequence).push_bind(format!("decision-{sequence}"));
+            values.push_bind(sequence).push_bind(format!("decision-{identity:016x}-{sequence}"));
             values.push_bind(row.replica_id.to_owned()).push_bind(row.action);
             values.push_bind(row.blob.map_or_else(Vec::new, |blob| blob.as_bytes().to_vec()));
             values.push_bind(row.name.to_owned()).push_bind(row.class.to_owned());

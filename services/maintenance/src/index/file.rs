@@ -259,7 +259,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         // NORMAL loses no consistency, only the last transactions when the host (not the process) dies.
         // What they held comes again: inventories, imports and reports are repeated, decisions are
         // re-sent, a lost lease is refused at its next renewal. Fences must not come again, so
-        // `counter::skip_ahead` jumps over what may have been lost. An fsync for each lease would be the
+        // `counter::begin` jumps over what may have been lost. An fsync for each lease would be the
         // price of FULL.
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(Duration::from_secs(5))
@@ -275,7 +275,7 @@ async fn prepare(writer: &SqlitePool, path: &Path, now: UnixMs) -> Result<(), In
     }
     MIGRATIONS.run(writer).await.map_err(|source| migration_error(path, source))?;
     let mut tx = Pool::new(writer.clone(), path).begin().await?;
-    counter::skip_ahead(&mut tx, now).await?;
+    counter::begin(&mut tx, now).await?;
     tx.commit().await
 }
 

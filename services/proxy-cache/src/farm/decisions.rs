@@ -31,7 +31,6 @@ const FETCHES_MAX: usize = 2;
 const PATH_OCTETS_MAX: usize = 4096;
 
 /// What is done, with its arguments checked.
-#[derive(Clone, PartialEq)]
 enum Work {
     Evict { blob: BlobHash, unless_accessed_after_ms: i64 },
     EvictQuarantined { blob: BlobHash },
@@ -61,7 +60,7 @@ struct Job {
 pub(super) struct Decisions {
     farm: Arc<Inner>,
     executor: Arc<dyn DecisionExecutor>,
-    seen: Mutex<Seen<Work>>,
+    seen: Mutex<Seen>,
     evictions: mpsc::Sender<Job>,
     verifications: mpsc::Sender<Job>,
     fetches: mpsc::Sender<Job>,
@@ -157,14 +156,9 @@ impl Decisions {
                 return self.acknowledge(&id, &executed);
             }
         };
-        let is_untold = || self.farm.outbox.acknowledges(&id);
-        let before = self.seen().begin(&id, &work, Instant::now(), is_untold);
+        let before = self.seen().begin(&id);
         match before {
             Before::Running => return,
-            Before::Taken => {
-                let why = "another decision of this id is under way";
-                return self.acknowledge(&id, &Executed::new(Outcome::Busy, why));
-            }
             Before::Answered(executed) => {
                 debug!(decision = id, "delivered again");
                 return self.acknowledge(&id, &executed);
@@ -212,7 +206,7 @@ impl Decisions {
             // What lies in quarantine now.
             self.farm.outbox.inventory_due.notify_one();
         }
-        self.seen().finish(id, executed, Instant::now());
+        self.seen().finish(id, executed);
     }
 
     fn acknowledge(&self, decision_id: &str, executed: &Executed) {
@@ -225,7 +219,7 @@ impl Decisions {
         }));
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen<Work>> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

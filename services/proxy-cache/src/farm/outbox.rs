@@ -116,11 +116,6 @@ impl Outbox {
         }
     }
 
-    /// Whether an acknowledgement of this decision waits.
-    pub(super) fn acknowledges(&self, id: &str) -> bool {
-        self.lock().reports.iter().any(|queued| queued.report.acknowledges(id))
-    }
-
     pub(super) fn len(&self) -> usize {
         self.lock().reports.len()
     }
@@ -345,7 +340,6 @@ mod tests {
         outbox.push(acknowledge("a", "2"));
         outbox.push(acknowledge("a", "3"));
         assert_eq!(waiting(&outbox), [acknowledge("a", "1"), acknowledge("a", "3")]);
-        assert!(outbox.acknowledges("a") && !outbox.acknowledges("i"));
         outbox.remove(0);
         outbox.push(import("i", 1));
         outbox.push(acknowledge("i", ""));

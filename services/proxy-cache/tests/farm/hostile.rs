@@ -104,32 +104,6 @@ async fn a_decision_whose_id_cannot_be_acknowledged_is_not_carried_out() {
 }
 
 #[tokio::test]
-async fn an_id_that_a_new_index_gives_again_is_another_decision() {
-    let fake = Fake::start();
-    let replica = Replica::start(&fake.endpoint()).await;
-    until("both streams", async || fake.state.open_streams() == 2).await;
-    fake.state.send_decision(&evict("decision-1", 1));
-    until("an answer", async || acknowledged(&fake).len() == 1).await;
-    fake.state.send_decision(&evict("decision-1", 2));
-    until("a second answer", async || acknowledged(&fake).len() == 2).await;
-    assert_eq!(replica.store.executed(), ["evict 1 9", "evict 2 9"]);
-}
-
-#[tokio::test]
-async fn an_id_under_way_that_comes_with_other_work_is_answered_busy() {
-    let fake = Fake::start();
-    let replica = Replica::start(&fake.endpoint()).await;
-    until("both streams", async || fake.state.open_streams() == 2).await;
-    let fetch = |name: &str| Action::Fetch(v1::FetchDistfile { name: name.to_owned() });
-    fake.state.send_decision(&decision("decision-1", fetch("a")));
-    until("the fetch", async || replica.store.executed() == ["fetch a"]).await;
-    fake.state.send_decision(&decision("decision-1", fetch("b")));
-    until("an answer", async || !acknowledged(&fake).is_empty()).await;
-    assert_eq!(fake.state.lock().acknowledged[0].outcome(), v1::DecisionOutcome::Busy);
-    assert_eq!(replica.store.executed(), ["fetch a"]);
-}
-
-#[tokio::test]
 async fn what_waits_to_be_acknowledged_waits_once() {
     let fake = Fake::start();
     let failures = vec![tonic::Code::Unavailable; 100_000];

@@ -1,9 +1,11 @@
 //! What only the whole can show.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use farm_sim::upstream::{Fault, Gate, mirror_path};
+use maintenance::clock::{Clock as _, ManualClock, SystemClock};
 use rookery_proto::v1;
 
 use crate::rig::{Rig, Sim, until, wires};
@@ -144,6 +146,18 @@ async fn without_maintenance_hits_and_misses_go_on_and_are_told_later() {
     until("what was fetched meanwhile is counted", all_is_counted).await;
 }
 
+/// Has what is to go evicted, as soon as there is something.
+async fn evict(rig: &Rig) -> Vec<v1::PlannedEviction> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        assert!(tokio::time::Instant::now() < deadline, "nothing is ever evicted");
+        let answer = rig.admin().evict(v1::EvictRequest::default()).await.unwrap().into_inner();
+        if !answer.evictions.is_empty() {
+            return answer.evictions;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_module_refers_to_is_evicted_by_decision() {
     let (kept, dropped) = (Sim::new("kept-1.tar.xz", 50_000), Sim::new("dropped-1.tar.xz", 60_000));
@@ -155,12 +169,7 @@ async fn what_no_module_refers_to_is_evicted_by_decision() {
     assert_eq!(replica.blobs_on_disk(), 2);
 
     rig.tree.publish(2, wires(&[&kept]));
-    let mut evictions = Vec::new();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    while evictions.is_empty() {
-        assert!(tokio::time::Instant::now() < deadline, "nothing is ever evicted");
-        evictions = rig.admin().evict(v1::EvictRequest::default()).await.unwrap().into_inner().evictions;
-    }
+    let evictions = evict(&rig).await;
     assert_eq!(evictions[0].names, std::slice::from_ref(&dropped.name));
     assert!(!evictions[0].reason.is_empty());
     rig.until_blobs(&[1]).await;
@@ -200,6 +209,37 @@ async fn a_deleted_index_is_rebuilt_from_the_inventories() {
         );
     }
     rig.until_blobs(&[2, 2]).await;
+}
+
+/// The clock stands still, so that the second index counts its decisions from the same number as the first one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_index_made_anew_decides_is_carried_out_although_its_number_came_before() {
+    let (kept, dropped) = (Sim::new("kept-1.tar.xz", 50_000), Sim::new("dropped-1.tar.xz", 60_000));
+    let mut rig = Rig::start(&[&kept, &dropped]).await;
+    rig.kill_maintenance();
+    // Later than whatever clients ask for in this test.
+    rig.clock = Arc::new(ManualClock::new(SystemClock.now().after_ms(10 * 60 * 1000)));
+    let replica = rig.new_replica(1, |_| {}).await;
+    let mut ids = Vec::new();
+    for life in 1..=2 {
+        rig.delete_index();
+        rig.tree.publish(2 * life, wires(&[&kept, &dropped]));
+        rig.start_maintenance().await;
+        let knows = async || replica.get(&format!("/{}", dropped.name), true).await.status().is_success();
+        until("the catalogue is imported", knows).await;
+        replica.fetch(&dropped).await;
+        rig.until_blobs(&[1]).await;
+        rig.tree.publish(2 * life + 1, wires(&[&kept]));
+        evict(&rig).await;
+        let list = v1::ListDecisionsRequest::default();
+        let decided = rig.admin().list_decisions(list).await.unwrap().into_inner().decisions;
+        ids.extend(decided.into_iter().map(|decision| decision.id));
+        until("it is evicted", async || replica.blobs_on_disk() == 0).await;
+        rig.until_blobs(&[0]).await;
+        rig.kill_maintenance();
+    }
+    let numbers: Vec<_> = ids.iter().filter_map(|id| id.rsplit('-').next()).collect();
+    assert!(numbers.len() == 2 && numbers[0] == numbers[1] && ids[0] != ids[1], "{ids:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

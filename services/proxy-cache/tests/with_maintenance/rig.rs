@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use farm_sim::contents::Contents;
 use farm_sim::tree::{GeneratedDistfile, Restriction};
 use farm_sim::upstream::{Gate, Upstream};
 use maintenance::IndexUrl;
+use maintenance::clock::{SharedClock, SystemClock};
 use proxy_cache::config::MaintenanceConfig;
 use rookery_proto::v1;
 use rookery_proto::v1::admin_client::AdminClient;
@@ -63,6 +65,8 @@ pub(crate) struct Rig {
     maintenance_addr: SocketAddr,
     /// How long a lease lasts without progress.
     lease: HumanDuration,
+    /// Of the next start of maintenance.
+    pub(crate) clock: SharedClock,
     /// Its own, so that killing it kills its connections too.
     maintenance: Option<tokio::runtime::Runtime>,
 }
@@ -100,7 +104,8 @@ impl Rig {
         let tree = FakeTree::start(wires(files), gate).await;
         let maintenance_addr = free_address();
         let dir = tempfile::tempdir().unwrap();
-        let mut rig = Self { upstream, tree, dir, maintenance_addr, lease, maintenance: None };
+        let clock = Arc::new(SystemClock);
+        let mut rig = Self { upstream, tree, dir, maintenance_addr, lease, clock, maintenance: None };
         rig.start_maintenance().await;
         rig
     }
@@ -125,8 +130,9 @@ impl Rig {
         };
         // The last one may still be letting go of its port and its index.
         let started = async || {
-            let config = config.clone();
-            let start = runtime.spawn(async move { maintenance::start(config, &Kit::default()).await });
+            let (config, clock) = (config.clone(), Arc::clone(&self.clock));
+            let start = runtime
+                .spawn(async move { maintenance::start_with_clock(config, &Kit::default(), clock).await });
             start.await.unwrap().is_ok()
         };
         until("maintenance starts", started).await;
