@@ -1,5 +1,6 @@
 //! A mirror of real processes on loopback: a generated tree, an upstream stand-in, `rookery up`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,8 @@ pub struct Farm {
     /// Where to reach the mirror.
     pub addresses: Addresses,
     verify: Verify,
+    /// What the mirror finds in its environment.
+    environment: Vec<(&'static str, OsString)>,
     mirror: Option<Child>,
 }
 
@@ -105,7 +108,8 @@ impl Farm {
         tree: GeneratedTree,
         verify: Verify,
     ) -> Result<Self> {
-        let farm = Self { dir, upstream, sites, tree, addresses: free_addresses()?, verify, mirror: None };
+        let (addresses, environment) = (free_addresses()?, Vec::new());
+        let farm = Self { dir, upstream, sites, tree, addresses, verify, environment, mirror: None };
         fs::write(farm.config_file(), farm.config())?;
         Ok(farm)
     }
@@ -198,6 +202,11 @@ impl Farm {
         Ok(())
     }
 
+    /// Gives the mirror a variable of its environment, from the next start on.
+    pub fn set_environment(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
+    }
+
     /// A `rookery` command with this farm's configuration.
     #[must_use]
     pub fn rookery(&self) -> Command {
@@ -234,7 +243,9 @@ impl Farm {
     /// It can't be started.
     pub fn spawn_mirror(&mut self) -> Result<()> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir().join("mirror.log"))?;
-        self.mirror = Some(self.rookery().arg("up").stdout(Stdio::null()).stderr(log).spawn()?);
+        let mut command = self.rookery();
+        command.arg("up").envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.mirror = Some(command.stdout(Stdio::null()).stderr(log).spawn()?);
         Ok(())
     }
 

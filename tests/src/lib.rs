@@ -5,6 +5,7 @@
 
 pub mod cache_check;
 pub mod distfile;
+pub mod false_clock;
 pub mod farm;
 pub mod https_sites;
 pub mod portage;

@@ -24,6 +24,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "gpg", debian_package: "gnupg", version_argument: "--version" },
     Program { name: "gpgv", debian_package: "gpgv", version_argument: "--version" },
     Program { name: "valgrind", debian_package: "valgrind", version_argument: "--version" },
+    Program { name: "faketime", debian_package: "faketime", version_argument: "--version" },
     Program { name: "python3", debian_package: "python3", version_argument: "--version" },
 ];
 
@@ -216,5 +217,6 @@ fn first_line(program: &Path, argument: &str) -> Result<String> {
     let output =
         Command::new(program).arg(argument).output().with_context(|| program.display().to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    // faketime begins with an empty one.
+    Ok(text.lines().find(|line| !line.is_empty()).unwrap_or_default().to_owned())
 }
