@@ -49,6 +49,8 @@ pub(crate) struct Script {
     pub(crate) forgets: bool,
     /// Decision streams end as soon as they have begun.
     pub(crate) ends_decisions: bool,
+    /// Calls that have come, whatever came of them.
+    pub(crate) calls: usize,
     /// Methods that never answer.
     pub(crate) silent: HashSet<&'static str>,
     /// For each new catalogue stream: what it sends, and whether it breaks after that.
@@ -81,7 +83,11 @@ impl State {
     }
 
     async fn enter(&self, method: &'static str, replica_id: &str) -> Result<(), Status> {
-        let is_silent = self.lock().silent.contains(method);
+        let is_silent = {
+            let mut script = self.lock();
+            script.calls += 1;
+            script.silent.contains(method)
+        };
         if is_silent {
             std::future::pending::<()>().await;
         }

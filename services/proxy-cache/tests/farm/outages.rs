@@ -10,17 +10,21 @@ use crate::replica::{Replica, TIMING, blob, held, known, until};
 #[tokio::test]
 async fn a_silent_maintenance_costs_one_wait_and_not_one_for_each_miss() {
     let fake = Fake::start();
-    let timing = Timing { retry_min: Duration::from_mins(1), retry_max: Duration::from_mins(1), ..TIMING };
+    let acquire = Duration::from_millis(400);
+    let away = Duration::from_mins(10);
+    let timing = Timing { acquire, retry_min: away, retry_max: away, ..TIMING };
     let replica = Replica::prepare(&fake.endpoint(), timing).await;
     fake.state.lock().silent.extend(["acquire_fetch", "register"]);
     let started = Instant::now();
     assert!(matches!(replica.farm.acquire(&known("a")).await, Acquired::Away));
-    assert!(started.elapsed() >= TIMING.acquire, "it was waited for");
-    let started = Instant::now();
-    for _ in 0..100 {
+    assert!(started.elapsed() >= acquire, "it was waited for");
+    let (started, misses) = (Instant::now(), 100);
+    for _ in 0..misses {
         assert!(matches!(replica.farm.acquire(&known("a")).await, Acquired::Away));
     }
-    assert!(started.elapsed() < TIMING.acquire, "{:?}", started.elapsed());
+    assert!(started.elapsed() < misses * acquire / 2, "{:?}", started.elapsed());
+    // On a busy machine not even the first call may have come there in its time.
+    assert!(fake.state.lock().calls <= 1, "maintenance is asked again and again");
     assert!(!replica.farm.state().is_connected);
 }
 

@@ -15,17 +15,18 @@ use service_kit::grpc::{GrpcConfig, connect};
 use service_kit::lifecycle::Tasks;
 use tokio::sync::{Semaphore, mpsc};
 
-/// Short, so that outages pass quickly.
+/// Short pauses, so that outages pass quickly. Who answers at all is waited for: on a busy machine an answer may take a
+/// second.
 pub(crate) const TIMING: Timing = Timing {
-    acquire: Duration::from_millis(400),
-    call: Duration::from_secs(2),
+    acquire: Duration::from_secs(20),
+    call: Duration::from_secs(20),
     inventory: Duration::from_secs(20),
     access_flush: Duration::from_millis(20),
     inventory_interval: Duration::from_hours(1),
     progress: Duration::from_millis(20),
     retry_min: Duration::from_millis(10),
     retry_max: Duration::from_millis(100),
-    farewell: Duration::from_secs(2),
+    farewell: Duration::from_secs(10),
 };
 
 /// A store that remembers what it was told to do.

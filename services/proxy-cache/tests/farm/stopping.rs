@@ -45,7 +45,9 @@ async fn accesses_survive_a_call_that_fails() {
 #[tokio::test]
 async fn a_maintenance_that_is_gone_does_not_hold_the_stop_up() {
     let mut fake = Fake::start();
-    let replica = Replica::start(&fake.endpoint()).await;
+    let timing = Timing { farewell: Duration::from_secs(1), ..TIMING };
+    let replica = Replica::prepare(&fake.endpoint(), timing).await;
+    replica.farm.start(replica.store.clone());
     until("both streams", async || fake.state.open_streams() == 2).await;
     fake.kill();
     replica.farm.report_commit(blob("foo.tgz"));
