@@ -1,6 +1,6 @@
 //! One replica, one upstream, and clients that see broken connections for what they are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use blake2::Digest as _;
@@ -85,6 +85,7 @@ pub(crate) struct Replica {
     /// Of the port for TLS.
     pub(crate) tls_address: Option<std::net::SocketAddr>,
     pub(crate) kit: Kit,
+    cache_dir: PathBuf,
 }
 
 impl Drop for Replica {
@@ -151,21 +152,21 @@ impl Held {
 
 impl Replica {
     pub(crate) async fn start(config: Config) -> Self {
-        let kit = Kit::default();
+        let (kit, cache_dir) = (Kit::default(), config.cache_dir.clone());
         let running = proxy_cache::start(config, &kit).await.unwrap();
-        Self { address: running.http_addr, tls_address: running.tls_addr, kit }
+        Self { address: running.http_addr, tls_address: running.tls_addr, kit, cache_dir }
     }
 
-    /// Ends it and waits until it holds nothing any more.
+    /// Ends it and waits until it holds nothing any more, so that the next one gets its slot.
     pub(crate) async fn stop(self) {
-        self.kit.tasks.soft().cancel();
-        self.kit.tasks.hard().cancel();
-        let slot_is_free = async {
-            while std::net::TcpStream::connect(self.address).is_ok() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, slot_is_free).await.unwrap();
+        tokio::time::timeout(DEADLINE, self.kit.tasks.stop()).await.expect("it stops");
+        // What its last tasks had begun at the disk may go on for a moment.
+        until("its slot is free", || {
+            let slots = std::fs::read_dir(&self.cache_dir).unwrap().map(Result::unwrap);
+            let mut locks = slots.filter_map(|slot| std::fs::File::open(slot.path().join("lock")).ok());
+            locks.all(|lock| lock.try_lock().is_ok_and(|()| lock.unlock().is_ok()))
+        })
+        .await;
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
