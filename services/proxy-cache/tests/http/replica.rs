@@ -144,6 +144,8 @@ impl Held {
         upstream.add_fault(&file.mirror_path(), Fault::Gated { after_bytes, gate: gate.clone() });
         know(dir.path(), "gentoo", &[&file]).await;
         let mut settings = config(dir.path(), &[&upstream]);
+        // However long the test takes to open the gate, the upstream is none that keeps silent.
+        settings.timeouts.chunk = HumanDuration(Duration::from_mins(5));
         set(&mut settings);
         let replica = Replica::start(settings).await;
         Self { replica, upstream, dir, file, gate }
