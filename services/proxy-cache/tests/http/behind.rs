@@ -4,7 +4,7 @@ use std::path::Path;
 
 use service_kit::config::{HumanDuration, Networks};
 
-use crate::replica::{Replica, config};
+use crate::replica::{HURRY, Replica, config};
 
 const GET: &str = "GET /client/make.conf HTTP/1.0\r\nConnection: close\r\n\r\n";
 
@@ -18,7 +18,7 @@ const V2_LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 async fn replica(dir: &Path, trusted: &[&str]) -> Replica {
     let mut config = config(dir, &[]);
     config.proxy_protocol_from = Networks::parse(trusted.iter().copied()).unwrap();
-    config.timeouts.client_head = HumanDuration(std::time::Duration::from_millis(500));
+    config.timeouts.client_head = HumanDuration(HURRY);
     Replica::start(config).await
 }
 

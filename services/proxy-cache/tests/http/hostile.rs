@@ -1,12 +1,10 @@
 //! Clients that mean no good, or are no HTTP clients at all.
 
-use std::time::Duration;
-
 use farm_sim::upstream::{Object, Upstream};
 use service_kit::config::{HumanDuration, Networks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::replica::{File, Replica, config, know, named};
+use crate::replica::{File, HURRY, Replica, config, know, named};
 
 async fn replica(dir: &std::path::Path) -> Replica {
     Replica::start(config(dir, &[])).await
@@ -97,7 +95,7 @@ async fn no_http_at_all_is_answered_shortly() {
 async fn heads_without_end_are_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), &[]);
-    config.timeouts.client_head = HumanDuration(Duration::from_millis(200));
+    config.timeouts.client_head = HumanDuration(HURRY);
     let replica = Replica::start(config).await;
     let fields: Vec<String> = (0..100).map(|number| format!("X-{number}: y\r\n")).collect();
     let many = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", fields.concat());

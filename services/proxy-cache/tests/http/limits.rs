@@ -8,7 +8,7 @@ use service_kit::config::HumanDuration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::replica::{Client, DEADLINE, File, Replica, TASKS_AT_REST, config, know, named, until};
+use crate::replica::{Client, DEADLINE, File, HURRY, Replica, TASKS_AT_REST, config, know, named, until};
 
 #[tokio::test]
 async fn a_client_that_stops_reading_lets_go_of_its_blob() {
@@ -19,7 +19,7 @@ async fn a_client_that_stops_reading_lets_go_of_its_blob() {
     upstream.put(&file.mirror_path(), file.object());
     know(dir.path(), "gentoo", &[&file]).await;
     let mut config = config(dir.path(), &[&upstream]);
-    config.timeouts.client_stall = HumanDuration(Duration::from_millis(300));
+    config.timeouts.client_stall = HumanDuration(HURRY);
     let replica = Replica::start(config).await;
     replica.get(&file.mirror_path()).await.assert_is(&file);
     until("stored", || named(dir.path()) == ["large-1.tar"]).await;
@@ -36,7 +36,7 @@ async fn a_client_that_stops_reading_lets_go_of_its_blob() {
 async fn an_idle_connection_is_closed_before_and_after_a_request() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), &[]);
-    config.timeouts.client_head = HumanDuration(Duration::from_millis(200));
+    config.timeouts.client_head = HumanDuration(HURRY);
     let replica = Replica::start(config).await;
     assert_eq!(replica.raw(b"").await, "");
     let answer = replica.raw(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;

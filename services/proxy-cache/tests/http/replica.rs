@@ -18,6 +18,9 @@ use tokio::net::TcpStream;
 /// No wait in a test is longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
+/// For what a replica is to give up soon: no client that says at once what it has to say takes so long on a busy machine.
+pub(crate) const HURRY: Duration = Duration::from_secs(1);
+
 /// Tasks of a replica of which nobody wants anything: its port, and the look at its clock.
 pub(crate) const TASKS_AT_REST: usize = 2;
 
