@@ -72,8 +72,8 @@ async fn who_asks_before_the_first_catalogue_has_come_waits_for_it() {
         (first, second)
     };
     let operator = async || {
-        // Long enough that a pass-through would be over.
-        for _ in 0..200 {
+        // Long enough that a pass-through would be over, and far less than the replica waits for a catalogue.
+        for _ in 0..20 {
             let ready = replica.get("/readyz", false).await;
             assert_eq!(ready.status(), 503);
             assert!(ready.text().await.unwrap().contains("catalogue: none has come"));
