@@ -23,6 +23,8 @@ use crate::http::pace::{PaceMin, Paced};
 use crate::http::selection::Selection;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Three megabytes through the smallest buffers take less on a busy machine.
+const LONGEST: Duration = Duration::from_mins(5);
 pub(in crate::http) const LIMITS: Limits =
     Limits { head: received::Limits { headers_max: 16, octets_max: 4000 }, head_timeout: DEADLINE };
 pub(in crate::http) const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -55,7 +57,7 @@ async fn through<A: Future<Output = Reply>, C: Future<Output = T>, T>(
     let paced = Paced::new(transport(read.unwrap().socket), PaceMin { window: DEADLINE, bytes: 1 });
     let soft = CancellationToken::new();
     let serving = serve(paced, limits, &soft, |head, _| answer(head));
-    tokio::time::timeout(DEADLINE, async { tokio::join!(serving, client(end)) }).await.unwrap()
+    tokio::time::timeout(LONGEST, async { tokio::join!(serving, client(end)) }).await.unwrap()
 }
 
 /// Sends `asked` and reads until the connection ends; `Err` if it is reset.
