@@ -9,6 +9,7 @@ mod client;
 mod model;
 mod planted;
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use model::World;
 const SIZES: [u64; 9] =
     [1, 1000, 32 << 10, (32 << 10) + 1, 65_536, 1 << 20, (1 << 20) + 1, 2_500_000, 4_000_001];
 const CLIENTS: u64 = 6;
+/// How much longer than asked for it may take until clients of every kind were there.
+const LONGER_MAX: Duration = Duration::from_mins(2);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
@@ -60,18 +63,24 @@ async fn every_client_gets_what_it_asked_for() {
     let (replica, world) = stored(dir.path(), &upstream, &files).await;
     let fetched = upstream.total().requests;
     let until = tokio::time::Instant::now() + time;
+    let all = RefCell::new(Tally::default());
+    // On a busy machine it takes longer until everything has come up.
+    let goes_on = || {
+        let now = tokio::time::Instant::now();
+        now < until || (now < until + LONGER_MAX && !all.borrow().has_all())
+    };
     let clients = (0..CLIENTS).map(async |number| {
         let mut random = StdRng::seed_from_u64(seed.wrapping_add(number));
-        let mut tally = Tally::default();
-        while tokio::time::Instant::now() < until {
+        while goes_on() {
+            let mut tally = Tally::default();
             client::run(&world, &mut random, &mut tally).await;
+            all.replace_with(|all| all.and(&tally));
         }
-        tally
     });
-    let tallies = join_all(clients).await;
-    let tally = tallies.iter().fold(Tally::default(), Tally::and);
+    join_all(clients).await;
+    let tally = all.into_inner();
     println!("{tally:?}");
-    assert!(tally.answers > 100 && tally.left > 0 && tally.closes > 0 && tally.refusals > 0, "{tally:?}");
+    assert!(tally.has_all(), "{tally:?}");
     assert_eq!(upstream.total().requests, fetched, "a hit was fetched");
     // Nobody's connection is left behind.
     crate::replica::until("the connections are over", || replica.kit.tasks.running() <= TASKS_AT_REST).await;

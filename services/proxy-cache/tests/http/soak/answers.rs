@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::model::{Asked, Body, Expected, Selected};
+use crate::replica::DEADLINE;
 
 /// How a client reads.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,6 +47,8 @@ pub(super) enum Fault {
 pub(super) enum Wrong {
     /// The client went, as it wanted to.
     Left,
+    /// Nothing comes, and no end.
+    Hangs,
     Answer(Fault, String),
 }
 
@@ -100,7 +103,10 @@ impl<S: AsyncRead + Unpin> Answers<S> {
         if self.pace.is_slow {
             tokio::time::sleep(Duration::from_micros(100)).await;
         }
-        match self.socket.read(&mut piece).await {
+        let Ok(read) = tokio::time::timeout(DEADLINE, self.socket.read(&mut piece)).await else {
+            return Err(Wrong::Hangs);
+        };
+        match read {
             Ok(0) => Ok(false),
             Ok(octets) => {
                 self.came += octets as u64;

@@ -284,7 +284,7 @@ async fn judge(octets: &[u8], asked: &[Asked]) -> Option<Fault> {
     match Answers::new(octets, Pace::default()).all(asked, true, |_, _| ()).await {
         Ok(()) => None,
         Err(Wrong::Answer(fault, _)) => Some(fault),
-        Err(Wrong::Left) => panic!("nobody goes here"),
+        Err(Wrong::Left | Wrong::Hangs) => panic!("nobody goes or waits here"),
     }
 }
 
