@@ -1,12 +1,10 @@
 //! Upstreams that fail in every way: the client ends with the right bytes or with an error, never
 //! with a clean short body, and nothing wrong ever gets a name.
 
-use std::time::Duration;
-
 use farm_sim::upstream::{Fault, Gate, Object, Upstream};
 use service_kit::config::HumanDuration;
 
-use crate::replica::{Client, File, Held, Replica, config, know, named, until};
+use crate::replica::{Client, File, HURRY, Held, Replica, config, know, named, until};
 
 const SMALL: u64 = 40_000;
 const LARGE: u64 = 5_000_000;
@@ -40,8 +38,8 @@ impl Pair {
 
     async fn with_bad_only(&self) -> Replica {
         let mut config = config(self.dir.path(), &[&self.bad]);
-        config.timeouts.headers = HumanDuration(Duration::from_millis(300));
-        config.timeouts.chunk = HumanDuration(Duration::from_millis(300));
+        config.timeouts.headers = HumanDuration(HURRY);
+        config.timeouts.chunk = HumanDuration(HURRY);
         Replica::start(config).await
     }
 }
@@ -75,8 +73,8 @@ async fn the_next_source_takes_over() {
             let pair = Pair::new(size).await;
             pair.fail(fault.clone());
             let mut config = config(pair.dir.path(), &[&pair.bad, &pair.good]);
-            config.timeouts.headers = HumanDuration(Duration::from_millis(300));
-            config.timeouts.chunk = HumanDuration(Duration::from_millis(300));
+            config.timeouts.headers = HumanDuration(HURRY);
+            config.timeouts.chunk = HumanDuration(HURRY);
             let replica = Replica::start(config).await;
             let answer = replica.get(&pair.file.mirror_path()).await;
             assert!(

@@ -307,7 +307,7 @@ async fn what_is_not_granted_is_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn modules_hosts_and_connections_are_limited() {
     let denied = HostAccess { allow: vec!["192.0.2.0/24".parse().unwrap()], deny: Vec::new() };
-    let queue_timeout = Duration::from_millis(200);
+    let queue_timeout = Duration::from_secs(1);
     let limits = Limits { max_connections: 1, queue_timeout, ..Limits::default() };
     let more = [("closed", true, denied.clone()), ("hidden", false, denied)];
     let bench = Bench::start(limits, &more).await;
@@ -336,7 +336,7 @@ async fn modules_hosts_and_connections_are_limited() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_and_an_address_have_their_own_limits() {
-    let queue_timeout = Duration::from_millis(200);
+    let queue_timeout = Duration::from_secs(1);
     let limits = Limits { connections_per_address: 2, queue_timeout, ..Limits::default() };
     let bench = Bench::start(limits, &[]).await;
     bench.target("target");
