@@ -230,14 +230,19 @@ fn install_podman_compose(environment: &Path) -> Result<PathBuf> {
 fn check_forwarding() -> Result<()> {
     let filtered = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
     if filtered.is_ok_and(|filtered| filtered.trim() == "1") {
-        let rules = Run::new("iptables").args(["--list-rules", "FORWARD"]).output()?;
         ensure!(
-            !rules.contains("-P FORWARD DROP"),
+            forwards()?,
             "podman's containers can't reach each other here, because docker, which is or was running, has what \
              bridges forward dropped: `iptables -P FORWARD ACCEPT` ends that"
         );
     }
     Ok(())
+}
+
+/// Whether the host forwards what no rule speaks of.
+fn forwards() -> Result<bool> {
+    let rules = Run::new("iptables").args(["--list-rules", "FORWARD"]).cleanup().output()?;
+    Ok(!rules.contains("-P FORWARD DROP"))
 }
 
 /// Has the engine answer. Where nothing starts services, it runs for as long as the result is there; `folder` gets
@@ -251,25 +256,35 @@ fn start_docker(engine: &Engine, folder: &Path) -> Result<Option<Daemon>> {
     let path = folder.join("dockerd.log");
     println!("  starting dockerd ({})", path.display());
     let log = File::create(&path)?;
+    let did_forward = forwards()?;
     let mut command = Command::new("dockerd");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-    let daemon = Daemon(command.spawn().context("dockerd")?);
+    let daemon = Daemon { process: command.spawn().context("dockerd")?, did_forward };
     eventually("the docker engine answers", START_PATIENCE, answers)
         .with_context(|| format!("{} says why", path.display()))?;
     Ok(Some(daemon))
 }
 
-/// An engine of our own; ends when dropped.
+/// An engine of our own; ends when dropped, and the host then forwards again if it did before.
 #[derive(Debug)]
-struct Daemon(Child);
+struct Daemon {
+    process: Child,
+    did_forward: bool,
+}
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Some(process) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+        if let Some(process) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
             // It may have ended by itself.
             let _gone_already = kill_process(process, Signal::TERM);
         }
-        let _nobody_asks = self.0.wait();
+        let _nobody_asks = self.process.wait();
+        if self.did_forward
+            && let Err(error) =
+                Run::new("iptables").args(["--policy", "FORWARD", "ACCEPT"]).cleanup().output()
+        {
+            println!("  what docker has this host drop is dropped still: {error:#}");
+        }
     }
 }
 
