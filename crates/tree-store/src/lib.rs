@@ -26,6 +26,7 @@ mod generation;
 mod index;
 mod inodes;
 mod lend;
+mod lock;
 mod memory;
 mod name;
 mod owners;

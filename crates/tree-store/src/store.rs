@@ -28,7 +28,7 @@
 mod revive;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -44,6 +44,7 @@ use crate::durable::{StepHook, Steps};
 use crate::generation::{self, Generation, Inner};
 use crate::index::{Index, Summary};
 use crate::lend::Adopted;
+use crate::lock::StoreLock;
 use crate::name::ModuleName;
 use crate::pack::{Pack, PackWriter};
 use crate::sightings::Sightings;
@@ -558,30 +559,6 @@ impl Drop for Sweep {
     }
 }
 
-/// Keeps other processes out of a store until it is dropped.
-#[derive(Debug)]
-struct StoreLock(File);
-
-impl StoreLock {
-    fn take(path: &Path) -> Result<Self, TreeError> {
-        let file =
-            File::options().create(true).append(true).open(path).map_err(TreeError::store(path, "open"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(TreeError::Locked { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(TreeError::store(path, "lock")(error)),
-        }
-    }
-}
-
-impl Drop for StoreLock {
-    fn drop(&mut self) {
-        // A program that another thread is just starting has the file open, too, until its exec: closing it
-        // here would not end the lock. Where this fails, the lock ends with the last that has it open.
-        drop(self.0.unlock());
-    }
-}
-
 /// The file names in a directory of ours. What is not UTF-8 is not ours.
 fn names(directory: &Path) -> Result<Vec<String>, TreeError> {
     let mut names = Vec::new();
@@ -595,22 +572,4 @@ fn names(directory: &Path) -> Result<Vec<String>, TreeError> {
 /// The number in `NUMBER.KIND`.
 fn numbered(name: &str, kind: &str) -> Option<u64> {
     name.strip_suffix(kind)?.strip_suffix('.')?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_ends_with_its_holder_even_if_a_program_is_just_being_started() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("lock");
-        let held = StoreLock::take(&path).unwrap();
-        assert!(matches!(StoreLock::take(&path), Err(TreeError::Locked { .. })));
-        // What a process has between its fork and its exec.
-        let inherited = held.0.try_clone().unwrap();
-        drop(held);
-        StoreLock::take(&path).unwrap();
-        drop(inherited);
-    }
 }
