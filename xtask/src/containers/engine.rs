@@ -22,8 +22,24 @@ pub(crate) enum Kind {
     Docker,
 }
 
-const PODMAN_MAJOR_MIN: u32 = 4;
-const DOCKER_MAJOR_MIN: u32 = 20;
+impl Kind {
+    /// Of its program.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Podman => "podman",
+            Self::Docker => "docker",
+        }
+    }
+
+    /// The first version that was tried.
+    const fn major_min(self) -> u32 {
+        match self {
+            Self::Podman => 4,
+            Self::Docker => 20,
+        }
+    }
+}
+
 const START_PATIENCE: Duration = Duration::from_mins(1);
 const PODMAN_COMPOSE: &str = "podman-compose==1.6.0";
 
@@ -90,7 +106,7 @@ impl Engine {
     }
 
     pub(super) const fn name(&self) -> &'static str {
-        name_of(self.kind)
+        self.kind.name()
     }
 
     /// One run of the engine's program.
@@ -154,13 +170,6 @@ impl Engine {
     }
 }
 
-const fn name_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Podman => "podman",
-        Kind::Docker => "docker",
-    }
-}
-
 /// Programs that show whether it is there, their Debian packages, and what has to be installed with them.
 const fn packages_of(kind: Kind) -> (&'static [(&'static str, &'static str)], &'static [&'static str]) {
     match kind {
@@ -197,10 +206,7 @@ fn install_packages(kind: Kind) -> Result<()> {
 
 /// `podman version 4.3.1`, `Docker version 20.10.24+dfsg1, build 297e128`.
 fn check_version(kind: Kind, said: &str) -> Result<()> {
-    let (name, least) = match kind {
-        Kind::Podman => ("podman", PODMAN_MAJOR_MIN),
-        Kind::Docker => ("docker", DOCKER_MAJOR_MIN),
-    };
+    let (name, least) = (kind.name(), kind.major_min());
     let mut words = said.split_whitespace();
     let is_it =
         words.next().is_some_and(|word| word.eq_ignore_ascii_case(name)) && words.next() == Some("version");
